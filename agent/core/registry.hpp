@@ -1,0 +1,63 @@
+// The registry: all leases, projects and sessions, changed by events alone. Pure values; one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/events.hpp"
+
+namespace portwrap {
+
+class Registry {
+public:
+    /// Gives the changes their sequence numbers and the time. Does not apply them.
+    [[nodiscard]] std::vector<Event> stamp(std::vector<Change> changes, Time now);
+    /// Events come in rising sequence; one that was applied already is passed over.
+    void apply(const Event& event);
+
+    [[nodiscard]] const std::map<LeaseId, Lease>& leases() const { return m_leases; }
+    [[nodiscard]] const std::map<std::string, Project>& projects() const { return m_projects; }
+    [[nodiscard]] const std::map<ProcessId, Session>& sessions() const { return m_sessions; }
+    [[nodiscard]] std::uint64_t last_seq() const { return m_last_seq; }
+    [[nodiscard]] LeaseId next_lease_id() const { return m_next_id; }
+
+    /// Null when there is none. Pointers are good until the next apply.
+    [[nodiscard]] const Lease* find(LeaseId id) const;
+    [[nodiscard]] const Lease* find(const LeaseKey& key) const;
+    [[nodiscard]] const Lease* find_by_cookie(Cookie cookie) const;
+    [[nodiscard]] const Project* find_project(const std::string& root) const;
+    [[nodiscard]] const Session* find_session(const ProcessId& id) const;
+    /// Every remembered lease with this assigned port, released ones included.
+    [[nodiscard]] std::vector<const Lease*> on_port(Port port) const;
+    /// Every remembered lease of a project, in the order of ids.
+    [[nodiscard]] std::vector<const Lease*> of_project(const std::string& root) const;
+    /// Every lease that this session (its outermost process) has.
+    [[nodiscard]] std::vector<const Lease*> of_session(const ProcessId& outermost) const;
+
+    /// For a snapshot's reader: where sequence numbers and ids go on.
+    void resume_at(std::uint64_t last_seq, LeaseId next_id);
+
+    bool operator==(const Registry& other) const {
+        return m_leases == other.m_leases && m_projects == other.m_projects && m_sessions == other.m_sessions;
+    }
+
+private:
+    void index(const Lease& lease);
+    void unindex(const Lease& lease);
+
+    std::map<LeaseId, Lease> m_leases;
+    std::map<std::string, Project> m_projects;
+    std::map<ProcessId, Session> m_sessions;
+    std::map<LeaseKey, LeaseId> m_by_key;
+    std::unordered_multimap<Port, LeaseId> m_by_port;
+    std::unordered_map<Cookie, LeaseId> m_by_cookie;
+    std::map<std::string, std::vector<LeaseId>> m_by_root;
+    std::map<ProcessId, std::vector<LeaseId>> m_by_session;
+    std::uint64_t m_last_seq = 0;
+    LeaseId m_next_id = 1;
+};
+
+}  // namespace portwrap

@@ -1,0 +1,32 @@
+// The few file operations that the store needs, as an interface, so that tests can make each of them fail.
+// All return 0 or a positive count on success and -errno on failure, like the kernel.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+namespace portwrap {
+
+class Files {
+public:
+    virtual ~Files() = default;
+    virtual int open(const std::string& path, int flags, mode_t mode) = 0;
+    virtual ssize_t write(int fd, const void* data, std::size_t size) = 0;
+    virtual ssize_t read(int fd, void* data, std::size_t size) = 0;
+    virtual int fdatasync(int fd) = 0;
+    virtual int fsync(int fd) = 0;
+    virtual int truncate(int fd, std::uint64_t size) = 0;
+    virtual int close(int fd) = 0;
+    virtual int rename(const std::string& from, const std::string& to) = 0;
+    virtual int link(const std::string& from, const std::string& to) = 0;
+    virtual int unlink(const std::string& path) = 0;
+    /// Names in a directory, sorted, without "." and ".."; empty when it cannot be read.
+    virtual std::vector<std::string> list(const std::string& directory) = 0;
+};
+
+/// The real ones.
+[[nodiscard]] Files& system_files();
+
+}  // namespace portwrap

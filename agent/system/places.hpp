@@ -1,0 +1,31 @@
+// From a working directory to the project that owns its ports: git worktrees, manifests, .portwrap.json.
+// Blocking file access: call it on a pool thread, never on the event loop.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/types.hpp"
+#include "portwrap/result.hpp"
+
+namespace portwrap {
+
+/// `directory` is absolute. `home` is $HOME (a root only with a config of its own). Never fails: a directory that
+/// does not exist or cannot be read is its own project. Reads only regular files of at most 1 MB, opened O_NONBLOCK.
+[[nodiscard]] Place find_place(const std::string& directory, const std::string& home);
+
+/// Parses .portwrap.json (JSON with comments). The error's message is "LINE: what" or "KEY: what", without the path.
+[[nodiscard]] Result<ProjectConfig> parse_project_config(std::string_view text);
+
+/// The text of the package.json script that `command` runs (npm run X, npm start, yarn X, pnpm X, bun run X...), looked
+/// up in the nearest package.json of `directory`; empty when it runs none.
+[[nodiscard]] std::string script_of_command(const std::vector<std::string>& command, const std::string& directory);
+
+/// True for names that a repository may not set in its users' commands (LD_*, PATH, *_OPTIONS, GIT_*, ...).
+[[nodiscard]] bool is_refused_variable(std::string_view name);
+
+/// `text` without control characters (C0, DEL, C1) and with invalid UTF-8 replaced by U+FFFD, at most `limit` bytes.
+[[nodiscard]] std::string printable(std::string_view text, std::size_t limit = 256);
+
+}  // namespace portwrap

@@ -1,0 +1,48 @@
+// What /proc says about processes (proc(5)); Linux only. Reads are bounded and touch no file system but procfs.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+#include "core/types.hpp"
+#include "portwrap/unique_fd.hpp"
+
+namespace portwrap {
+
+struct ProcessStat {
+    ProcessId id;
+    pid_t parent = 0;
+    char state = '?';  ///< R S D T t Z ...
+    Time started_at{};
+};
+
+/// None when the process does not exist (any more).
+[[nodiscard]] std::optional<ProcessStat> read_process(pid_t pid);
+/// True while that very process exists and is no zombie.
+[[nodiscard]] bool is_alive(const ProcessId& process);
+/// The command line as one printable line of at most 256 bytes; the name in brackets where it is empty.
+[[nodiscard]] std::string read_command(pid_t pid);
+/// The arguments as they are, at most 4 KiB in all.
+[[nodiscard]] std::vector<std::string> read_arguments(pid_t pid);
+/// Name of the executable file without its directory; empty when unknown.
+[[nodiscard]] std::string read_executable(pid_t pid);
+/// Empty when unknown or deleted.
+[[nodiscard]] std::string read_cwd(pid_t pid);
+[[nodiscard]] std::optional<uid_t> read_uid(pid_t pid);
+/// Login name, or the number as text. Reads no NSS service: only /etc/passwd, once per uid.
+[[nodiscard]] std::string user_name(uid_t uid);
+/// Invalid descriptor when the process is gone or pidfds are missing.
+[[nodiscard]] UniqueFd open_pidfd(pid_t pid);
+/// Which process has each of these socket inodes; the lowest pid where several do. Walks all of /proc that this
+/// user may read: some 25 ms for 400 processes, so call it on a pool thread. `first` are looked at before the others.
+[[nodiscard]] std::map<ino_t, ProcessId> find_socket_holders(const std::vector<ino_t>& inodes, const std::vector<pid_t>& first);
+
+/// /proc/sys/kernel/random/boot_id
+[[nodiscard]] std::string read_boot_id();
+/// /etc/machine-id, else /var/lib/dbus/machine-id, else "unknown".
+[[nodiscard]] std::string read_machine_id();
+
+}  // namespace portwrap

@@ -1,0 +1,24 @@
+// The numbers of the protocol that every program shares; docs/protocol.md describes the messages.
+#pragma once
+
+#include <cstddef>
+
+namespace portwrap {
+
+inline constexpr const char* k_version = "0.1.0";
+inline constexpr int k_protocol_version = 1;
+inline constexpr int k_json_schema = 1;             ///< of every result shape
+inline constexpr std::size_t k_max_line = 64 * 1024;  ///< bytes of one request, newline included
+inline constexpr int k_max_json_depth = 32;
+
+/// Names of the environment variables that tie a process to its session.
+inline constexpr const char* k_env_runtime = "PORTWRAP_RUNTIME";  ///< the runtime directory
+inline constexpr const char* k_env_session = "PORTWRAP_SESSION";  ///< "PID.STARTTICKS" of the outermost portwrap
+inline constexpr const char* k_env_disable = "PORTWRAP_DISABLE";
+inline constexpr const char* k_env_quiet = "PORTWRAP_QUIET";
+
+/// A client looks at the agent's state in /proc after the first figure and gives up after the second.
+inline constexpr int k_patience_ms = 200;
+inline constexpr int k_deadline_ms = 5000;
+
+}  // namespace portwrap
