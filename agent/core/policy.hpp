@@ -1,0 +1,176 @@
+// The rules: what a request means for the registry. Every function is pure: registry, config, request and facts in,
+// changes and an answer out. Nothing here knows a socket, a file or a clock.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/ranges.hpp"
+#include "core/registry.hpp"
+#include "portwrap/error_code.hpp"
+
+namespace portwrap {
+
+/// What the outside world looks like, gathered for one decision.
+struct Facts {
+    Time now{};
+    std::string boot_id;
+    PortInterval ephemeral;  ///< the kernel's own
+    std::vector<PortInterval> kernel_reserved;
+    /// Does anybody in the system have this port? Asked only for ports that the registry would give.
+    std::function<bool(Port port, bool tcp, bool udp)> in_use;
+    /// Ports that a program got for port 0 and closed again a moment ago; only it may have them back.
+    std::map<Port, ProcessId> dropped;
+    /// Where the round robin of further port 0 listeners goes on; any number.
+    unsigned rotation = 0;
+};
+
+template <typename Answer>
+struct Decision {
+    std::vector<Change> changes;
+    Answer answer;
+};
+
+/// Who asks through the shim.
+struct Caller {
+    Holder holder;
+    std::vector<std::string> arguments;
+    std::string executable;
+    ProcessId session;            ///< the outermost portwrap run; the process itself where there is none
+    std::optional<Session> scope; ///< the innermost portwrap run above the process
+    Place place;
+};
+
+/// Why a program did not get the port that it asked for.
+enum class MoveReason {
+    none,
+    held,             ///< by a live lease
+    already_running,  ///< by another session of the same service here
+    claimed,          ///< kept for somebody who is not running
+    external,         ///< a program outside of portwrap
+    reserved,         ///< by the config or for portwrap itself
+    not_permitted,    ///< below 1024
+    usual,            ///< it has a port of its own since an earlier conflict
+    asked,            ///< the user said -p
+};
+struct Move {
+    MoveReason reason = MoveReason::none;
+    std::optional<Lease> other;  ///< whose port it is, where somebody has it
+};
+
+struct BindRequest {
+    Port port = 0;
+    Protocol protocol = Protocol::tcp;
+    Cookie cookie = 0;
+    /// What the kernel refused already in this exchange: errno by port.
+    std::map<Port, int> refused;
+};
+struct BindAnswer {
+    Port port = 0;      ///< to bind
+    LeaseId lease = 0;  ///< 0: unmanaged
+    Move move;
+};
+[[nodiscard]] Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config, const Caller& caller,
+                                               const BindRequest& request, const Facts& facts);
+
+/// The real bind worked. Nothing changes when the lease has gone or changed its port by now.
+[[nodiscard]] std::vector<Change> decide_bound(const Registry& registry, const Caller& caller, LeaseId lease, Port port,
+                                               Cookie cookie, const Facts& facts);
+
+/// The exchange ended without a bound socket: a lease that nobody uses ends now (`gone`: the process is dead) or soon.
+[[nodiscard]] std::vector<Change> decide_unbound(const Registry& registry, const Config& config, LeaseId lease, bool gone,
+                                                 const Facts& facts);
+
+/// listen() worked, perhaps in another process than bind. The answer is the lease, 0 when it is unmanaged.
+[[nodiscard]] Decision<LeaseId> decide_listening(const Registry& registry, const Config& config, const Caller& caller,
+                                                 Port port, Cookie cookie, const Facts& facts);
+
+/// The last reference to a socket is gone.
+[[nodiscard]] std::vector<Change> decide_destroyed(const Registry& registry, const Config& config, Cookie cookie,
+                                                   const Facts& facts);
+
+/// What the system says when the agent starts, or after lost notifications.
+struct Census {
+    std::set<Cookie> sockets;  ///< that exist
+    bool sees_bound = true;    ///< false: sockets that do not listen are missing from `sockets` (Linux before 6.8)
+    std::function<bool(const ProcessId&)> is_alive;
+};
+[[nodiscard]] std::vector<Change> decide_census(const Registry& registry, const Config& config, const Census& census,
+                                                const Facts& facts);
+
+/// A session's process has ended: what it left unused ends; the session goes when no socket of it is left.
+[[nodiscard]] std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session,
+                                                       const Facts& facts);
+
+/// Everything that is over by now; and when to ask again (none: nothing will expire).
+[[nodiscard]] Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Config& config, const Facts& facts);
+
+/// A refusal, as people and programs read it.
+struct Refusal {
+    ErrorCode code = ErrorCode::invalid_request;
+    std::string message;
+    std::optional<Lease> conflict;   ///< whose port it is
+    std::vector<Port> suggestions{};
+};
+template <typename T>
+using Outcome = std::variant<T, Refusal>;
+
+struct GetRequest {
+    Place place;
+    std::string service;
+    std::optional<std::string> type;
+    std::optional<std::string> kind;
+    std::optional<std::string> range;
+    Environment environment = Environment::dev;
+    std::optional<std::string> description;
+    std::optional<std::string> hostname;
+    std::string allocated_by;
+};
+/// Get-or-allocate by name.
+[[nodiscard]] Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& config, const GetRequest& request,
+                                                    const Facts& facts);
+
+struct OfferRequest {
+    Session session;
+    Place place;
+    std::string service;
+    std::string type;
+    std::optional<Port> natural;   ///< the port that the code asks for, where it is known
+    std::optional<Port> wanted;    ///< -p: this one or none
+    std::string allocated_by;
+};
+/// A port for a session before its program runs (-p, {port}, env). The answer's lease is live, or a refusal.
+[[nodiscard]] Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& config, const OfferRequest& request,
+                                                      const Facts& facts);
+
+struct ReleaseRequest {
+    std::string root;
+    std::optional<Port> port;
+    std::optional<std::string> service;
+    bool everything = false;
+    bool force = false;
+};
+[[nodiscard]] Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry, const Config& config,
+                                                                     const ReleaseRequest& request, const Facts& facts);
+
+/// The service of a listening role: what the config says for the requested port or the directory, else the package.
+[[nodiscard]] std::string service_of(const Place& place, const std::optional<Session>& scope, std::optional<Port> requested);
+
+/// "The" port of a project or service: active before assigned, never released; the service configured first, else the
+/// lowest port that is not auxiliary. Null when there is none.
+[[nodiscard]] const Lease* current_lease(const Registry& registry, const Place& place, const std::optional<std::string>& service,
+                                         std::optional<Port> requested);
+
+/// Free ports that a person would take instead: the project's own earlier ones, then the next ones up, then the same
+/// ending in the range. At most `count`, all checked to be free.
+[[nodiscard]] std::vector<Port> suggest_ports(const Registry& registry, const Config& config, const std::string& root, Port port,
+                                              std::size_t count, const Facts& facts);
+
+/// The live lease of a port, else the one that claims it, else null.
+[[nodiscard]] const Lease* owner_of(const Registry& registry, Port port);
+
+}  // namespace portwrap

@@ -1,0 +1,42 @@
+// What the service needs of the event loop, and nothing more: so that the service knows no libuv and tests can be the loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/types.hpp"
+
+namespace portwrap {
+
+class Outside {
+public:
+    virtual ~Outside() = default;
+    [[nodiscard]] virtual Time now() = 0;
+    /// `work` runs on a pool thread, `done` afterwards on the loop's thread.
+    virtual void run_in_pool(std::function<void()> work, std::function<void()> done) = 0;
+    /// Calls Agent::on_timer at this time; replaces an earlier wish.
+    virtual void wake_at(Time time) = 0;
+    /// Calls Agent::on_process_ended once this process is gone (at once when it is gone already).
+    virtual void watch_process(const ProcessId& process) = 0;
+    /// Ends the loop after the replies have been written.
+    virtual void stop() = 0;
+};
+
+/// The other end of a connection.
+struct Peer {
+    pid_t pid = 0;  ///< 0: not visible from here (another pid namespace)
+    ProcessId process;
+};
+
+/// A reply as a line without its newline (empty: no reply), and whether the connection ends after it.
+struct Reply {
+    std::string line;
+    bool close = false;
+};
+using ReplyTo = std::function<void(Reply)>;
+
+/// What the service remembers of one connection. Only the service looks inside.
+struct Exchange;
+
+}  // namespace portwrap

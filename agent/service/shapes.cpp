@@ -1,0 +1,194 @@
+// Values to JSON and to sentences.
+#include "service/shapes.hpp"
+
+#include <ctime>
+
+#include "portwrap/protocol.hpp"
+#include "storage/event_codec.hpp"
+#include "system/places.hpp"
+
+namespace portwrap {
+namespace {
+
+template <typename T>
+Json or_null(const std::optional<T>& value) {
+    return value ? Json(*value) : Json(nullptr);
+}
+
+Json time_or_null(const std::optional<Time>& time) { return time ? Json(format_time(*time)) : Json(nullptr); }
+
+/// "10:02" today, else "2026-11-20 10:02", in local time: for people.
+std::string clock(Time time, std::optional<Time> now = std::nullopt) {
+    const auto local = [](Time t) {
+        const std::time_t seconds = std::chrono::system_clock::to_time_t(t);
+        std::tm parts{};
+        ::localtime_r(&seconds, &parts);
+        return parts;
+    };
+    const auto parts = local(time);
+    bool today = true;
+    if (now) {
+        const auto current = local(*now);
+        today = current.tm_yday == parts.tm_yday && current.tm_year == parts.tm_year;
+    }
+    char text[32];
+    std::strftime(text, sizeof text, today ? "%H:%M" : "%Y-%m-%d %H:%M", &parts);
+    return text;
+}
+
+std::string age(Time then, Time now) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now - then).count();
+    const auto say = [](long count, const char* unit) { return std::to_string(count) + " " + unit + (count == 1 ? "" : "s") + " ago"; };
+    if (seconds < 60) { return "just now"; }
+    if (seconds < 3600) { return say(seconds / 60, "minute"); }
+    if (seconds < 86400) { return say(seconds / 3600, "hour"); }
+    return say(seconds / 86400, "day");
+}
+
+std::string name_of(const Registry& registry, const std::string& root) {
+    const auto* project = registry.find_project(root);
+    return project != nullptr ? project->name : root;
+}
+
+}  // namespace
+
+Json ok_shape() { return {{"schema", k_json_schema}, {"ok", true}}; }
+
+Json project_shape(const Registry& registry, const std::string& root) {
+    const auto* project = registry.find_project(root);
+    if (project == nullptr) { return {{"name", root}, {"root", root}, {"branch", nullptr}, {"worktree_of", nullptr}}; }
+    return {{"name", project->name}, {"root", root}, {"branch", or_null(project->branch)}, {"worktree_of", or_null(project->worktree_of)}};
+}
+
+Json lease_shape(const Registry& registry, const Lease& lease) {
+    Json holder = nullptr;
+    if (lease.holder && !lease.sockets.empty()) {
+        holder = {{"pid", lease.holder->process.pid},
+                  {"command", lease.holder->command},
+                  {"cwd", lease.holder->cwd},
+                  {"started_at", format_time(lease.holder->started_at)}};
+    }
+    return {{"port", lease.port},
+            {"requested_port", or_null(lease.key.requested)},
+            {"protocol", word(lease.key.protocol)},
+            {"service", lease.key.service},
+            {"instance", lease.key.instance},
+            {"project", project_shape(registry, lease.key.root)},
+            {"range", lease.range.empty() ? Json(nullptr) : Json(lease.range)},
+            {"environment", word(lease.environment)},
+            {"kind", or_null(lease.kind)},
+            {"state", word(lease.state)},
+            {"health", word(lease.health)},
+            {"holder", std::move(holder)},
+            {"description", or_null(lease.description)},
+            {"hostname", or_null(lease.hostname)},
+            {"allocated_by", lease.allocated_by},
+            {"allocated_at", format_time(lease.allocated_at)},
+            {"last_active_at", time_or_null(lease.last_active_at)},
+            {"released_at", time_or_null(lease.released_at)},
+            {"expires_at", time_or_null(lease.expires_at)}};
+}
+
+Json refusal_shape(const Registry& registry, const Refusal& refusal) {
+    Json details = Json::object();
+    if (refusal.code == ErrorCode::port_in_use || refusal.code == ErrorCode::port_leased || refusal.code == ErrorCode::not_owner) {
+        details = {{"conflicting_project", nullptr}, {"conflicting_root", nullptr}, {"conflicting_service", nullptr}, {"started_at", nullptr},
+                   {"pid", nullptr}, {"user", nullptr}, {"command", nullptr}, {"external", !refusal.conflict.has_value()}};
+        if (refusal.conflict) {
+            const auto& lease = *refusal.conflict;
+            details["conflicting_project"] = name_of(registry, lease.key.root);
+            details["conflicting_root"] = lease.key.root;
+            details["conflicting_service"] = lease.key.service;
+            if (lease.holder) {
+                details["started_at"] = format_time(lease.holder->started_at);
+                details["pid"] = lease.holder->process.pid;
+                details["command"] = lease.holder->command;
+                if (const auto uid = read_uid(lease.holder->process.pid)) { details["user"] = user_name(*uid); }
+            }
+        }
+    }
+    return {{"code", error_code_name(refusal.code)}, {"message", refusal.message}, {"details", details}, {"suggestions", refusal.suggestions}};
+}
+
+std::vector<SeenListener> look_at_listeners(Port port) {
+    std::vector<SeenListener> seen;
+    auto listeners = list_listeners(port);
+    if (!listeners) { return seen; }
+    std::vector<ino_t> inodes;
+    for (const auto& listener : *listeners) {
+        if (listener.port == port) { inodes.push_back(listener.inode); }
+    }
+    if (inodes.empty()) { return seen; }
+    const auto holders = find_socket_holders(inodes, {});
+    for (auto& listener : *listeners) {
+        if (listener.port != port) { continue; }
+        SeenListener entry;
+        entry.user = user_name(listener.uid);
+        if (const auto it = holders.find(listener.inode); it != holders.end()) {
+            entry.process = it->second;
+            entry.command = read_command(it->second.pid);
+            entry.cwd = printable(read_cwd(it->second.pid), 4096);
+            if (const auto stat = read_process(it->second.pid)) { entry.started_at = stat->started_at; }
+        }
+        entry.listener = std::move(listener);
+        seen.push_back(std::move(entry));
+    }
+    return seen;
+}
+
+Json listener_shape(const Registry& registry, const SeenListener& seen) {
+    Json project = nullptr;
+    for (const auto* lease : registry.on_port(seen.listener.port)) {
+        const bool ours = std::any_of(lease->sockets.begin(), lease->sockets.end(),
+                                      [&](const Socket& socket) { return socket.cookie == seen.listener.cookie; });
+        if (lease->live() && ours) { project = project_shape(registry, lease->key.root); }
+    }
+    return {{"address", seen.listener.address},
+            {"protocol", word(seen.listener.protocol)},
+            {"pid", seen.process ? Json(seen.process->pid) : Json(nullptr)},
+            {"user", seen.user},
+            {"command", seen.process ? Json(seen.command) : Json(nullptr)},
+            {"cwd", seen.cwd.empty() ? Json(nullptr) : Json(seen.cwd)},
+            {"project", std::move(project)},
+            {"container", nullptr},
+            {"started_at", time_or_null(seen.started_at)}};
+}
+
+std::string taken_message(const Registry& registry, Port port, const Lease* owner, bool listens) {
+    const std::string number = "Port " + std::to_string(port);
+    if (owner == nullptr) { return number + " is already used by a program outside of portwrap"; }
+    const std::string project = "project \"" + name_of(registry, owner->key.root) + "\"";
+    if (!listens || !owner->holder) { return number + " is kept for " + project + " (" + owner->key.service + ")"; }
+    return number + " is already used by " + project + " (pid " + std::to_string(owner->holder->process.pid) + ", since " +
+           clock(owner->holder->started_at) + ")";
+}
+
+std::string moved_notice(const Registry& registry, const Lease& lease, const Move& move, Time now) {
+    const auto asked = std::to_string(lease.key.requested.value_or(0));
+    std::string why;
+    switch (move.reason) {
+        case MoveReason::held:
+            why = "asked for " + asked + ": held by " + name_of(registry, move.other->key.root) + "/" + move.other->key.service;
+            if (move.other->holder) { why += ", pid " + std::to_string(move.other->holder->process.pid) + ", " + move.other->holder->command; }
+            break;
+        case MoveReason::already_running:
+            why = asked + ": already running here";
+            if (move.other->holder) { why += " since " + clock(move.other->holder->started_at, now) + ", pid " + std::to_string(move.other->holder->process.pid); }
+            break;
+        case MoveReason::claimed:
+            why = "asked for " + asked + ": kept for " + name_of(registry, move.other->key.root) + "/" + move.other->key.service + ", last used " +
+                  age(move.other->last_active_at.value_or(move.other->allocated_at), now) + "; portwrap -p " + asked + " takes it";
+            break;
+        case MoveReason::external: why = "asked for " + asked + ": in use by a program outside of portwrap; portctl check " + asked + " tells more"; break;
+        case MoveReason::reserved: why = "asked for " + asked + ": reserved"; break;
+        case MoveReason::not_permitted: why = "asked for " + asked + ": not permitted to this user"; break;
+        case MoveReason::asked: why = "as you said; the program asked for " + asked; break;
+        case MoveReason::none:
+        case MoveReason::usual: why = "asked for " + asked + "; " + std::to_string(lease.port) + " is its usual port here"; break;
+    }
+    const auto scheme = is_auxiliary_service(lease.key.service) || lease.kind == "database" || lease.kind == "cache" ? "" : "http://";
+    return printable("portwrap: " + name_of(registry, lease.key.root) + "/" + lease.key.service + " listens on " + scheme + "localhost:" +
+                         std::to_string(lease.port) + " (" + why + ")", 1024);
+}
+
+}  // namespace portwrap

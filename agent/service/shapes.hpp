@@ -1,0 +1,38 @@
+// The JSON shapes of results, one function for each; docs/protocol.md shows them.
+#pragma once
+
+#include <map>
+
+#include "core/policy.hpp"
+#include "service/wire.hpp"
+#include "system/listeners.hpp"
+#include "system/processes.hpp"
+
+namespace portwrap {
+
+[[nodiscard]] Json project_shape(const Registry& registry, const std::string& root);
+[[nodiscard]] Json lease_shape(const Registry& registry, const Lease& lease);
+/// {"schema":1,"ok":true} and what follows.
+[[nodiscard]] Json ok_shape();
+/// The `data` of a refusal.
+[[nodiscard]] Json refusal_shape(const Registry& registry, const Refusal& refusal);
+
+/// A listener with the process that has it, gathered on a pool thread.
+struct SeenListener {
+    Listener listener;
+    std::optional<ProcessId> process;
+    std::string user;
+    std::string command;
+    std::string cwd;
+    std::optional<Time> started_at;
+};
+/// Everything about the listeners of one port. Blocking: walks /proc.
+[[nodiscard]] std::vector<SeenListener> look_at_listeners(Port port);
+[[nodiscard]] Json listener_shape(const Registry& registry, const SeenListener& seen);
+
+/// "Port 3000 is already used by project "my-api" (pid 4242, since 10:02)"
+[[nodiscard]] std::string taken_message(const Registry& registry, Port port, const Lease* owner, bool listens);
+/// "portwrap: shop/web listens on http://localhost:3001 (asked for 3000: ...)"
+[[nodiscard]] std::string moved_notice(const Registry& registry, const Lease& lease, const Move& move, Time now);
+
+}  // namespace portwrap

@@ -1,0 +1,75 @@
+// JSON-RPC lines in and out: strict reading of requests and their parameters.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/policy.hpp"
+#include "portwrap/result.hpp"
+
+namespace portwrap {
+
+using Json = nlohmann::json;
+
+/// Codes of JSON-RPC 2.0; k_rpc_refused is the first of its range for applications.
+inline constexpr int k_rpc_parse_error = -32700;
+inline constexpr int k_rpc_invalid_request = -32600;
+inline constexpr int k_rpc_unknown_method = -32601;
+inline constexpr int k_rpc_invalid_params = -32602;
+inline constexpr int k_rpc_refused = -32000;
+
+struct Request {
+    Json id;  ///< null when absent
+    bool notification = false;
+    std::string method;
+    Json params = Json::object();
+};
+
+struct RequestError {
+    int code = k_rpc_parse_error;
+    Json id;
+    std::string message;
+};
+
+/// Refuses what is not JSON, not a request, has duplicate keys, invalid UTF-8, or nests deeper than k_max_json_depth.
+[[nodiscard]] std::variant<Request, RequestError> parse_request(std::string_view line);
+
+[[nodiscard]] std::string result_line(const Json& id, const Json& result);
+/// `data` may be null.
+[[nodiscard]] std::string error_line(const Json& id, int code, const std::string& message, const Json& data);
+
+/// Reads parameters by name, kind and range. The first mistake is kept; finish() also refuses names that nobody read.
+class Params {
+public:
+    explicit Params(const Json& params) : m_params(params) {}
+    /// Absent and null are the same.
+    [[nodiscard]] std::optional<std::string> text(const char* name, std::size_t limit = 256);
+    [[nodiscard]] std::optional<std::uint64_t> number(const char* name, std::uint64_t max);
+    [[nodiscard]] std::optional<Port> port(const char* name);
+    [[nodiscard]] bool flag(const char* name, bool otherwise = false);
+    [[nodiscard]] std::vector<std::string> texts(const char* name, std::size_t count, std::size_t limit);
+    [[nodiscard]] std::vector<std::uint64_t> numbers(const char* name, std::size_t count);
+    template <typename E>
+    [[nodiscard]] std::optional<E> choice(const char* name) {
+        const auto given = text(name);
+        if (!given) { return std::nullopt; }
+        const auto value = from_word<E>(*given);
+        if (!value) { fail(name, "is not one of the words it may be"); }
+        return value;
+    }
+    void require(const char* name);
+    void fail(const std::string& name, const std::string& what);
+    /// Empty when all is well.
+    [[nodiscard]] std::string finish();
+
+private:
+    const Json* find(const char* name);
+    const Json& m_params;
+    std::vector<std::string> m_read;
+    std::string m_problem;
+};
+
+}  // namespace portwrap
