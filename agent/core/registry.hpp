@@ -26,6 +26,7 @@ public:
 
     /// Null when there is none. Pointers are good until the next apply.
     [[nodiscard]] const Lease* find(LeaseId id) const;
+    /// Where several remembered leases have one key: the live one, else the newest.
     [[nodiscard]] const Lease* find(const LeaseKey& key) const;
     [[nodiscard]] const Lease* find_by_cookie(Cookie cookie) const;
     [[nodiscard]] const Project* find_project(const std::string& root) const;
@@ -37,7 +38,7 @@ public:
     /// Every lease that this session (its outermost process) has.
     [[nodiscard]] std::vector<const Lease*> of_session(const ProcessId& outermost) const;
 
-    /// For a snapshot's reader: where sequence numbers and ids go on.
+    /// For a snapshot's reader: where sequence numbers and ids go on. Never moves the next id back.
     void resume_at(std::uint64_t last_seq, LeaseId next_id);
 
     bool operator==(const Registry& other) const {
@@ -51,9 +52,9 @@ private:
     std::map<LeaseId, Lease> m_leases;
     std::map<std::string, Project> m_projects;
     std::map<ProcessId, Session> m_sessions;
-    std::map<LeaseKey, LeaseId> m_by_key;
-    std::unordered_multimap<Port, LeaseId> m_by_port;
-    std::unordered_map<Cookie, LeaseId> m_by_cookie;
+    std::map<LeaseKey, std::vector<LeaseId>> m_by_key;
+    std::unordered_map<Port, std::vector<LeaseId>> m_by_port;
+    std::unordered_map<Cookie, std::vector<LeaseId>> m_by_cookie;
     std::map<std::string, std::vector<LeaseId>> m_by_root;
     std::map<ProcessId, std::vector<LeaseId>> m_by_session;
     std::uint64_t m_last_seq = 0;

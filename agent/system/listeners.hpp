@@ -30,6 +30,9 @@ struct Listener {
 /// older kernels see only listening ones, so false is certain there only for sockets that listened).
 [[nodiscard]] Result<std::vector<Cookie>> existing_sockets();
 
+/// Does existing_sockets() see sockets that are bound and do not listen? Asked with a socket of our own.
+[[nodiscard]] bool sees_bound_sockets();
+
 /// Asks the kernel whether anybody is on a port, on any address of either family: by binding (SO_REUSEADDR, never
 /// listening, closed at once) the wildcard of IPv4 and of IPv6 (v6 only). 20 to 28 us with UDP, whatever the number of
 /// sockets. A family that the machine lacks counts as free.

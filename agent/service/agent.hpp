@@ -1,0 +1,134 @@
+// The agent without its loop: requests in, decisions, events, replies out. Everything happens on one thread, except the
+// work that it hands to the pool. docs/architecture.md follows one request through this house.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <set>
+#include <unordered_map>
+
+#include "core/policy.hpp"
+#include "service/outside.hpp"
+#include "service/shapes.hpp"
+#include "service/wire.hpp"
+#include "storage/store.hpp"
+#include "system/listeners.hpp"
+
+namespace portwrap {
+
+/// One connection's part of a conversation with the shim.
+struct Exchange {
+    Peer peer;
+    std::optional<Caller> caller;
+    BindRequest bind;
+    LeaseId lease = 0;   ///< granted in this exchange and not yet confirmed
+    bool closed = false; ///< the peer hung up: what it asked for need not be decided
+};
+
+class Agent {
+public:
+    struct Options {
+        Config config;
+        std::string home;
+        std::string user_at_host;  ///< of allocated_by
+        std::string boot_id;
+        std::string socket;
+        std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
+        std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
+        std::function<void(const std::string&)> log_trouble;
+    };
+    Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options);
+
+    /// Compares the registry with the system: at start, and when notifications were lost.
+    void take_census();
+
+    /// One line of a connection. The reply comes now or later; until then the connection's next line must wait.
+    void on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply);
+    void on_closed(const std::shared_ptr<Exchange>& exchange);
+
+    void on_sockets_destroyed(const DestroyWatch::Batch& batch);
+    void on_process_ended(const ProcessId& process);
+    void on_timer();
+    /// The store's sync state has changed.
+    void on_synced();
+    /// A last snapshot; nothing may be asked afterwards.
+    void close();
+
+    [[nodiscard]] const Registry& registry() const { return m_registry; }
+
+    /// The stream of events: every change of the registry, after it was applied.
+    using Watcher = std::function<void(const Event&, const Registry&)>;
+    void watch(Watcher watcher) { m_watchers.push_back(std::move(watcher)); }
+
+private:
+    using Handler = void (Agent::*)(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    struct WaitingReply {
+        std::uint64_t seq = 0;
+        std::string line;
+        Json id;
+        ReplyTo reply;
+        std::vector<std::pair<Lease, std::optional<Lease>>> undo;  ///< as changed, as before
+    };
+    struct KnownPlace {
+        Place place;
+        Time read_at{};
+    };
+
+    void agent_status(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void agent_stop(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void lease_get(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void lease_list(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void lease_port(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void lease_release(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void port_check(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void session_open(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void shim_bind(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void shim_failed(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void shim_bound(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void shim_listening(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+
+    [[nodiscard]] Facts facts();
+    /// Journal, apply, tell the watchers. With `durable`, a failing journal changes nothing and is an error.
+    Status commit(std::vector<Change> changes, bool durable = false);
+    /// Commits by name: the reply goes out when the changes are on the disk.
+    void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
+    void refuse(const Request& request, const ReplyTo& reply, Refusal refusal);
+    void mind_store();
+    void arm_timer();
+
+    /// Finds the place of a directory, from the pool unless it was read a moment ago.
+    void with_place(const std::string& directory, std::function<void(const Place&)> then);
+    /// The project that a request means (cwd, or project by name or path).
+    void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
+    /// Who the peer is: session, scope, place.
+    void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller&)> then);
+    [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process, const ProcessId& hint) const;
+    /// Leases whose holder has died but whose socket lives get their new holder; then `then` runs.
+    void with_true_holders(std::function<void()> then);
+    void see_project(const Project& project, std::vector<Change>& changes) const;
+    void answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply);
+
+    Outside& m_outside;
+    std::unique_ptr<Store> m_store;
+    Registry m_registry;
+    Options m_options;
+    Time m_started_at{};
+    std::optional<Time> m_last_cleanup;
+    PortInterval m_ephemeral;
+    std::vector<PortInterval> m_kernel_reserved;
+    std::vector<Watcher> m_watchers;
+    std::deque<WaitingReply> m_waiting;
+    std::unordered_map<std::string, KnownPlace> m_places;
+    std::unordered_map<std::string, std::vector<std::function<void(const Place&)>>> m_place_waiters;
+    std::map<ProcessId, std::map<std::string, Place>> m_session_places;  ///< read at the session's start; good for its life
+    std::map<LeaseId, Move> m_moves;              ///< why a lease is not where it was asked for
+    std::set<std::pair<ProcessId, LeaseId>> m_noticed;  ///< said once a session
+    struct Dropped {
+        ProcessId process;
+        Time until{};
+    };
+    std::map<Port, Dropped> m_dropped;
+    unsigned m_rotation = 0;
+};
+
+}  // namespace portwrap

@@ -1,0 +1,41 @@
+// What `portwrap COMMAND` does before the command runs: which ports it offers, in which variables and arguments, and what
+// it says. Pure, like the core: the plan is made of values and carried out elsewhere.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/policy.hpp"
+
+namespace portwrap {
+
+struct LaunchRequest {
+    Session session;  ///< complete but for nothing: it is opened as it stands
+    Place place;
+    std::vector<std::string> command;
+    std::string script;  ///< text of the package script that the command runs; empty when it runs none
+    std::vector<std::string> environment_names;  ///< the user's own variables, never overwritten
+    std::string allocated_by;
+    bool dry_run = false;
+};
+
+struct LaunchPlan {
+    std::vector<Change> changes;
+    std::string service;
+    std::string range;
+    std::vector<std::string> command;
+    std::vector<std::pair<std::string, std::string>> set;
+    std::vector<std::string> notices;
+    std::vector<std::string> explain;
+};
+
+[[nodiscard]] std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Config& config, const LaunchRequest& request,
+                                                            const Facts& facts);
+
+/// Does a shell text or program text use this environment variable: $PORT, ${PORT...}, env.PORT, environ["PORT"],
+/// getenv("PORT")? An assignment (PORT=3000) is not a use.
+[[nodiscard]] bool mentions_variable(std::string_view text, std::string_view name);
+
+}  // namespace portwrap
