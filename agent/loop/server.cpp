@@ -1,0 +1,343 @@
+// Traps of libuv 1.44 that shape this file: uv_pipe_bind truncates long paths and its close unlinks a successor's socket, so
+// the socket is made by hand and only adopted here; a write to a peer that is gone raises SIGPIPE (ignored in main).
+#include "loop/server.hpp"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <spdlog/spdlog.h>
+
+#include "portwrap/protocol.hpp"
+#include "system/processes.hpp"
+
+namespace portwrap {
+
+struct Server::Connection {
+    Server* server = nullptr;
+    HandlePtr<uv_pipe_t> pipe;
+    std::shared_ptr<Exchange> exchange = std::make_shared<Exchange>();
+    std::string partial;            ///< a line that is not complete yet
+    std::deque<std::string> lines;  ///< complete ones that wait their turn
+    bool busy = false;              ///< a request is being decided
+    bool reading = false;
+    bool ending = false;            ///< closes when its last reply is written
+    bool too_long = false;
+    std::array<char, 16384> buffer{};
+};
+
+struct Server::ProcessWatch {
+    UniqueFd pidfd;  // closed after the poll handle has stopped using it
+    HandlePtr<uv_poll_t> poll;
+    Server* server = nullptr;
+    ProcessId process;
+};
+
+namespace {
+
+/// uv_close wants an initialised handle: a failed init leaves nothing to close.
+template <typename Handle, typename Init>
+HandlePtr<Handle> initialised(void* data, Init&& init) {
+    auto handle = std::make_unique<Handle>();
+    if (init(handle.get()) != 0) { return nullptr; }
+    handle->data = data;
+    return HandlePtr<Handle>(handle.release());
+}
+
+struct WriteRequest {
+    uv_write_t request{};
+    std::string bytes;
+    std::function<void()> done;
+};
+
+struct PoolJob {
+    uv_work_t request{};
+    std::function<void()> work;
+    std::function<void()> done;
+};
+
+}  // namespace
+
+Server::Server(spdlog::logger& log) : m_log(log) {
+    uv_loop_init(&m_loop);
+    m_timer = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
+    m_synced = initialised<uv_async_t>(this, [this](uv_async_t* async) {
+        return uv_async_init(&m_loop, async, [](uv_async_t* sent) noexcept {
+            if (auto* server = static_cast<Server*>(sent->data); server != nullptr && server->m_agent != nullptr) { server->m_agent->on_synced(); }
+        });
+    });
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+        auto handle = initialised<uv_signal_t>(this, [this](uv_signal_t* watcher) { return uv_signal_init(&m_loop, watcher); });
+        uv_signal_start(handle.get(), [](uv_signal_t* watcher, int number) noexcept {
+            if (auto* server = static_cast<Server*>(watcher->data)) { server->on_signal(number); }
+        }, signal);
+        m_signals.push_back(std::move(handle));
+    }
+}
+
+Server::~Server() {
+    if (!m_clean) { uv_loop_close(&m_loop); }
+}
+
+Status Server::listen(UniqueFd socket, std::string path) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) == 0) { m_socket_inode = st.st_ino; }
+    m_socket_path = std::move(path);
+    m_listener = initialised<uv_pipe_t>(this, [this](uv_pipe_t* pipe) { return uv_pipe_init(&m_loop, pipe, 0); });
+    if (const int error = uv_pipe_open(m_listener.get(), socket.get()); error != 0) {
+        return Error{ErrorCode::agent_unavailable, std::string("cannot adopt the socket: ") + uv_strerror(error)};
+    }
+    (void)socket.release();
+    const int error = uv_listen(reinterpret_cast<uv_stream_t*>(m_listener.get()), 4096, [](uv_stream_t* stream, int status) noexcept {
+        if (auto* server = static_cast<Server*>(stream->data); server != nullptr && status == 0) { server->accept(); }
+    });
+    if (error != 0) { return Error{ErrorCode::agent_unavailable, std::string("cannot listen: ") + uv_strerror(error)}; }
+    return ok_status();
+}
+
+Status Server::watch_sockets(DestroyWatch watch) {
+    m_watch = std::move(watch);
+    m_destroyed = initialised<uv_poll_t>(this, [this](uv_poll_t* poll) { return uv_poll_init(&m_loop, poll, m_watch->fd()); });
+    if (!m_destroyed) { return Error{ErrorCode::agent_unavailable, "cannot poll the socket-destroy notifications"}; }
+    uv_poll_start(m_destroyed.get(), UV_READABLE, [](uv_poll_t* poll, int, int) noexcept {
+        auto* server = static_cast<Server*>(poll->data);
+        if (server != nullptr && server->m_agent != nullptr) { server->m_agent->on_sockets_destroyed(server->m_watch->drain()); }
+    });
+    return ok_status();
+}
+
+void Server::notify_synced() { uv_async_send(m_synced.get()); }
+
+bool Server::run() {
+    uv_run(&m_loop, UV_RUN_DEFAULT);
+    // stop() has closed the handles; what is left are their close callbacks and jobs of the pool.
+    uv_run(&m_loop, UV_RUN_DEFAULT);
+    m_synced.reset();
+    uv_run(&m_loop, UV_RUN_DEFAULT);
+    m_clean = uv_loop_close(&m_loop) == 0;
+    return m_clean;
+}
+
+Time Server::now() { return std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()); }
+
+void Server::run_in_pool(std::function<void()> work, std::function<void()> done) {
+    auto* job = new PoolJob{{}, std::move(work), std::move(done)};
+    job->request.data = job;
+    uv_queue_work(&m_loop, &job->request,
+                  [](uv_work_t* request) noexcept { static_cast<PoolJob*>(request->data)->work(); },
+                  [](uv_work_t* request, int status) noexcept {
+                      const std::unique_ptr<PoolJob> finished(static_cast<PoolJob*>(request->data));
+                      if (status == 0) { finished->done(); }
+                  });
+}
+
+void Server::wake_at(Time time) {
+    if (!m_timer) { return; }
+    const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(time - now()).count();
+    // At most an hour, so that a jump of the wall clock is noticed.
+    const auto delay = std::clamp<long>(wait, 0, 3600 * 1000);
+    uv_timer_start(m_timer.get(), [](uv_timer_t* timer) noexcept {
+        auto* server = static_cast<Server*>(timer->data);
+        if (server != nullptr && server->m_agent != nullptr) { server->m_agent->on_timer(); }
+    }, static_cast<std::uint64_t>(delay), 0);
+}
+
+void Server::watch_process(const ProcessId& process) {
+    if (m_stopping || m_processes.contains(process)) { return; }
+    auto watch = std::make_unique<ProcessWatch>();
+    watch->server = this;
+    watch->process = process;
+    watch->pidfd = open_pidfd(process.pid);
+    // The pid may be somebody else's by now; a zombie's pidfd is readable at once.
+    const auto stat = read_process(process.pid);
+    const bool same = stat && stat->id == process;
+    if (!watch->pidfd.valid() || !same) {
+        run_in_pool([] {}, [this, process] { if (m_agent != nullptr) { m_agent->on_process_ended(process); } });
+        return;
+    }
+    watch->poll = initialised<uv_poll_t>(watch.get(), [&](uv_poll_t* poll) { return uv_poll_init(&m_loop, poll, watch->pidfd.get()); });
+    if (!watch->poll) { return; }
+    uv_poll_start(watch->poll.get(), UV_READABLE, [](uv_poll_t* poll, int, int) noexcept {
+        auto* ended = static_cast<ProcessWatch*>(poll->data);
+        if (ended == nullptr) { return; }
+        auto* server = ended->server;
+        const auto process_id = ended->process;
+        uv_poll_stop(poll);
+        server->m_processes.erase(process_id);
+        if (server->m_agent != nullptr) { server->m_agent->on_process_ended(process_id); }
+    });
+    m_processes.emplace(process, std::move(watch));
+}
+
+void Server::on_signal(int signal) {
+    if (signal == SIGHUP) {
+        m_log.info("reload");
+        return;
+    }
+    m_log.info("stop signal={}", signal);
+    stop();
+}
+
+void Server::stop() {
+    if (m_stopping) { return; }
+    m_stopping = true;
+    // New clients must find a new agent, not one that is leaving.
+    struct stat st {};
+    if (::stat(m_socket_path.c_str(), &st) == 0 && st.st_ino == m_socket_inode) { ::unlink(m_socket_path.c_str()); }
+    m_listener.reset();
+    m_timer.reset();
+    if (m_destroyed) { uv_poll_stop(m_destroyed.get()); }
+    m_destroyed.reset();
+    m_signals.clear();
+    m_processes.clear();
+    std::vector<std::shared_ptr<Connection>> connections;
+    for (const auto& [key, connection] : m_connections) { connections.push_back(connection); }
+    for (const auto& connection : connections) {
+        connection->ending = true;
+        if (!connection->busy && uv_stream_get_write_queue_size(reinterpret_cast<uv_stream_t*>(connection->pipe.get())) == 0) { drop(*connection); }
+    }
+    uv_unref(reinterpret_cast<uv_handle_t*>(m_synced.get()));
+}
+
+void Server::accept() {
+    auto connection = std::make_shared<Connection>();
+    connection->server = this;
+    connection->pipe = initialised<uv_pipe_t>(connection.get(), [this](uv_pipe_t* pipe) { return uv_pipe_init(&m_loop, pipe, 0); });
+    if (uv_accept(reinterpret_cast<uv_stream_t*>(m_listener.get()), reinterpret_cast<uv_stream_t*>(connection->pipe.get())) != 0) { return; }
+    const Limits limits;
+    int fd = -1;
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    const bool known = uv_fileno(reinterpret_cast<uv_handle_t*>(connection->pipe.get()), &fd) == 0 &&
+                       ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    if (!known || peer.uid != ::geteuid() || m_connections.size() >= limits.connections) {
+        m_log.warn("refused a connection pid={} uid={} connections={}", peer.pid, peer.uid, m_connections.size());
+        return;
+    }
+    connection->exchange->peer.pid = peer.pid;
+    m_connections.emplace(connection.get(), connection);
+    connection->reading = true;
+    uv_read_start(reinterpret_cast<uv_stream_t*>(connection->pipe.get()),
+                  [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) noexcept {
+                      auto* owner = static_cast<Connection*>(handle->data);
+                      *buffer = owner != nullptr ? uv_buf_init(owner->buffer.data(), static_cast<unsigned>(owner->buffer.size())) : uv_buf_init(nullptr, 0);
+                  },
+                  [](uv_stream_t* stream, ssize_t count, const uv_buf_t* buffer) noexcept {
+                      auto* owner = static_cast<Connection*>(stream->data);
+                      if (owner == nullptr || count == 0) { return; }
+                      if (count < 0) {
+                          // The lines that came before the end are still due: `printf ... | socat -` half-closes.
+                          owner->ending = true;
+                          owner->reading = false;
+                          uv_read_stop(stream);
+                          if (!owner->busy && owner->lines.empty()) { owner->server->drop(*owner); }
+                          return;
+                      }
+                      owner->server->on_bytes(*owner, {buffer->base, static_cast<std::size_t>(count)});
+                  });
+}
+
+void Server::drop(Connection& connection) {
+    const auto node = m_connections.extract(&connection);
+    if (node.empty()) { return; }
+    const auto kept = node.mapped();
+    kept->pipe.reset();
+    if (m_agent != nullptr) { m_agent->on_closed(kept->exchange); }
+}
+
+void Server::on_bytes(Connection& connection, std::string_view bytes) {
+    const auto self = m_connections.at(&connection);
+    for (std::size_t at = 0; at < bytes.size();) {
+        const auto newline = bytes.find('\n', at);
+        const auto end = newline == std::string_view::npos ? bytes.size() : newline;
+        connection.partial.append(bytes.substr(at, end - at));
+        at = end + 1;
+        if (connection.partial.size() >= k_max_line) {
+            connection.too_long = true;
+            connection.partial.clear();
+            break;
+        }
+        if (newline == std::string_view::npos) { break; }
+        connection.lines.push_back(std::move(connection.partial));
+        connection.partial.clear();
+    }
+    const Limits limits;
+    if (connection.too_long || connection.lines.size() > limits.queued_lines) {
+        connection.reading = false;
+        uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get()));
+    }
+    next_line(self);
+}
+
+void Server::next_line(const std::shared_ptr<Connection>& connection) {
+    while (!connection->busy && connection->pipe && !connection->lines.empty()) {
+        connection->busy = true;
+        const auto line = std::move(connection->lines.front());
+        connection->lines.pop_front();
+        const std::weak_ptr<Connection> weak = connection;
+        m_agent->on_line(connection->exchange, line, [this, weak](Reply reply) {
+            const auto self = weak.lock();
+            if (!self || !self->pipe) { return; }
+            self->busy = false;
+            if (reply.close) { self->lines.clear(); self->ending = true; }
+            write(self, std::move(reply));
+        });
+    }
+    if (!connection->pipe || connection->busy) { return; }
+    if (connection->too_long) {
+        connection->too_long = false;
+        connection->ending = true;
+        return write(connection, {error_line(nullptr, k_rpc_invalid_request, "a line is longer than " + std::to_string(k_max_line) + " bytes",
+                                             {{"code", "INVALID_REQUEST"}, {"message", "over-long line"}, {"details", Json::object()}, {"suggestions", Json::array()}}), true});
+    }
+    const auto* stream = reinterpret_cast<const uv_stream_t*>(connection->pipe.get());
+    if (connection->ending && connection->lines.empty() && uv_stream_get_write_queue_size(stream) == 0) { return drop(*connection); }
+    if (!connection->reading && !connection->ending) {
+        connection->reading = true;
+        // Same callbacks as before: libuv keeps them across a stop.
+        uv_read_start(reinterpret_cast<uv_stream_t*>(connection->pipe.get()), connection->pipe->alloc_cb, connection->pipe->read_cb);
+    }
+}
+
+void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
+    auto* stream = reinterpret_cast<uv_stream_t*>(connection->pipe.get());
+    if (reply.line.empty()) {
+        if (connection->ending && connection->lines.empty() && uv_stream_get_write_queue_size(stream) == 0) { drop(*connection); }
+        // The caller may be the loop in next_line itself: it goes on by its own condition.
+        else if (!connection->lines.empty()) { next_line(connection); }
+        return;
+    }
+    reply.line += '\n';
+    // Most replies fit into the socket's buffer: no request, no allocation, no turn of the loop.
+    uv_buf_t whole = uv_buf_init(reply.line.data(), static_cast<unsigned>(reply.line.size()));
+    const int written = uv_try_write(stream, &whole, 1);
+    const auto done = written < 0 ? std::size_t{0} : static_cast<std::size_t>(written);
+    if (written < 0 && written != UV_EAGAIN) { return drop(*connection); }
+    if (done == reply.line.size()) {
+        if (connection->ending && connection->lines.empty()) { return drop(*connection); }
+        return next_line(connection);
+    }
+    const Limits limits;
+    if (uv_stream_get_write_queue_size(stream) + reply.line.size() > limits.queued_bytes) { return drop(*connection); }
+    auto* request = new WriteRequest{{}, reply.line.substr(done), {}};
+    const std::weak_ptr<Connection> weak = connection;
+    request->done = [this, weak] {
+        const auto self = weak.lock();
+        if (self && self->pipe) { next_line(self); }
+    };
+    request->request.data = request;
+    uv_buf_t rest = uv_buf_init(request->bytes.data(), static_cast<unsigned>(request->bytes.size()));
+    const int error = uv_write(&request->request, stream, &rest, 1, [](uv_write_t* finished, int) noexcept {
+        const std::unique_ptr<WriteRequest> owner(static_cast<WriteRequest*>(finished->data));
+        owner->done();
+    });
+    if (error != 0) {
+        delete request;
+        drop(*connection);
+    }
+}
+
+}  // namespace portwrap

@@ -1,0 +1,90 @@
+// The event loop: connections, lines, timers, the pool, process watching. libuv stops here.
+#pragma once
+
+#include <uv.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "portwrap/result.hpp"
+#include "portwrap/unique_fd.hpp"
+#include "service/agent.hpp"
+#include "system/listeners.hpp"
+
+namespace spdlog {
+class logger;
+}
+
+namespace portwrap {
+
+/// A libuv handle that is closed with its owner and freed in its close callback.
+template <typename Handle>
+struct CloseHandle {
+    void operator()(Handle* handle) const noexcept {
+        handle->data = nullptr;
+        uv_close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* closed) noexcept { delete reinterpret_cast<Handle*>(closed); });
+    }
+};
+template <typename Handle>
+using HandlePtr = std::unique_ptr<Handle, CloseHandle<Handle>>;
+
+class Server : public Outside {
+public:
+    struct Limits {
+        std::size_t connections = 4096;
+        std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read: then it is dropped
+        std::size_t queued_lines = 64;               ///< of one connection: then its reading pauses
+    };
+
+    explicit Server(spdlog::logger& log);
+    ~Server() override;
+
+    /// Takes over a listening Unix socket (and removes its file on close, if it is still this one).
+    [[nodiscard]] Status listen(UniqueFd socket, std::string path);
+    [[nodiscard]] Status watch_sockets(DestroyWatch watch);
+    /// The agent must live until run() has returned.
+    void serve(Agent& agent) { m_agent = &agent; }
+    /// Callable from any thread: Agent::on_synced follows on the loop.
+    void notify_synced();
+    /// Until stop(); returns true when the loop was left with every handle closed.
+    [[nodiscard]] bool run();
+
+    [[nodiscard]] Time now() override;
+    void run_in_pool(std::function<void()> work, std::function<void()> done) override;
+    void wake_at(Time time) override;
+    void watch_process(const ProcessId& process) override;
+    void stop() override;
+
+private:
+    struct Connection;
+    struct ProcessWatch;
+
+    void accept();
+    void drop(Connection& connection);
+    void on_bytes(Connection& connection, std::string_view bytes);
+    void next_line(const std::shared_ptr<Connection>& connection);
+    void write(const std::shared_ptr<Connection>& connection, Reply reply);
+    void on_signal(int signal);
+
+    spdlog::logger& m_log;
+    Agent* m_agent = nullptr;
+    uv_loop_t m_loop{};
+    HandlePtr<uv_pipe_t> m_listener;
+    HandlePtr<uv_timer_t> m_timer;
+    HandlePtr<uv_async_t> m_synced;
+    HandlePtr<uv_poll_t> m_destroyed;
+    std::vector<HandlePtr<uv_signal_t>> m_signals;
+    std::optional<DestroyWatch> m_watch;
+    std::map<Connection*, std::shared_ptr<Connection>> m_connections;
+    std::map<ProcessId, std::unique_ptr<ProcessWatch>> m_processes;
+    std::string m_socket_path;
+    ino_t m_socket_inode = 0;
+    bool m_stopping = false;
+    bool m_clean = false;
+};
+
+}  // namespace portwrap

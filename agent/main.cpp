@@ -1,0 +1,213 @@
+// The agent's program: options, the lock that makes it the only one, the socket, and the wiring of the rooms.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <spdlog/sinks/rotating_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "loop/server.hpp"
+#include "portwrap/paths.hpp"
+#include "portwrap/protocol.hpp"
+#include "service/agent.hpp"
+#include "storage/store.hpp"
+#include "system/processes.hpp"
+
+namespace {
+
+using namespace portwrap;
+
+#ifndef SO_NETNS_COOKIE
+constexpr int SO_NETNS_COOKIE = 71;  // Linux 5.14
+#endif
+
+/// Tells the client that started us that it may connect now, or that there is no use in waiting.
+class Readiness {
+public:
+    explicit Readiness(int fd) : m_fd(fd) {
+        if (fd >= 0) { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
+    }
+    void tell(char word) {
+        if (m_fd.valid()) {
+            [[maybe_unused]] const auto written = ::write(m_fd.get(), &word, 1);
+            m_fd.reset();
+        }
+    }
+
+private:
+    UniqueFd m_fd;
+};
+
+std::string host_name() {
+    char name[256] = "";
+    ::gethostname(name, sizeof name - 1);
+    return name;
+}
+
+std::uint64_t own_netns() {
+    const UniqueFd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    std::uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return socket.valid() && ::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+/// A lock held for life on a file in the registry's directory: one registry never has two agents.
+Result<UniqueFd> take_lock(const std::string& path, const std::string& socket) {
+    UniqueFd lock{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (!lock.valid() && errno == EROFS) {
+        // A read-only disk: the agent serves on without a journal. A lock needs no writing.
+        lock.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+        if (!lock.valid()) { return UniqueFd(); }
+    }
+    if (!lock.valid()) { return Error{ErrorCode::storage_error, "cannot open " + path + ": " + std::strerror(errno)}; }
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) { return Error{ErrorCode::agent_unavailable, "another agent has this registry"}; }
+    if (::ftruncate(lock.get(), 0) == 0) {
+        [[maybe_unused]] const auto written = ::write(lock.get(), socket.data(), socket.size());
+    }
+    return lock;
+}
+
+Result<UniqueFd> make_socket(const std::string& path) {
+    UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    const auto* where = reinterpret_cast<const sockaddr*>(&address);
+    // We hold the registry's lock, but another registry's agent may live in this runtime directory.
+    {
+        const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+        if (::connect(probe.get(), where, sizeof address) == 0) {
+            return Error{ErrorCode::agent_unavailable, "another agent (of another registry) listens on " + path};
+        }
+    }
+    ::unlink(path.c_str());
+    if (!socket.valid() || ::bind(socket.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), 0600) != 0) {
+        return Error{ErrorCode::agent_unavailable, "cannot bind " + path + ": " + std::strerror(errno)};
+    }
+    return socket;
+}
+
+std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foreground) {
+    constexpr std::size_t k_log_bytes = 1 << 20;
+    constexpr std::size_t k_log_files = 3;
+    std::shared_ptr<spdlog::logger> log;
+    try {
+        log = foreground ? spdlog::stderr_logger_st("agent") : spdlog::rotating_logger_st("agent", state + "/agent.log", k_log_bytes, k_log_files);
+    } catch (const spdlog::spdlog_ex&) {
+        log = spdlog::stderr_logger_st("agent");  // a full or read-only disk must not keep the agent from serving
+    }
+    log->set_error_handler([](const std::string&) {});
+    log->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    log->flush_on(spdlog::level::info);
+    return log;
+}
+
+int run(const std::string& level, bool foreground, Readiness& ready) {
+    const auto fail = [&](const std::string& message, int status) {
+        std::fprintf(stderr, "portwrap-agent: %s\n", message.c_str());
+        ready.tell('!');
+        return status;
+    };
+    const auto runtime = runtime_directory();
+    auto state = state_directory();
+    for (const auto& directory : {runtime, state}) {
+        if (const auto made = ensure_private_directory(directory); !made) { return fail(made.error().message, 1); }
+    }
+    const auto machine = read_machine_id();
+    const auto socket_file = socket_path(runtime);
+    if (!socket_file) { return fail(socket_file.error().message, 1); }
+
+    const auto lock = take_lock(lock_path(state), *socket_file);
+    if (!lock) {
+        // Losing the race is no failure: the winner serves.
+        if (lock.error().code == ErrorCode::agent_unavailable) {
+            ready.tell('.');
+            return 0;
+        }
+        return fail(lock.error().message, 1);
+    }
+    const auto log = make_log(state, foreground);
+    log->set_level(spdlog::level::from_str(level));
+
+    Server server(*log);
+    Store::Options store_options;
+    store_options.directory = state;
+    store_options.machine_id = machine;
+    store_options.now = server.now();
+    store_options.notify = [&server] { server.notify_synced(); };
+    auto opened = Store::open(system_files(), std::move(store_options));
+    if (!opened) {
+        log->error("registry: {}", opened.error().message);
+        return fail(opened.error().message, exit_status_of(error_code_name(opened.error().code)));
+    }
+    for (const auto& loss : opened->losses) { log->error("registry: {}", loss); }
+
+    auto listening = make_socket(*socket_file);
+    if (!listening) {
+        log->error("{}", listening.error().message);
+        return fail(listening.error().message, 1);
+    }
+
+    Agent::Options options;
+    options.config = default_config();
+    options.home = home_directory();
+    options.user_at_host = user_name(::geteuid()) + "@" + host_name();
+    options.boot_id = read_boot_id();
+    options.socket = *socket_file;
+    options.netns = own_netns();
+    options.log = [&log](const std::string& line) { log->info("{}", line); };
+    options.log_trouble = [&log](const std::string& line) { log->warn("{}", line); };
+    // Before the census: a socket that closes in between is then in the notifications.
+    auto watch = DestroyWatch::open();
+    Agent agent(server, std::move(opened->store), std::move(opened->registry), std::move(options));
+    server.serve(agent);
+    if (watch) {
+        if (const auto watching = server.watch_sockets(std::move(*watch)); !watching) { log->error("{}", watching.error().message); }
+    } else {
+        log->warn("no socket-destroy notifications ({}): leases end when somebody asks", watch.error().message);
+    }
+    agent.take_census();
+    if (const auto serving = server.listen(std::move(*listening), *socket_file); !serving) { return fail(serving.error().message, 1); }
+    log->info("started version={} pid={} socket={} leases={}", k_version, ::getpid(), *socket_file, agent.registry().leases().size());
+    ready.tell('+');
+    const bool clean = server.run();
+    agent.close();
+    log->info("stopped clean={}", clean);
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"The per-user agent of portwrap: owns the registry of leases. Started on demand by portwrap and portctl."};
+    app.set_version_flag("--version", std::string("portwrap-agent ") + k_version);
+    std::string level = "info";
+    bool foreground = false;
+    int ready_fd = -1;
+    app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+    app.add_flag("--foreground", foreground, "log to stderr instead of agent.log");
+    app.add_option("--ready-fd", ready_fd, "descriptor that gets one byte when the agent listens")->check(CLI::Range(3, 1 << 20));
+    CLI11_PARSE(app, argc, argv);
+
+    ::umask(077);
+    std::signal(SIGPIPE, SIG_IGN);
+    // One hanging file system must not fill the pool: more threads than libuv's four. Set before the pool's first use.
+    ::setenv("UV_THREADPOOL_SIZE", "16", 1);
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        ::setrlimit(RLIMIT_NOFILE, &files);
+    }
+    Readiness ready(ready_fd);
+    return run(level, foreground, ready);
+}
