@@ -167,16 +167,9 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     options.netns = own_netns();
     options.log = [&log](const std::string& line) { log->info("{}", line); };
     options.log_trouble = [&log](const std::string& line) { log->warn("{}", line); };
-    // Before the census: a socket that closes in between is then in the notifications.
-    auto watch = DestroyWatch::open();
     Agent agent(server, std::move(opened->store), std::move(opened->registry), std::move(options));
     server.serve(agent);
-    if (watch) {
-        if (const auto watching = server.watch_sockets(std::move(*watch)); !watching) { log->error("{}", watching.error().message); }
-    } else {
-        log->warn("no socket-destroy notifications ({}): leases end when somebody asks", watch.error().message);
-    }
-    agent.take_census();
+    agent.start();
     if (const auto serving = server.listen(std::move(*listening), *socket_file); !serving) { return fail(serving.error().message, 1); }
     log->info("started version={} pid={} socket={} leases={}", k_version, ::getpid(), *socket_file, agent.registry().leases().size());
     ready.tell('+');

@@ -23,6 +23,7 @@ struct Server::Connection {
     std::string partial;            ///< a line that is not complete yet
     std::deque<std::string> lines;  ///< complete ones that wait their turn
     bool busy = false;              ///< a request is being decided
+    bool dispatching = false;       ///< next_line is at work further up the stack, and goes on by itself
     bool reading = false;
     bool ending = false;            ///< closes when its last reply is written
     bool too_long = false;
@@ -98,15 +99,27 @@ Status Server::listen(UniqueFd socket, std::string path) {
     return ok_status();
 }
 
-Status Server::watch_sockets(DestroyWatch watch) {
-    m_watch = std::move(watch);
+bool Server::watch_sockets(bool on) {
+    if (m_stopping) { return false; }
+    if (!on) {
+        if (m_destroyed) { uv_poll_stop(m_destroyed.get()); }
+        m_destroyed.reset();
+        m_watch.reset();
+        return false;
+    }
+    auto watch = DestroyWatch::open();
+    if (!watch) {
+        m_log.warn("no socket-destroy notifications ({}): the end of a lease is seen when somebody asks", watch.error().message);
+        return false;
+    }
+    m_watch = std::move(*watch);
     m_destroyed = initialised<uv_poll_t>(this, [this](uv_poll_t* poll) { return uv_poll_init(&m_loop, poll, m_watch->fd()); });
-    if (!m_destroyed) { return Error{ErrorCode::agent_unavailable, "cannot poll the socket-destroy notifications"}; }
+    if (!m_destroyed) { return false; }
     uv_poll_start(m_destroyed.get(), UV_READABLE, [](uv_poll_t* poll, int, int) noexcept {
         auto* server = static_cast<Server*>(poll->data);
         if (server != nullptr && server->m_agent != nullptr) { server->m_agent->on_sockets_destroyed(server->m_watch->drain()); }
     });
-    return ok_status();
+    return true;
 }
 
 void Server::notify_synced() { uv_async_send(m_synced.get()); }
@@ -278,18 +291,24 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         const auto line = std::move(connection->lines.front());
         connection->lines.pop_front();
         const std::weak_ptr<Connection> weak = connection;
+        connection->dispatching = true;
         m_agent->on_line(connection->exchange, line, [this, weak](Reply reply) {
             const auto self = weak.lock();
             if (!self || !self->pipe) { return; }
             self->busy = false;
-            if (reply.close) { self->lines.clear(); self->ending = true; }
+            if (reply.close) {
+                self->lines.clear();
+                self->ending = true;
+            }
             write(self, std::move(reply));
         });
+        connection->dispatching = false;
     }
     if (!connection->pipe || connection->busy) { return; }
     if (connection->too_long) {
         connection->too_long = false;
         connection->ending = true;
+        connection->reading = false;
         return write(connection, {error_line(nullptr, k_rpc_invalid_request, "a line is longer than " + std::to_string(k_max_line) + " bytes",
                                              {{"code", "INVALID_REQUEST"}, {"message", "over-long line"}, {"details", Json::object()}, {"suggestions", Json::array()}}), true});
     }
@@ -304,22 +323,17 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
 
 void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
     auto* stream = reinterpret_cast<uv_stream_t*>(connection->pipe.get());
-    if (reply.line.empty()) {
-        if (connection->ending && connection->lines.empty() && uv_stream_get_write_queue_size(stream) == 0) { drop(*connection); }
-        // The caller may be the loop in next_line itself: it goes on by its own condition.
-        else if (!connection->lines.empty()) { next_line(connection); }
-        return;
-    }
+    const auto go_on = [&] {
+        if (!connection->dispatching) { next_line(connection); }
+    };
+    if (reply.line.empty()) { return go_on(); }
     reply.line += '\n';
     // Most replies fit into the socket's buffer: no request, no allocation, no turn of the loop.
     uv_buf_t whole = uv_buf_init(reply.line.data(), static_cast<unsigned>(reply.line.size()));
     const int written = uv_try_write(stream, &whole, 1);
     const auto done = written < 0 ? std::size_t{0} : static_cast<std::size_t>(written);
     if (written < 0 && written != UV_EAGAIN) { return drop(*connection); }
-    if (done == reply.line.size()) {
-        if (connection->ending && connection->lines.empty()) { return drop(*connection); }
-        return next_line(connection);
-    }
+    if (done == reply.line.size()) { return go_on(); }
     const Limits limits;
     if (uv_stream_get_write_queue_size(stream) + reply.line.size() > limits.queued_bytes) { return drop(*connection); }
     auto* request = new WriteRequest{{}, reply.line.substr(done), {}};

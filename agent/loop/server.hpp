@@ -45,7 +45,6 @@ public:
 
     /// Takes over a listening Unix socket (and removes its file on close, if it is still this one).
     [[nodiscard]] Status listen(UniqueFd socket, std::string path);
-    [[nodiscard]] Status watch_sockets(DestroyWatch watch);
     /// The agent must live until run() has returned.
     void serve(Agent& agent) { m_agent = &agent; }
     /// Callable from any thread: Agent::on_synced follows on the loop.
@@ -57,6 +56,7 @@ public:
     void run_in_pool(std::function<void()> work, std::function<void()> done) override;
     void wake_at(Time time) override;
     void watch_process(const ProcessId& process) override;
+    bool watch_sockets(bool on) override;
     void stop() override;
 
 private:

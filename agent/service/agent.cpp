@@ -42,7 +42,6 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
     for (const auto& [id, session] : m_registry.sessions()) {
         if (session.boot_id == m_options.boot_id) { m_outside.watch_process(id); }
     }
-    arm_timer();
 }
 
 // --- changing the registry ---------------------------------------------------------------------------------------
@@ -90,6 +89,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
             }
         }
         m_registry.apply(event);
+        mind_sockets(event);
         for (const auto& watcher : m_watchers) { watcher(event, m_registry); }
     }
     if (timed) { arm_timer(); }
@@ -182,6 +182,42 @@ void Agent::on_timer() {
 
 void Agent::close() { m_store->close(m_registry, m_outside.now()); }
 
+void Agent::start() {
+    const auto& leases = m_registry.leases();
+    for (const auto& [id, lease] : leases) {
+        if (lease.live() && (lease.session || !lease.sockets.empty())) { m_socketed.insert(id); }
+    }
+    // Subscribed before the census: a socket that closes in between is then in the notifications.
+    if (!m_socketed.empty()) { m_watching = m_outside.watch_sockets(true); }
+    take_census();
+    arm_timer();
+}
+
+void Agent::mind_sockets(const Event& event) {
+    const bool before = !m_socketed.empty();
+    if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
+        const auto& lease = changed->lease;
+        if (lease.live() && (lease.session || !lease.sockets.empty())) {
+            m_socketed.insert(lease.id);
+        } else {
+            m_socketed.erase(lease.id);
+        }
+    } else if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
+        m_socketed.erase(forgotten->id);
+    }
+    if (before != !m_socketed.empty()) { m_watching = m_outside.watch_sockets(!m_socketed.empty()); }
+}
+
+void Agent::note_destroyed(Cookie cookie) {
+    constexpr std::size_t k_remembered = 4096;
+    if (!m_destroyed_set.insert(cookie).second) { return; }
+    m_destroyed.push_back(cookie);
+    if (m_destroyed.size() > k_remembered) {
+        m_destroyed_set.erase(m_destroyed.front());
+        m_destroyed.pop_front();
+    }
+}
+
 void Agent::take_census() {
     const auto sockets = existing_sockets();
     if (!sockets) {
@@ -197,6 +233,7 @@ void Agent::take_census() {
 
 void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
     for (const auto& destroyed : batch.destroyed) {
+        note_destroyed(destroyed.cookie);
         const auto* lease = m_registry.find_by_cookie(destroyed.cookie);
         if (lease == nullptr) { continue; }
         const auto session = lease->session;
@@ -429,6 +466,7 @@ void Agent::with_true_holders(std::function<void()> then) {
         std::vector<Cookie> cookies;
         ProcessId old;
     };
+    if (!m_watching && !m_socketed.empty()) { take_census(); }
     auto lost = std::make_shared<std::vector<Lost>>();
     for (const auto& [id, lease] : m_registry.leases()) {
         if (!lease.live() || lease.sockets.empty() || (lease.holder && is_alive(lease.holder->process))) { continue; }
@@ -726,8 +764,9 @@ void Agent::shim_bound(const std::shared_ptr<Exchange>& exchange, const Request&
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
     // Only what this very exchange was granted can be confirmed in it.
     if (params.finish().empty() && exchange->caller && lease != 0 && lease == exchange->lease) {
-        (void)commit(decide_bound(m_registry, *exchange->caller, lease, port, cookie, facts()));
         exchange->lease = 0;
+        (void)commit(decide_bound(m_registry, *exchange->caller, lease, port, cookie, facts()));
+        if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
     }
     reply({request.notification ? std::string() : result_line(request.id, Json::object()), true});
 }
@@ -756,6 +795,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
         auto decision = decide_listening(m_registry, m_options.config, caller, port, cookie, facts());
         if (!decision.changes.empty()) { see_project(caller.place.project, decision.changes); }
         (void)commit(std::move(decision.changes));
+        if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
         const auto* lease = m_registry.find(decision.answer);
         std::string notice;
         const bool moved = lease != nullptr && lease->key.requested.value_or(0) != 0 && *lease->key.requested != lease->port;

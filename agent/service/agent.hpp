@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/policy.hpp"
 #include "service/outside.hpp"
@@ -39,8 +40,8 @@ public:
     };
     Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options);
 
-    /// Compares the registry with the system: at start, and when notifications were lost.
-    void take_census();
+    /// Compares the recovered registry with the living processes and sockets.
+    void start();
 
     /// One line of a connection. The reply comes now or later; until then the connection's next line must wait.
     void on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply);
@@ -88,6 +89,11 @@ private:
     void shim_listening(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
 
     [[nodiscard]] Facts facts();
+    /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
+    void take_census();
+    /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
+    void mind_sockets(const Event& event);
+    void note_destroyed(Cookie cookie);
     /// Journal, apply, tell the watchers. With `durable`, a failing journal changes nothing and is an error.
     Status commit(std::vector<Change> changes, bool durable = false);
     /// Commits by name: the reply goes out when the changes are on the disk.
@@ -129,6 +135,11 @@ private:
     };
     std::map<Port, Dropped> m_dropped;
     unsigned m_rotation = 0;
+    std::set<LeaseId> m_socketed;  ///< live leases of running programs
+    bool m_watching = false;       ///< notifications come
+    /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.
+    std::deque<Cookie> m_destroyed;
+    std::unordered_set<Cookie> m_destroyed_set;
 };
 
 }  // namespace portwrap

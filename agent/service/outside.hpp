@@ -19,6 +19,9 @@ public:
     virtual void wake_at(Time time) = 0;
     /// Calls Agent::on_process_ended once this process is gone (at once when it is gone already).
     virtual void watch_process(const ProcessId& process) = 0;
+    /// Joins or leaves the kernel's socket-destroy notifications: while anybody is subscribed, every close of a TCP
+    /// socket on the machine costs some microseconds. True when they come; then Agent::on_sockets_destroyed is called.
+    virtual bool watch_sockets(bool on) = 0;
     /// Ends the loop after the replies have been written.
     virtual void stop() = 0;
 };
