@@ -1,0 +1,41 @@
+"""Fixtures of the end-to-end tests. They run the installed programs found under PORTWRAP_PREFIX, each test in a house of
+its own (see house.py) under /tmp: a Unix socket's path has room for 107 bytes only."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from house import HERE, House, compile_c
+
+
+@pytest.fixture(scope="session")
+def prefix():
+    value = os.environ.get("PORTWRAP_PREFIX")
+    assert value, "PORTWRAP_PREFIX must name the directory that portwrap is installed in (tests/run.sh sets it)"
+    assert (Path(value) / "bin" / "portwrap").exists(), f"no bin/portwrap in {value}"
+    return Path(value)
+
+
+@pytest.fixture
+def house(prefix):
+    place = House(tempfile.mkdtemp(prefix="pw-", dir="/tmp"), prefix)
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="session")
+def listener(tmp_path_factory):
+    """The program listener.c, compiled."""
+    return compile_c(HERE / "listener.c", tmp_path_factory.mktemp("bin") / "listener")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """The agent's log belongs to the report of a failed test."""
+    outcome = yield
+    report = outcome.get_result()
+    place = item.funcargs.get("house") if hasattr(item, "funcargs") else None
+    if report.when == "call" and report.failed and place is not None:
+        report.sections.append(("agent.log", place.log[-6000:]))

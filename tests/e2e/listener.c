@@ -1,0 +1,56 @@
+/* A server as small as possible, for tests that need hundreds of them.
+ *
+ *   listener bind PORT       binds 0.0.0.0:PORT with SO_REUSEADDR, listens, writes "PID REAL-PORT\n" (or "PID -ERRNO\n")
+ *                            to stdout in one write and waits for the end of its stdin
+ *   listener gate FD CMD...  waits for the end of file on descriptor FD, closes it and becomes CMD: many processes
+ *                            start at the same instant when the last writer goes
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void wait_for_end(int fd) {
+    char byte;
+    ssize_t got;
+    do {
+        got = read(fd, &byte, 1);
+    } while (got > 0 || (got < 0 && errno == EINTR));
+}
+
+static void report(int value) {
+    char line[64];
+    int length = snprintf(line, sizeof line, "%d %d\n", (int)getpid(), value);
+    if (write(1, line, (size_t)length) != length) { _exit(3); }
+}
+
+int main(int argc, char** argv) {
+    if (argc >= 4 && strcmp(argv[1], "gate") == 0) {
+        int fd = atoi(argv[2]);
+        wait_for_end(fd);
+        close(fd);
+        execvp(argv[3], argv + 3);
+        return 127;
+    }
+    if (argc != 3 || strcmp(argv[1], "bind") != 0) { return 2; }
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    struct sockaddr_in address;
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_port = htons((unsigned short)atoi(argv[2]));
+    if (bind(fd, (struct sockaddr*)&address, sizeof address) != 0 || listen(fd, 8) != 0) {
+        report(-errno);
+        return 1;
+    }
+    socklen_t size = sizeof address;
+    getsockname(fd, (struct sockaddr*)&address, &size);
+    report(ntohs(address.sin_port));
+    wait_for_end(0);
+    return 0;
+}

@@ -1,0 +1,226 @@
+"""What the agent does with a registry that is torn, damaged, read-only, out of space or from the future: what was
+acknowledged is kept, losses are said, programs run."""
+
+import json
+import os
+import re
+
+import pytest
+
+from house import RANGES, is_listening
+
+
+def get(house, service, cwd):
+    done = house.portctl("get", service, cwd=cwd)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return int(done.stdout)
+
+
+def services(house, cwd):
+    return {lease["service"]: lease["port"] for lease in house.leases(cwd)}
+
+
+def set_aside(house):
+    return sorted(path.name for path in house.registry.iterdir() if ".corrupt-" in path.name)
+
+
+def contents(house):
+    """Every file of the registry but the log and the lock."""
+    return {path.name: path.read_bytes() for path in house.registry.iterdir() if not path.name.startswith("agent.")}
+
+
+def two_listeners_run(house, listener, managed=None):
+    """Two copies of a server that hard-codes its port both listen."""
+    ports = []
+    for name in ("left", "right"):
+        process = house.wrap(listener, "bind", "3000", cwd=house.project(name))
+        ports.append(int(process.wait_for(r"^\d+ (-?\d+)$", "stdout")[1]))
+        if managed:
+            assert "unmanaged" not in process.stderr
+    assert ports[0] != ports[1] and all(port > 0 and is_listening(port) for port in ports), ports
+
+
+def test_the_files_are_private_and_readable_json(house):
+    root = house.project("shop")
+    port = get(house, "web", root)
+    journal = (house.registry / "journal.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in journal]
+    assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
+    house.stop_agent()
+    snapshot = json.loads((house.registry / "ports.json").read_text())
+    assert isinstance(snapshot["schema_version"], int)
+    assert "last_updated" in json.dumps(snapshot)
+    assert f'{port}' in json.dumps(snapshot)
+    assert house.registry.stat().st_mode & 0o077 == 0
+
+
+def test_a_torn_last_line_is_dropped_and_everything_before_it_kept(house):
+    root = house.project("shop")
+    kept = {name: get(house, name, root) for name in ("a", "b")}
+    get(house, "c", root)
+    house.kill_agent()
+    journal = house.registry / "journal.jsonl"
+    whole = journal.read_bytes()
+    assert whole.endswith(b"\n")
+    last = whole[:-1].rfind(b"\n") + 1
+    journal.write_bytes(whole[: (last + len(whole)) // 2])
+
+    assert services(house, root) == kept
+    assert set_aside(house) == []
+    kept["d"] = get(house, "d", root)
+    house.kill_agent()
+    assert services(house, root) == kept
+
+
+def test_every_length_of_a_cut_journal_leaves_a_registry_that_works(house):
+    root = house.project("shop")
+    for name in ("a", "b"):
+        get(house, name, root)
+    house.kill_agent()
+    journal = house.registry / "journal.jsonl"
+    whole = journal.read_bytes()
+    ports = None
+    for length in sorted({0, 1, len(whole) // 3, len(whole) // 2, whole.find(b"\n"), whole.find(b"\n") + 1, len(whole) - 1}):
+        journal.write_bytes(whole[:length])
+        found = services(house, root)
+        assert set(found) <= {"a", "b"}
+        ports = services(house, root)
+        assert len(set(ports.values())) == len(ports)
+        house.kill_agent()
+
+
+def test_damage_in_the_middle_of_the_journal_keeps_what_is_before_it_and_says_so(house):
+    root = house.project("shop")
+    ports = {name: get(house, name, root) for name in ("a", "b", "c", "d")}
+    house.kill_agent()
+    journal = house.registry / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (hit,) = [index for index, line in enumerate(lines) if b'"c"' in line][:1]
+    lines[hit] = lines[hit][:20] + b"\x00\xff garbage \xfe" + lines[hit][40:]
+    journal.write_bytes(b"".join(lines))
+
+    found = services(house, root)
+    assert {name: found.get(name) for name in ("a", "b")} == {name: ports[name] for name in ("a", "b")}
+    assert "c" not in found
+    assert set_aside(house), os.listdir(house.registry)
+    assert re.search("corrupt|damage", house.log, re.IGNORECASE), house.log
+    again = get(house, "c", root)
+    house.kill_agent()
+    assert services(house, root) == {**found, "c": again}
+
+
+def test_one_changed_digit_in_the_journal_is_noticed(house):
+    root = house.project("shop")
+    port = get(house, "a", root)
+    get(house, "b", root)
+    house.kill_agent()
+    journal = house.registry / "journal.jsonl"
+    whole = journal.read_bytes()
+    position = whole.find(str(port).encode())
+    journal.write_bytes(whole[:position + 3] + (b"7" if whole[position + 3:position + 4] != b"7" else b"6") + whole[position + 4:])
+    assert services(house, root).get("a") in (None, port)
+    assert set_aside(house)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"\x00\xff\xfe" * 100, b'{"schema_version": 1}', b"[]", b'"x"'],
+                         ids=["empty", "cut", "binary", "bare", "array", "text"])
+def test_a_damaged_snapshot_is_set_aside_and_the_backup_and_the_journal_are_used(house, garbage):
+    root = house.project("shop")
+    ports = {"a": get(house, "a", root)}
+    house.stop_agent()
+    ports["b"] = get(house, "b", root)
+    house.stop_agent()
+    ports["c"] = get(house, "c", root)
+    house.kill_agent()
+    (house.registry / "ports.json").write_bytes(garbage)
+
+    found = services(house, root)
+    assert found == ports
+    assert any(name.startswith("ports.json.corrupt-") for name in set_aside(house)), os.listdir(house.registry)
+    assert re.search("corrupt|damage", house.log, re.IGNORECASE), house.log
+    ports["d"] = get(house, "d", root)
+    house.kill_agent()
+    assert services(house, root) == ports
+
+
+def test_a_registry_of_a_newer_version_is_not_touched_and_commands_run_unmanaged(house):
+    root = house.project("shop")
+    get(house, "web", root)
+    house.stop_agent()
+    snapshot = house.registry / "ports.json"
+    record = json.loads(snapshot.read_text())
+    record["schema_version"] += 98
+    snapshot.write_text(json.dumps(record))
+    before = contents(house)
+
+    assert house.portctl("list", cwd=root).returncode == 69
+    assert house.refusal("list", cwd=root, status=69)["code"] in ("AGENT_UNAVAILABLE", "VERSION_MISMATCH")
+    done = house.run("portwrap", "echo", "hi", cwd=root)
+    assert (done.returncode, done.stdout) == (0, "hi\n")
+    assert "unmanaged" in done.stderr
+    assert house.agent_pids() == []
+    assert contents(house) == before
+
+
+def test_a_read_only_registry_keeps_programs_running_and_refuses_new_names(house, listener):
+    root = house.project("shop")
+    if os.geteuid() == 0 and not house.mount_registry():
+        pytest.skip("this root may not mount a file system")
+    port = get(house, "web", root)
+    house.stop_agent()
+    if os.geteuid() == 0:
+        house.remount_registry("ro")
+    else:
+        house.registry.chmod(0o555)
+    try:
+        before = contents(house)
+        assert get(house, "web", root) == port
+        error = house.refusal("get", "more", cwd=root, status=5)
+        assert error["code"] == "STORAGE_ERROR"
+        assert services(house, root) == {"web": port}
+        two_listeners_run(house, listener, managed=True)
+        assert contents(house) == before
+    finally:
+        if os.geteuid() != 0:
+            house.registry.chmod(0o700)
+
+
+def test_a_full_disk_refuses_names_keeps_the_old_ones_and_programs_get_ports(house, listener):
+    if not house.mount_registry("256k"):
+        pytest.skip("a small file system can be mounted by root only")
+    root = house.project("shop")
+    acknowledged = {"web": get(house, "web", root)}
+    filler = house.registry / "filler"
+    with pytest.raises(OSError):
+        with open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+
+    # The journal's last page has room for some more events; whatever is granted there must be kept as well.
+    refused = None
+    for index in range(200):
+        done = house.portctl("get", f"s{index}", "--json", cwd=root)
+        if done.returncode != 0:
+            refused = done
+            break
+        acknowledged[f"s{index}"] = json.loads(done.stdout)["lease"]["port"]
+    assert refused is not None, "the disk was full, but every name was granted"
+    assert refused.returncode == 5, refused.stdout
+    assert json.loads(refused.stdout)["error"]["code"] == "STORAGE_ERROR"
+    assert services(house, root) == acknowledged
+    two_listeners_run(house, listener, managed=True)
+    house.kill_agent()
+    assert services(house, root) == acknowledged
+
+    filler.unlink()
+    acknowledged["after"] = get(house, "after", root)
+    house.kill_agent()
+    assert services(house, root) == acknowledged
+
+
+def test_ports_of_named_leases_are_of_the_right_range(house):
+    for name, files, expected in (
+            ("n", {"package.json": '{"name": "n"}'}, "node"), ("p", {"requirements.txt": ""}, "python"),
+            ("h", {"composer.json": "{}"}, "php"), ("s", {"index.html": ""}, "static")):
+        low, high = RANGES[expected]
+        assert low <= get(house, "web", house.project(name, files=files)) <= high

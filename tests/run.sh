@@ -1,0 +1,213 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds portwrap and runs all tests. Works from a clean checkout on a Debian 12 that has
+# nothing but bash and git, as root or with sudo. The last line is "N passed, N failed"; the exit status is 0 when
+# nothing failed. Logs and reports are in build/test-logs.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+usage() {
+    cat <<'USAGE'
+usage: bash tests/run.sh [--quick | --full] [--no-install]
+
+  (default)      release build with gcc, unit and integration tests, the same under address and undefined-behaviour
+                 sanitizers, then the end-to-end tests on an installed copy
+  --quick        without the sanitizer build
+  --full         also: build and tests with clang, clang-tidy, thread sanitizer, 1,000 processes at once, and
+                 everything repeated 20 times (PORTWRAP_REPEAT=N for another number)
+  --no-install   install no Debian packages: use what is there
+  -k EXPRESSION  only the end-to-end and integration tests in Python that match (pytest's -k)
+  --help         this text
+USAGE
+}
+
+mode=default
+install_packages=yes
+select=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --quick) mode=quick ;;
+        --full) mode=full ;;
+        --no-install) install_packages=no ;;
+        -k) select=(-k "${2:?-k needs an expression}"); shift ;;
+        -h | --help) usage; exit 0 ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+python=/usr/bin/python3 # Debian's, which has Debian's pytest and flask; another python may come first in PATH
+repeat=1
+[ "$mode" = full ] && repeat="${PORTWRAP_REPEAT:-20}"
+logs="$PWD/build/test-logs"
+rm -rf "$logs"
+mkdir -p "$logs"
+work=$(mktemp -d /tmp/portwrap-tests.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+: > "$logs/results"
+
+step() { printf '\n== %s\n' "$*"; }
+failed_step() { echo "0 1 0" >> "$logs/results"; echo "tests/run.sh: failed: $*" >&2; }
+finish() {
+    awk '{ passed += $1; failed += $2; skipped += $3 }
+         END { if (skipped) { printf "(%d skipped, with the reasons above)\n", skipped }
+               printf "%d passed, %d failed\n", passed, failed; exit failed > 0 || passed == 0 }' "$logs/results"
+    exit $?
+}
+
+# -- what is needed ---------------------------------------------------------------------------------------------------
+
+packages=(g++ cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev catch2
+    python3 python3-pytest python3-flask php-cli musl-tools git strace procps iproute2 curl ca-certificates)
+command -v node > /dev/null || packages+=(nodejs)
+command -v npm > /dev/null || packages+=(npm)
+[ "$mode" = full ] && packages+=(clang clang-tidy)
+
+if [ "$install_packages" = yes ]; then
+    missing=()
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2> /dev/null | grep -qx installed || missing+=("$package")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        step "Debian packages: ${missing[*]}"
+        root=()
+        [ "$(id -u)" = 0 ] || root=(sudo)
+        if ! { "${root[@]}" apt-get update -q &&
+            "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
+            > "$logs/apt.log" 2>&1; then
+            tail -n 20 "$logs/apt.log" >&2
+            failed_step "apt-get install ${missing[*]}"
+            finish
+        fi
+    fi
+fi
+
+step "Node modules of tests/servers"
+if ! cmp -s tests/servers/package-lock.json tests/servers/node_modules/.installed-lock; then
+    if (cd tests/servers && npm ci --ignore-scripts --no-audit --no-fund) > "$logs/npm.log" 2>&1; then
+        cp tests/servers/package-lock.json tests/servers/node_modules/.installed-lock
+    else
+        tail -n 20 "$logs/npm.log" >&2
+        failed_step "npm ci"
+        finish
+    fi
+fi
+
+# -- builds -----------------------------------------------------------------------------------------------------------
+
+launcher=()
+command -v ccache > /dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache)
+
+build() { # preset
+    step "Build: $1"
+    if ! { cmake --preset "$1" "${launcher[@]}" && cmake --build --preset "$1"; } > "$logs/build-$1.log" 2>&1; then
+        grep -E -A 12 'error|FAILED' "$logs/build-$1.log" | head -n 60 >&2
+        failed_step "build of preset $1 (build/test-logs/build-$1.log)"
+        return 1
+    fi
+}
+
+# Nothing here may see the user's own agent, registry or configuration. Short paths: a socket's has room for 107 bytes.
+private=(env -u LD_PRELOAD -u PORT -u PORTWRAP_RUNTIME -u PORTWRAP_SESSION -u PORTWRAP_DISABLE -u PORTWRAP_QUIET
+    "HOME=$work/home" "XDG_RUNTIME_DIR=$work/run" "XDG_STATE_HOME=$work/state" "XDG_CONFIG_HOME=$work/config" LC_ALL=C.UTF-8)
+mkdir -m 0700 "$work/home" "$work/run" "$work/state" "$work/config"
+
+# Test cases of a verbose ctest log: those of the programs that say so (Catch2), one for any other program.
+count_ctest() { # log
+    "$python" - "$1" >> "$logs/results" <<'PYTHON'
+import re, sys
+cases, passed, failed = {}, 0, 0
+for line in open(sys.argv[1], errors="replace"):
+    if match := re.match(r"(\d+): All tests passed \(.* in (\d+) test cases?\)", line):
+        good, bad = cases.get(match[1], (0, 0))
+        cases[match[1]] = good + int(match[2]), bad
+    elif match := re.match(r"(\d+): test cases:\s*(\d+)(?: \|\s*(\d+) passed)?(?: \|\s*(\d+) failed)?", line):
+        good, bad = cases.get(match[1], (0, 0))
+        cases[match[1]] = good + int(match[3] or 0), bad + int(match[4] or 0)
+    elif match := re.match(r"\s*\d+/\d+ Test\s+#(\d+): \S+ \.*\s*(\**)(Passed|\S+)", line):
+        good, bad = cases.pop(match[1], (0, 0))
+        if match[3] == "Passed":
+            passed, failed = passed + (good or 1), failed + bad
+        else:
+            passed, failed = passed + good, failed + (bad or 1)
+print(passed, failed, 0)
+PYTHON
+}
+
+unit() { # preset, ctest options
+    local preset=$1 log="$logs/ctest-$1.log"
+    shift
+    step "Unit and integration tests: $preset"
+    "${private[@]}" "${prefix_command[@]}" ctest --test-dir "build/$preset" -V --timeout 300 "$@" > "$log" 2>&1
+    local status=$?
+    count_ctest "$log"
+    tail -n 1 "$logs/results" | { read -r passed failed _; echo "$passed passed, $failed failed"; }
+    if [ "$status" != 0 ]; then
+        grep -E -B 30 'FAILED|ERROR: |runtime error' "$log" | head -n 200
+        # A status that the counts do not show is a failure, too.
+        tail -n 1 "$logs/results" | grep -qE '^[0-9]+ 0 ' && failed_step "ctest in build/$preset (build/test-logs/ctest-$preset.log)"
+    fi
+}
+
+count_pytest() { # report
+    "$python" - "$1" >> "$logs/results" <<'PYTHON'
+import sys, xml.etree.ElementTree as tree
+try:
+    suites = tree.parse(sys.argv[1]).getroot().iter("testsuite")
+    tests, bad, skipped = map(sum, zip(*((int(s.get("tests")), int(s.get("failures")) + int(s.get("errors")), int(s.get("skipped"))) for s in suites)))
+    print(tests - bad - skipped, bad, skipped)
+except Exception:
+    print(0, 1, 0)
+PYTHON
+}
+
+python_tests() { # name, directory
+    local name=$1 directory=$2 round
+    step "End to end: $directory"
+    for ((round = 1; round <= repeat; round++)); do
+        "${private[@]}" "PORTWRAP_PREFIX=$prefix" "PORTWRAP_SHIM=$PWD/build/release/lib/portwrap/libportwrap.so" \
+            "PORTWRAP_BUILD=$PWD/build/release" "PORTWRAP_TEST_THOUSAND=$thousand" \
+            timeout -k 30 "$deadline" "$python" -B -m pytest -p no:cacheprovider -q -rs --tb=short --durations=5 "${select[@]}" \
+            --junitxml "$logs/$name-$round.xml" "$directory" 2>&1 | tee "$logs/$name-$round.log" | tail -n 400
+        local status=${PIPESTATUS[0]}
+        # 5: -k selected none of them
+        [ "$status" = 5 ] && [ ${#select[@]} -gt 0 ] && continue
+        count_pytest "$logs/$name-$round.xml"
+        [ "$status" = 124 ] && failed_step "$directory took longer than $deadline s"
+        [ "$status" = 0 ] || break
+    done
+}
+
+thousand=
+[ "$mode" = full ] && thousand=1
+deadline=900
+prefix_command=()
+prefix="$work/installed here" # a space in the path is part of the test
+
+build release || finish
+unit release $([ "$repeat" -gt 1 ] && echo "--repeat until-fail:$repeat")
+if [ "$mode" != quick ]; then
+    build asan && ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 unit asan
+fi
+if [ "$mode" = full ]; then
+    build clang && unit clang
+    build tidy
+    # gcc 12's thread sanitizer cannot live with the address space randomisation of newer kernels.
+    prefix_command=(setarch -R)
+    build tsan && unit tsan
+    prefix_command=()
+fi
+
+step "Install to $prefix"
+if ! cmake --install build/release --prefix "$prefix" > "$logs/install.log" 2>&1; then
+    tail -n 20 "$logs/install.log" >&2
+    failed_step "cmake --install"
+    finish
+fi
+for suite in tests/integration/*/ tests/e2e/; do
+    if compgen -G "$suite/test_*.py" > /dev/null; then
+        python_tests "$(echo "${suite%/}" | tr / -)" "$suite"
+    fi
+done
+
+step "Result"
+finish
