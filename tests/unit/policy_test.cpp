@@ -1,0 +1,537 @@
+// The rules of binding, names and release as data in, data out: a small world that applies what is decided.
+#include <catch2/catch.hpp>
+
+#include <set>
+
+#include "core/policy.hpp"
+
+using namespace portwrap;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// A registry with a clock and a system around it, both in the test's hand.
+struct World {
+    Registry registry;
+    Config config = default_config();
+    Time now{1'000'000'000s};
+    std::set<Port> external;  ///< ports of programs that portwrap does not know
+    std::map<Port, ProcessId> dropped;
+    Cookie next_cookie = 100;
+    std::int32_t next_pid = 1000;
+
+    Facts facts() {
+        Facts facts;
+        facts.now = now;
+        facts.boot_id = "boot";
+        facts.ephemeral = {32768, 60999};
+        facts.in_use = [this](Port port, bool, bool) { return external.contains(port); };
+        facts.dropped = dropped;
+        return facts;
+    }
+    void apply(std::vector<Change> changes) {
+        for (const auto& event : registry.stamp(std::move(changes), now)) { registry.apply(event); }
+    }
+    Place place(const std::string& root, const std::string& family = "") {
+        Place place;
+        place.project = {root, root.substr(root.rfind('/') + 1), std::nullopt, std::nullopt, family, ""};
+        place.type = "node";
+        apply({ProjectSeen{place.project}});
+        return place;
+    }
+    /// A process of a session of its own.
+    Caller start(const Place& place) {
+        Caller caller;
+        const ProcessId process{++next_pid, 1};
+        caller.holder = {process, "node server.js", place.project.root, now};
+        caller.executable = "node";
+        caller.arguments = {"node", "server.js"};
+        caller.session = process;
+        Session session;
+        session.id = session.outermost = process;
+        session.root = session.cwd = place.project.root;
+        session.boot_id = "boot";
+        apply({SessionOpened{session}});
+        caller.scope = session;
+        caller.place = place;
+        return caller;
+    }
+    BindAnswer ask(const Caller& caller, Port port, std::map<Port, int> refused = {}) {
+        auto decision = decide_bind(registry, config, caller, {port, Protocol::tcp, 0, std::move(refused)}, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    struct Bound {
+        Port port;
+        LeaseId lease;
+        Cookie cookie;
+    };
+    /// bind and listen, as a server does.
+    Bound serve(const Caller& caller, Port port) {
+        const auto answer = ask(caller, port);
+        const auto cookie = ++next_cookie;
+        apply(decide_bound(registry, caller, answer.lease, answer.port, cookie, facts()));
+        apply(decide_listening(registry, config, caller, answer.port, cookie, facts()).changes);
+        return {answer.port, answer.lease, cookie};
+    }
+    void close(Cookie cookie) { apply(decide_destroyed(registry, config, cookie, facts())); }
+    Outcome<LeaseId> get(const Place& place, const std::string& service) {
+        GetRequest request;
+        request.place = place;
+        request.service = service;
+        auto decision = decide_get(registry, config, request, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    Port port_of(const Outcome<LeaseId>& outcome) { return registry.find(std::get<LeaseId>(outcome))->port; }
+    const Lease& lease(LeaseId id) { return *registry.find(id); }
+};
+
+}  // namespace
+
+TEST_CASE("a free port is given as it was asked for", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto bound = world.serve(app, 3000);
+    CHECK(bound.port == 3000);
+    CHECK(world.lease(bound.lease).state == LeaseState::active);
+    CHECK(world.lease(bound.lease).range == "node");
+    CHECK(world.lease(bound.lease).key.requested == Port{3000});
+}
+
+TEST_CASE("a port outside of every range is given when it is free", "[policy]") {
+    World world;
+    CHECK(world.serve(world.start(world.place("/a")), 12345).port == 12345);
+    CHECK(world.serve(world.start(world.place("/b")), 80).port == 80);
+}
+
+TEST_CASE("the second project moves into the range of its type", "[policy]") {
+    World world;
+    world.serve(world.start(world.place("/a")), 3000);
+    CHECK(world.serve(world.start(world.place("/b")), 3000).port == 3001);
+    auto python = world.start(world.place("/c"));
+    python.place.type = "";
+    python.executable = "python3.11";
+    python.arguments = {"python3", "app.py"};
+    CHECK(world.serve(python, 3000).port == 5000);
+    python = world.start(world.place("/d"));
+    python.executable = "python3.11";
+    python.arguments = {"python3", "-m", "http.server", "3000"};
+    CHECK(world.serve(python, 3000).port == 4000);
+}
+
+TEST_CASE("the ports stay the same when the servers start in the other order", "[policy]") {
+    World world;
+    const auto a = world.place("/a");
+    const auto b = world.place("/b");
+    const auto first = world.serve(world.start(a), 3000);
+    const auto second = world.serve(world.start(b), 3000);
+    REQUIRE(second.port == 3001);
+    world.close(first.cookie);
+    world.close(second.cookie);
+    CHECK(world.lease(first.lease).state == LeaseState::released);
+    CHECK(world.lease(first.lease).claimed);
+    world.now += 24h;
+    CHECK(world.serve(world.start(b), 3000).port == 3001);
+    CHECK(world.serve(world.start(a), 3000).port == 3000);
+}
+
+TEST_CASE("a claim keeps others away for seven days, then only prefers its key", "[policy]") {
+    World world;
+    const auto a = world.place("/a");
+    const auto bound = world.serve(world.start(a), 3000);
+    world.close(bound.cookie);
+    world.now += 6 * 24h;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    const auto moved = world.serve(world.start(world.place("/b")), 3000);
+    CHECK(moved.port == 3001);
+    world.now += 2 * 24h;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK_FALSE(world.lease(bound.lease).claimed);
+    CHECK(world.serve(world.start(world.place("/c")), 3000).port == 3000);
+    // The key is remembered, but its port is somebody's now.
+    CHECK(world.serve(world.start(a), 3000).port == 3002);
+}
+
+TEST_CASE("released leases are forgotten after thirty days", "[policy]") {
+    World world;
+    const auto bound = world.serve(world.start(world.place("/a")), 3000);
+    world.close(bound.cookie);
+    world.now += 31 * 24h;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.registry.find(bound.lease) == nullptr);
+}
+
+TEST_CASE("a port of a program that portwrap does not know is not given", "[policy]") {
+    World world;
+    world.external = {3000, 3001};
+    const auto answer = world.ask(world.start(world.place("/a")), 3000);
+    CHECK(answer.port == 3002);
+    CHECK(answer.move.reason == MoveReason::external);
+}
+
+TEST_CASE("the port that was read back is bound as it is", "[policy]") {
+    World world;
+    world.serve(world.start(world.place("/a")), 3000);
+    const auto app = world.start(world.place("/b"));
+    const auto bound = world.serve(app, 3000);
+    REQUIRE(bound.port == 3001);
+    CHECK(world.ask(app, 3001).port == 3001);
+    CHECK(world.ask(app, 3001).lease == bound.lease);
+    CHECK(world.ask(app, 3000).port == 3001);
+}
+
+TEST_CASE("a second process of the session gets the same port and the kernel's answer", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto bound = world.serve(app, 3000);
+    auto other = app;
+    other.holder.process = {++world.next_pid, 1};
+    CHECK(world.ask(other, 3000).port == 3000);
+    const auto final = world.ask(other, 3000, {{3000, 98}});
+    CHECK(final.port == 3000);
+    CHECK(final.lease == bound.lease);
+}
+
+TEST_CASE("a port that the kernel refuses is tried no further", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    REQUIRE(world.ask(app, 3000).port == 3000);
+    const auto next = world.ask(app, 3000, {{3000, 98}});
+    CHECK(next.port == 3001);
+    CHECK(world.ask(app, 3000, {{3000, 98}, {3001, 98}}).port == 3002);
+}
+
+TEST_CASE("a port below 1024 that is not permitted moves into the range", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto answer = world.ask(app, 80, {{80, 13}});
+    CHECK(answer.port == 3000);
+    CHECK(answer.move.reason == MoveReason::not_permitted);
+}
+
+TEST_CASE("the ports of portwrap itself are never given", "[policy]") {
+    World world;
+    CHECK(world.ask(world.start(world.place("/a")), 2601).port == 3000);
+    world.config.reserved = {3001, 3005};
+    const auto answer = world.ask(world.start(world.place("/b")), 3005);
+    CHECK(answer.port == 3002);
+    CHECK(answer.move.reason == MoveReason::reserved);
+}
+
+TEST_CASE("ports that browsers refuse are never chosen", "[policy]") {
+    World world;
+    for (Port port = 3000; port < 3659; ++port) { world.external.insert(port); }
+    CHECK(world.ask(world.start(world.place("/a")), 3000).port == 3660);
+}
+
+TEST_CASE("an automatic choice does not land in an exclusive range", "[policy]") {
+    World world;
+    for (Port port = 5000; port < 5432; ++port) { world.external.insert(port); }
+    auto app = world.start(world.place("/a"));
+    app.executable = "python3";
+    app.place.type = "python";
+    CHECK(world.ask(app, 5000).port == 5440);
+    auto database = world.start(world.place("/b"));
+    database.executable = "postgres";
+    world.external.insert(5432);
+    CHECK(world.ask(database, 5432).port == 5433);
+}
+
+TEST_CASE("a full range goes on in the default chain, and a full machine leaves the program alone", "[policy]") {
+    World world;
+    for (Port port = 3000; port < 4000; ++port) { world.external.insert(port); }
+    CHECK(world.ask(world.start(world.place("/a")), 3000).port == 4000);
+    for (Port port = 4000; port < 10000; ++port) { world.external.insert(port); }
+    const auto answer = world.ask(world.start(world.place("/b")), 3000);
+    CHECK(answer.port == 3000);
+    CHECK(answer.lease == 0);
+}
+
+TEST_CASE("a second live session with the same server is another instance, and the lowest free one is reused", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto first = world.serve(world.start(place), 3000);
+    const auto second = world.serve(world.start(place), 3000);
+    CHECK(second.port == 3001);
+    CHECK(world.lease(second.lease).key.instance == 1);
+    world.close(first.cookie);
+    const auto third = world.serve(world.start(place), 3000);
+    CHECK(third.port == 3000);
+    CHECK(third.lease == first.lease);
+}
+
+TEST_CASE("numbers that the project or a sibling asks for are chosen for nobody in it", "[policy]") {
+    World world;
+    const auto main = world.place("/a", "git:/a/.git");
+    world.serve(world.start(main), 3001);
+    world.serve(world.start(main), 3000);
+    // The sibling asks for 3000: 3001 and 3000 mean something there.
+    CHECK(world.serve(world.start(world.place("/a-fix", "git:/a/.git")), 3000).port == 3002);
+}
+
+TEST_CASE("two thousand requests at once get different ports", "[policy]") {
+    World world;
+    std::set<Port> ports;
+    for (int i = 0; i < 2000; ++i) { ports.insert(world.serve(world.start(world.place("/p" + std::to_string(i % 100))), 3000).port); }
+    CHECK(ports.size() == 2000);
+    std::set<Port> registered;
+    for (const auto& [id, lease] : world.registry.leases()) { registered.insert(lease.port); }
+    CHECK(registered == ports);
+}
+
+TEST_CASE("a lease that never listened leaves nothing, after ten seconds at most", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto answer = world.ask(app, 3000);
+    world.apply(decide_bound(world.registry, app, answer.lease, answer.port, 7, world.facts()));
+    CHECK_FALSE(world.lease(answer.lease).expires_at);
+    world.close(7);
+    CHECK(world.lease(answer.lease).state == LeaseState::allocated);
+    CHECK(decide_expiry(world.registry, world.config, world.facts()).answer == world.now + 10s);
+    world.now += 10s;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.registry.leases().empty());
+}
+
+TEST_CASE("a probe that is closed does not cost a server its sticky port", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    world.serve(world.start(world.place("/b")), 3000);
+    const auto bound = world.serve(world.start(place), 3000);
+    REQUIRE(bound.port == 3001);
+    world.close(bound.cookie);
+    const auto app = world.start(place);
+    const auto probe = world.ask(app, 3000);
+    world.apply(decide_bound(world.registry, app, probe.lease, probe.port, 9, world.facts()));
+    world.close(9);
+    world.now += 20s;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.serve(world.start(place), 3000).port == 3001);
+}
+
+TEST_CASE("a lease ends only with the last of its sockets", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto bound = world.serve(app, 3000);
+    const auto again = world.serve(app, 3000);
+    CHECK(again.lease == bound.lease);
+    world.close(bound.cookie);
+    CHECK(world.lease(bound.lease).state == LeaseState::active);
+    world.close(again.cookie);
+    CHECK(world.lease(bound.lease).state == LeaseState::released);
+}
+
+TEST_CASE("a port got by name is used by the program that asks for it", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto port = world.port_of(world.get(place, "web"));
+    CHECK(port == 3000);
+    const auto bound = world.serve(world.start(place), port);
+    CHECK(bound.port == port);
+    CHECK(world.lease(bound.lease).key.service == "web");
+    CHECK(world.lease(bound.lease).origin == LeaseOrigin::named);
+    world.close(bound.cookie);
+    CHECK(world.lease(bound.lease).state == LeaseState::allocated);
+}
+
+TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    CHECK(world.port_of(world.get(place, "web")) == world.port_of(world.get(place, "web")));
+    CHECK(world.port_of(world.get(place, "api")) == 3001);
+    const auto bound = world.serve(world.start(world.place("/b")), 3500);
+    CHECK(world.port_of(world.get(world.place("/b"), "main")) == 3500);
+    CHECK(world.lease(bound.lease).origin == LeaseOrigin::named);
+}
+
+TEST_CASE("a port leased to another project is not handed out though nobody listens", "[policy]") {
+    World world;
+    const auto port = world.port_of(world.get(world.place("/a"), "web"));
+    CHECK(world.serve(world.start(world.place("/b")), port).port == port + 1);
+}
+
+TEST_CASE("release ends the lease and the claim, but not of a running program without force", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto bound = world.serve(world.start(place), 3000);
+    ReleaseRequest request{"/a", Port{3000}, std::nullopt, false, false};
+    auto decision = decide_release(world.registry, world.config, request, world.facts());
+    CHECK(std::get<Refusal>(decision.answer).code == ErrorCode::port_in_use);
+    CHECK(decision.changes.empty());
+    request.root = "/b";
+    CHECK(std::get<Refusal>(decide_release(world.registry, world.config, request, world.facts()).answer).code == ErrorCode::not_owner);
+    world.close(bound.cookie);
+    request.root = "/a";
+    world.apply(decide_release(world.registry, world.config, request, world.facts()).changes);
+    CHECK_FALSE(world.lease(bound.lease).claimed);
+    CHECK(world.serve(world.start(world.place("/b")), 3000).port == 3000);
+    request.port = 4567;
+    CHECK(std::get<Refusal>(decide_release(world.registry, world.config, request, world.facts()).answer).code == ErrorCode::not_found);
+}
+
+TEST_CASE("-p takes the port that the user named, claims of others included, live leases never", "[policy]") {
+    World world;
+    const auto a = world.place("/a");
+    const auto held = world.serve(world.start(a), 3000);
+    auto app = world.start(world.place("/b"));
+    app.scope->port = Port{3000};
+    OfferRequest offer{*app.scope, app.place, "main", "node", std::nullopt, Port{3000}, "me"};
+    CHECK(std::get<Refusal>(decide_offer(world.registry, world.config, offer, world.facts()).answer).code == ErrorCode::port_in_use);
+    world.close(held.cookie);
+    world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
+    // Whatever number the program has in its code.
+    CHECK(world.ask(app, 4321).port == 3000);
+    CHECK(world.serve(world.start(a), 3000).port == 3001);
+}
+
+TEST_CASE("port 0 gets a port of the range, sticky for the first listener, the upper half for more", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto app = world.start(place);
+    const auto first = world.serve(app, 0);
+    CHECK(first.port == 3000);
+    const auto second = world.serve(app, 0);
+    CHECK(second.port >= 3500);
+    world.close(first.cookie);
+    world.close(second.cookie);
+    CHECK(world.registry.find(second.lease) == nullptr);
+    world.serve(world.start(world.place("/b")), 3001);
+    CHECK(world.serve(world.start(place), 0).port == 3000);
+}
+
+TEST_CASE("a number that was dropped is given to no other process for a while", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    world.dropped[3000] = {1, 1};
+    CHECK(world.ask(app, 0).port == 3001);
+    auto runner = world.start(world.place("/b"));
+    runner.arguments = {"node", "/x/node_modules/.bin/vitest"};
+    CHECK(world.ask(runner, 0).lease == 0);
+}
+
+TEST_CASE("listening makes an unmanaged program's port known", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto decision = decide_listening(world.registry, world.config, app, 3333, 55, world.facts());
+    world.apply(decision.changes);
+    CHECK(world.lease(decision.answer).state == LeaseState::active);
+    CHECK(decide_listening(world.registry, world.config, app, 40000, 56, world.facts()).answer == 0);
+}
+
+TEST_CASE("after a reboot process leases are released with their stickiness and named ones stay", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto bound = world.serve(world.start(place), 3000);
+    const auto named = std::get<LeaseId>(world.get(place, "api"));
+    auto facts = world.facts();
+    facts.boot_id = "another";
+    world.apply(decide_census(world.registry, world.config, {{bound.cookie}, true, [](const ProcessId&) { return true; }}, facts));
+    CHECK(world.lease(bound.lease).state == LeaseState::released);
+    CHECK(world.lease(bound.lease).claimed);
+    CHECK(world.lease(named).state == LeaseState::allocated);
+    CHECK(world.registry.sessions().empty());
+}
+
+TEST_CASE("a census ends what lost its sockets and keeps what has them", "[policy]") {
+    World world;
+    const auto gone = world.serve(world.start(world.place("/a")), 3000);
+    const auto kept = world.serve(world.start(world.place("/b")), 4000);
+    world.apply(decide_census(world.registry, world.config, {{kept.cookie}, true, [](const ProcessId&) { return false; }}, world.facts()));
+    CHECK(world.lease(gone.lease).state == LeaseState::released);
+    CHECK(world.lease(kept.lease).state == LeaseState::active);
+}
+
+TEST_CASE("a session's end frees what was offered and keeps what still listens", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto bound = world.serve(app, 3000);
+    const auto offered = world.ask(app, 4000);
+    world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts()));
+    CHECK(world.registry.find(offered.lease) == nullptr);
+    CHECK(world.lease(bound.lease).state == LeaseState::active);
+    CHECK(world.registry.sessions().size() == 1);
+    world.close(bound.cookie);
+    world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts()));
+    CHECK(world.registry.sessions().empty());
+}
+
+TEST_CASE("services are named by the config, the directory and the port's role", "[policy]") {
+    Place place;
+    place.project.root = "/a";
+    CHECK(service_of(place, std::nullopt, Port{3000}) == "main");
+    CHECK(service_of(place, std::nullopt, Port{9229}) == "main.debug");
+    CHECK(service_of(place, std::nullopt, Port{24678}) == "main.hmr");
+    place.package_dir = "apps/web";
+    CHECK(service_of(place, std::nullopt, Port{3000}) == "apps/web");
+    place.config.services = {{"web", Port{5173}, {}, {}, {}, {}, {}, {}, {}, false}, {"api", Port{3000}, {}, {}, "apps", {}, {}, {}, {}, false}};
+    CHECK(service_of(place, std::nullopt, Port{5173}) == "web");
+    CHECK(service_of(place, std::nullopt, Port{8000}) == "api");
+    Session scope;
+    scope.service = "mine";
+    CHECK(service_of(place, scope, Port{8000}) == "mine");
+    CHECK(is_auxiliary_service("main.debug"));
+    CHECK_FALSE(is_auxiliary_service("debug"));
+}
+
+TEST_CASE("the project's port is the active one, then the configured, never the auxiliary", "[policy]") {
+    World world;
+    auto place = world.place("/a");
+    CHECK(current_lease(world.registry, place, std::nullopt, std::nullopt) == nullptr);
+    const auto app = world.start(place);
+    const auto debug = world.serve(app, 9229);
+    CHECK(current_lease(world.registry, place, std::nullopt, std::nullopt)->id == debug.lease);
+    const auto named = std::get<LeaseId>(world.get(place, "api"));
+    CHECK(current_lease(world.registry, place, std::nullopt, std::nullopt)->id == debug.lease);
+    const auto web = world.serve(app, 3500);
+    CHECK(current_lease(world.registry, place, std::nullopt, std::nullopt)->id == web.lease);
+    CHECK(current_lease(world.registry, place, "api", std::nullopt)->id == named);
+    CHECK(current_lease(world.registry, place, std::nullopt, Port{9229})->id == debug.lease);
+    world.close(web.cookie);
+    CHECK(current_lease(world.registry, place, std::nullopt, Port{3500}) == nullptr);
+}
+
+TEST_CASE("suggestions are free, near, and the project's own first", "[policy]") {
+    World world;
+    const auto bound = world.serve(world.start(world.place("/a")), 3456);
+    world.close(bound.cookie);
+    world.serve(world.start(world.place("/b")), 3001);
+    world.external.insert(3002);
+    CHECK(suggest_ports(world.registry, world.config, "/a", 3000, 3, world.facts()) == std::vector<Port>{3456, 3003, 3004});
+    CHECK(suggest_ports(world.registry, world.config, "/a", 65535, 3, world.facts()) == std::vector<Port>{3456});
+}
+
+TEST_CASE("which range serves a request: range, environment, kind, type, default", "[ranges]") {
+    const auto config = default_config();
+    const auto first = [&](RangeQuery query) { return ranges_that_serve(config, query).front()->name; };
+    CHECK(first({"php", Environment::test, "api", "node", false}) == "php");
+    CHECK(first({std::nullopt, Environment::test, "api", "node", false}) == "test");
+    CHECK(first({std::nullopt, Environment::dev, "api", "python", false}) == "api");
+    CHECK(first({std::nullopt, Environment::dev, std::nullopt, "bun", false}) == "node");
+    CHECK(first({std::nullopt, Environment::dev, std::nullopt, "cobol", false}) == "default");
+    CHECK(ranges_that_serve(config, {"nonsense", Environment::dev, {}, "", false}).empty());
+    CHECK(ranges_that_serve(config, {{}, Environment::dev, "database", "", true}).size() == 1);
+    CHECK(ranges_that_serve(config, {{}, Environment::dev, "database", "", false}).size() == 2);
+    CHECK(ranges_that_serve(config, {{}, Environment::dev, "web", "", false}).size() == 3);
+}
+
+TEST_CASE("programs say their type", "[ranges]") {
+    CHECK(type_of_program("node", {"node", "server.js"}) == "node");
+    CHECK(type_of_program("python3.11", {"python3", "app.py"}) == "python");
+    CHECK(type_of_program("python3.11", {"python3", "-m", "http.server", "8000"}) == "static");
+    CHECK(type_of_program("php8.2", {"php", "-S", "localhost:8000"}) == "php");
+    CHECK(type_of_program("pythonista", {}).empty());
+    CHECK(kind_of_program("redis-server") == "cache");
+    CHECK_FALSE(kind_of_program("node"));
+}
+
+TEST_CASE("the built-in ranges are sound", "[ranges]") {
+    const auto config = default_config();
+    for (const auto& range : config.ranges) {
+        CHECK(range.size() > 0);
+        CHECK_FALSE(range.description.empty());
+        if (!range.fallback.empty()) { CHECK(find_range(config, range.fallback) != nullptr); }
+    }
+    for (const Port port : {Port{1}, Port{3659}, Port{4045}, Port{6000}, Port{6697}, Port{10080}}) { CHECK(is_bad_port(port)); }
+    for (const Port port : {Port{3000}, Port{8080}, Port{5432}}) { CHECK_FALSE(is_bad_port(port)); }
+}
