@@ -226,7 +226,7 @@ class House:
             "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.runtime), "XDG_STATE_HOME": str(self.state),
             "XDG_CONFIG_HOME": str(self.config), "PATH": search_path(self.prefix), "LANG": "C.UTF-8", "TERM": "dumb",
             "USER": os.environ.get("USER", "tester"), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
-            "CI": "true", "npm_config_update_notifier": "false", "GIT_CONFIG_NOSYSTEM": "1",
+            "npm_config_update_notifier": "false", "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_AUTHOR_NAME": "T", "GIT_AUTHOR_EMAIL": "t@example.org",
             "GIT_COMMITTER_NAME": "T", "GIT_COMMITTER_EMAIL": "t@example.org",
         }
@@ -265,7 +265,9 @@ class House:
         if (root / "package.json").exists():
             modules = root / "node_modules"
             modules.mkdir()
-            for entry in NODE_MODULES.iterdir():
+            for entry in NODE_MODULES.glob("[!.]*"):
+                (modules / entry.name).symlink_to(entry)
+            for entry in NODE_MODULES.glob(".bin"):
                 (modules / entry.name).symlink_to(entry)
 
     def worktrees(self, name, app=None, *, files=None):
