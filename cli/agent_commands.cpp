@@ -1,0 +1,144 @@
+// portctl agent start|stop|restart|status. Status and stop never start an agent.
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <csignal>
+#include <string>
+
+#include "command.hpp"
+#include "portwrap/paths.hpp"
+#include "portwrap/protocol.hpp"
+#include "render.hpp"
+#include "text.hpp"
+
+namespace portwrap {
+
+namespace {
+
+Deadline patience() { return Deadline::in_milliseconds(k_portctl_deadline_ms); }
+
+Json not_running() {
+    const auto socket = socket_path(runtime_directory());
+    Json agent{{"running", false},  {"pid", nullptr},    {"version", nullptr},  {"protocol", nullptr},
+               {"socket", nullptr}, {"uptime_s", nullptr}, {"leases", nullptr}, {"sessions", nullptr},
+               {"last_cleanup", nullptr}};
+    if (socket) { agent["socket"] = *socket; }
+    return Json{{"schema", k_json_schema}, {"ok", true}, {"agent", std::move(agent)}};
+}
+
+int show_status(const Globals& globals, const Json& result) {
+    const auto& agent = inner_field(result, "agent");
+    const auto version = text_field(agent, "version");
+    if (version != k_version) {
+        write_line(STDERR_FILENO, "portctl: warning: the agent is version " + version + ", portctl is " + k_version +
+                                      "; `portctl agent restart` replaces it and keeps every lease");
+    }
+    if (globals.json) { return print_json(result); }
+    const auto number = [&](const char* name) { return std::to_string(number_field(agent, name).value_or(0)); };
+    return print_text("agent: running, pid " + number("pid") + ", version " + version + ", up " +
+                      render_age(static_cast<std::time_t>(number_field(agent, "uptime_s").value_or(0))) + '\n' +
+                      "socket: " + text_field(agent, "socket") + '\n' + "leases: " + number("leases") +
+                      ", sessions: " + number("sessions") + '\n');
+}
+
+int start(const Globals& globals) {
+    return ask(globals, "agent.status", Json::object(), [&](const Json& result) { return show_status(globals, result); });
+}
+
+int status(const Globals& globals) {
+    auto found = find_agent(patience());
+    if (!found) { return report(globals, found.error()); }
+    if (!found->has_value()) {
+        const int printed = globals.json ? print_json(not_running()) : print_text("agent: not running\n");
+        return printed != 0 ? printed : k_exit_not_running;
+    }
+    const auto reply = (*found)->call("agent.status", Json::object());
+    if (!reply) { return report(globals, reply.error()); }
+    return reply->ok ? show_status(globals, reply->body) : report(globals, reply->body);
+}
+
+/// Waits until the process is gone, and with it its lock. False when it did not go in time.
+bool await_end(pid_t pid, const UniqueFd& process, const Deadline& deadline) {
+    while (deadline.left() > 0) {
+        if (process.valid()) {
+            pollfd waiting{process.get(), POLLIN, 0};
+            if (::poll(&waiting, 1, deadline.left()) > 0) { return true; }
+        } else {
+            // No pidfds (before Linux 5.3), or an agent in another pid namespace.
+            if (pid <= 0 || (::kill(pid, 0) != 0 && errno == ESRCH)) { return true; }
+            ::poll(nullptr, 0, 10);
+        }
+    }
+    return false;
+}
+
+/// Nothing when no agent ran.
+Result<std::optional<Json>> end_agent() {
+    const auto deadline = patience();
+    auto found = find_agent(deadline);
+    if (!found) { return found.error(); }
+    if (!found->has_value()) { return std::optional<Json>(); }
+    auto& connection = **found;
+    const pid_t pid = connection.agent_pid();
+    // The system call itself: glibc 2.36 declares its wrapper without C linkage.
+    const UniqueFd process(pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1);
+    auto reply = connection.call("agent.stop", Json::object());
+    // An agent that ends before its reply has got through has stopped all the same.
+    if (!reply && !connection.hung_up()) { return reply.error(); }
+    if (reply && !reply->ok) {
+        return Error{error_code_from_name(text_field(reply->body, "code")).value_or(ErrorCode::agent_unavailable),
+                     text_field(reply->body, "message")};
+    }
+    if (!await_end(pid, process, deadline)) {
+        return Error{ErrorCode::agent_unavailable, "the agent, pid " + std::to_string(pid) + ", does not end"};
+    }
+    return std::optional<Json>(reply ? std::move(reply->body) : not_running());
+}
+
+int stop(const Globals& globals) {
+    const auto ended = end_agent();
+    if (!ended) { return report(globals, ended.error()); }
+    if (globals.json) { return print_json(ended->has_value() ? **ended : not_running()); }
+    return print_text(ended->has_value() ? "agent: stopped\n" : "agent: not running\n");
+}
+
+int restart(const Globals& globals) {
+    const auto ended = end_agent();
+    if (!ended) { return report(globals, ended.error()); }
+    return start(globals);
+}
+
+int run_agent(Globals& globals, const std::vector<std::string>& arguments) {
+    struct Action {
+        const char* name;
+        int (*run)(const Globals&);
+    };
+    static constexpr Action k_actions[] = {{"start", start}, {"stop", stop}, {"restart", restart}, {"status", status}};
+    std::string word;
+    const auto end = parse_command(globals, "agent start|stop|restart|status [OPTIONS]",
+                                   "The background agent: other commands start it when it is needed.",
+                                   "  portctl agent status     exit status 3: not running\n"
+                                   "  portctl agent restart    after an upgrade; every lease is kept",
+                                   arguments, [&](CLI::App& app) {
+                                       app.add_option("action", word, "What to do")
+                                           ->option_text("start|stop|restart|status")
+                                           ->required();
+                                   });
+    if (end) { return *end; }
+    for (const auto& action : k_actions) {
+        if (word == action.name) { return action.run(globals); }
+    }
+    auto message = "unknown action '" + printable(word) + "' (start, stop, restart or status)";
+    return report(globals, Error{ErrorCode::invalid_request, std::move(message)});
+}
+
+}  // namespace
+
+std::vector<Command> agent_commands() {
+    return {{"agent", "start, stop, restart, status of the background agent", run_agent}};
+}
+
+}  // namespace portwrap

@@ -1,0 +1,350 @@
+// See client.hpp.
+#include "client.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstring>
+#include <ctime>
+#include <vector>
+
+#include "portwrap/paths.hpp"
+#include "portwrap/protocol.hpp"
+#include "text.hpp"
+
+extern char** environ;
+
+namespace portwrap {
+
+namespace {
+
+/// More than any list of leases; an agent that sends more is not ours.
+constexpr std::size_t k_max_reply = std::size_t{64} * 1024 * 1024;
+/// The grandchild's end of the pipe on which the agent says that it listens.
+constexpr int k_ready_fd = 3;
+
+Error unavailable(std::string message) { return Error{ErrorCode::agent_unavailable, std::move(message)}; }
+
+long long now_ms() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<long long>(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
+}
+
+void sleep_ms(int milliseconds) { ::poll(nullptr, 0, milliseconds); }
+
+UniqueFd above_standard_streams(int fd) {
+    if (fd < 0 || fd > STDERR_FILENO) { return UniqueFd(fd); }
+    const UniqueFd low(fd);
+    return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+
+/// A small file's text, empty when it cannot be read.
+std::string read_small_file(const std::string& path) {
+    const UniqueFd fd = above_standard_streams(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!fd.valid()) { return {}; }
+    std::string text(8192, '\0');
+    const auto size = ::read(fd.get(), text.data(), text.size());
+    text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+    return text;
+}
+
+/// Why a process cannot answer, or nullptr when it can. proc(5): the state follows the command, which may contain ')'.
+const char* why_silent(pid_t pid) {
+    const auto text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
+    const auto end = text.rfind(") ");
+    if (end == std::string::npos || end + 2 >= text.size()) { return "has ended"; }
+    switch (text[end + 2]) {
+        case 'T':
+        case 't': return "is stopped";
+        case 'Z':
+        case 'X': return "has ended";
+        default: return nullptr;
+    }
+}
+
+/// Whether somebody holds the registry's lock. Asked only when an agent already answers at the socket that the lock
+/// names: taking the lock, if only shared and for a moment, could otherwise turn away an agent that is just starting.
+bool is_locked(const std::string& path) {
+    const UniqueFd fd = above_standard_streams(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    return fd.valid() && ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+/// The caller's environment without what would tie the agent to one caller.
+std::vector<char*> agent_environment() {
+    std::vector<char*> kept;
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+        const std::string_view text(*entry);
+        if (text.starts_with("LD_PRELOAD=") || text.starts_with("PORT=") || text.starts_with("PORTWRAP_")) { continue; }
+        kept.push_back(*entry);
+    }
+    kept.push_back(nullptr);
+    return kept;
+}
+
+void close_from(int first) {
+    if (::close_range(static_cast<unsigned>(first), ~0U, 0) == 0) { return; }
+    for (int fd = first; fd < 65536; ++fd) { ::close(fd); }
+}
+
+/// In the grandchild: becomes the agent or ends. Only async-signal-safe calls.
+[[noreturn]] void become_agent(const char* program, int ready, char* const* environment) {
+    ::umask(077);
+    if (::chdir("/") != 0) { ::_exit(127); }
+    // The pipe first: descriptor 3 may be something else of the caller's, and 0 to 2 may be closed.
+    if (ready == k_ready_fd) {
+        ::fcntl(ready, F_SETFD, 0);
+    } else {
+        ::dup2(ready, k_ready_fd);
+    }
+    close_from(k_ready_fd + 1);
+    const int null = ::open("/dev/null", O_RDWR);
+    for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+        if (fd != null) { ::dup2(null, fd); }
+    }
+    if (null > k_ready_fd) { ::close(null); }
+    for (int number = 1; number < NSIG; ++number) { ::signal(number, SIG_DFL); }
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    const char* const arguments[] = {"portwrap-agent", "--ready-fd", "3", nullptr};
+    ::execve(program, const_cast<char* const*>(arguments), environment);
+    ::_exit(127);
+}
+
+enum class Readiness { listening, ended, silent };
+
+/// Starts an agent that is nobody's child and waits until it says that it, or another one, is there.
+Result<Readiness> spawn_agent(const Deadline& deadline) {
+    const auto program = directory_of(own_program()) + "/portwrap-agent";
+    if (::access(program.c_str(), X_OK) != 0) { return unavailable(program + ": " + std::strerror(errno)); }
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) { return unavailable(std::string("pipe: ") + std::strerror(errno)); }
+    UniqueFd reading = above_standard_streams(ends[0]);
+    UniqueFd writing = above_standard_streams(ends[1]);
+    const auto environment = agent_environment();
+    const pid_t child = ::fork();
+    if (child < 0) { return unavailable(std::string("fork: ") + std::strerror(errno)); }
+    if (child == 0) {
+        ::setsid();
+        const pid_t grandchild = ::fork();
+        if (grandchild == 0) { become_agent(program.c_str(), writing.get(), environment.data()); }
+        ::_exit(grandchild < 0 ? 1 : 0);
+    }
+    writing.reset();
+    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}
+    while (true) {
+        pollfd waiting{reading.get(), POLLIN, 0};
+        const int ready = ::poll(&waiting, 1, deadline.left());
+        if (ready < 0 && errno == EINTR) { continue; }
+        if (ready <= 0) { return Readiness::silent; }
+        char byte = 0;
+        return ::read(reading.get(), &byte, 1) == 1 ? Readiness::listening : Readiness::ended;
+    }
+}
+
+}  // namespace
+
+Deadline Deadline::in_milliseconds(int milliseconds) {
+    Deadline deadline;
+    deadline.m_at_ms = now_ms() + milliseconds;
+    return deadline;
+}
+
+int Deadline::left() const {
+    const auto left = m_at_ms - now_ms();
+    return left > 0 ? static_cast<int>(left) : 0;
+}
+
+Json refusal_object(std::string_view code, std::string_view message) {
+    return Json{{"code", code}, {"message", message}, {"details", nullptr}, {"suggestions", Json::array()}};
+}
+
+Json refusal_object(const Error& error) { return refusal_object(error_code_name(error.code), error.message); }
+
+std::string own_program() {
+    std::string path(PATH_MAX, '\0');
+    const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
+    path.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+    return path;
+}
+
+Result<std::optional<AgentConnection>> AgentConnection::connect_to(const std::string& socket,
+                                                                   const Deadline& deadline) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (socket.size() >= sizeof(address.sun_path)) { return unavailable("the socket's path is too long: " + socket); }
+    std::memcpy(address.sun_path, socket.c_str(), socket.size() + 1);
+    UniqueFd fd = above_standard_streams(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) { return unavailable(std::string("socket: ") + std::strerror(errno)); }
+    // A blocking connect with a time limit: a non-blocking one fails with EAGAIN on a full backlog and nothing tells
+    // when to try again.
+    const timeval slice{0, k_patience_ms * 1000};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof(slice));
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof(slice));
+    while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+        const int error = errno;
+        if (error == ENOENT || error == ECONNREFUSED || error == ENOTDIR) { return std::optional<AgentConnection>(); }
+        if (error != EINTR && error != EAGAIN) { return unavailable(socket + ": " + std::strerror(error)); }
+        if (deadline.left() == 0) { return unavailable("it accepts no connections"); }
+    }
+    ucred peer{};
+    socklen_t size = sizeof(peer);
+    if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
+        return unavailable(std::string("SO_PEERCRED: ") + std::strerror(errno));
+    }
+    if (peer.uid != ::geteuid()) { return unavailable(socket + " belongs to another user's process"); }
+    return std::optional<AgentConnection>(AgentConnection(std::move(fd), peer.pid, socket, deadline));
+}
+
+Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline) {
+    const auto socket = socket_path(runtime_directory());
+    if (!socket) { return socket.error(); }
+    auto connection = AgentConnection::connect_to(*socket, deadline);
+    if (!connection || connection->has_value()) { return connection; }
+    // Another runtime directory than the agent's (su, cron, a container's shell), but the same registry.
+    const auto lock = lock_path(state_directory());
+    auto elsewhere = read_small_file(lock);
+    while (!elsewhere.empty() && (elsewhere.back() == '\n' || elsewhere.back() == '\0')) { elsewhere.pop_back(); }
+    if (elsewhere.empty() || elsewhere[0] != '/' || elsewhere == *socket) { return connection; }
+    auto other = AgentConnection::connect_to(elsewhere, deadline);
+    if (other && other->has_value() && is_locked(lock)) { return other; }
+    return connection;
+}
+
+Result<AgentConnection> reach_agent(const Deadline& deadline) {
+    auto found = find_agent(deadline);
+    if (!found) { return found.error(); }
+    if (found->has_value()) { return std::move(**found); }
+    const auto readiness = spawn_agent(deadline);
+    if (!readiness) { return readiness.error(); }
+    if (*readiness == Readiness::silent) { return unavailable("it did not start in time"); }
+    // "listening" may also mean that another agent holds the lock and opens its socket any moment. An agent that ended
+    // without a word will hardly have left another one behind.
+    const auto patience = *readiness == Readiness::listening ? deadline.left() : std::min(deadline.left(), k_patience_ms);
+    const auto limit = Deadline::in_milliseconds(patience);
+    for (int pause = 1;; pause = std::min(pause * 2, 16)) {
+        found = find_agent(deadline);
+        if (!found) { return found.error(); }
+        if (found->has_value()) { return std::move(**found); }
+        if (limit.left() == 0) { return unavailable("it did not start; see " + state_directory() + "/agent.log"); }
+        sleep_ms(pause);
+    }
+}
+
+/// After each slice of waiting: may it go on?
+Status AgentConnection::wait_on(std::string_view what) const {
+    if (m_pid > 0) {
+        if (const char* why = why_silent(m_pid); why != nullptr) {
+            return unavailable("the agent, pid " + std::to_string(m_pid) + ", " + why);
+        }
+    }
+    if (m_deadline.left() == 0) {
+        return unavailable("the agent, pid " + std::to_string(m_pid) + ", " + std::string(what) + " in time");
+    }
+    return ok_status();
+}
+
+Status AgentConnection::send_line(std::string_view line) {
+    while (!line.empty()) {
+        const auto sent = ::send(m_fd.get(), line.data(), line.size(), MSG_NOSIGNAL);
+        if (sent >= 0) {
+            line.remove_prefix(static_cast<std::size_t>(sent));
+            continue;
+        }
+        if (errno == EINTR) { continue; }
+        if (errno != EAGAIN) {
+            m_hung_up = true;
+            return unavailable(std::string("the agent hung up: ") + std::strerror(errno));
+        }
+        if (auto status = wait_on("reads nothing"); !status) { return status; }
+    }
+    return ok_status();
+}
+
+Result<std::string> AgentConnection::receive_line() {
+    std::size_t searched = 0;
+    while (true) {
+        if (const auto end = m_buffer.find('\n', searched); end != std::string::npos) {
+            auto line = m_buffer.substr(0, end);
+            m_buffer.erase(0, end + 1);
+            return line;
+        }
+        searched = m_buffer.size();
+        if (searched > k_max_reply) { return unavailable("the agent's reply is too long"); }
+        char chunk[16384];
+        const auto size = ::recv(m_fd.get(), chunk, sizeof(chunk), 0);
+        if (size > 0) {
+            m_buffer.append(chunk, static_cast<std::size_t>(size));
+            continue;
+        }
+        if (size < 0 && errno == EINTR) { continue; }
+        if (size == 0 || errno != EAGAIN) {
+            m_hung_up = true;
+            return unavailable("the agent hung up");
+        }
+        if (auto status = wait_on("did not answer"); !status) { return status.error(); }
+    }
+}
+
+Result<Reply> AgentConnection::call(std::string_view method, Json params) {
+    const int id = ++m_last_id;
+    const Json request{{"jsonrpc", "2.0"}, {"id", id}, {"method", method}, {"params", std::move(params)}};
+    const auto line = request.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+    if (line.size() > k_max_line) { return Error{ErrorCode::invalid_request, "the request is longer than 64 KiB"}; }
+    if (auto status = send_line(line); !status) {
+        // The refusal of an over-long or unwanted connection may be there although the agent has hung up.
+        if (!m_hung_up) { return status.error(); }
+    }
+    const auto answer = receive_line();
+    if (!answer) { return answer.error(); }
+    m_hung_up = false;
+    auto message = Json::parse(*answer, nullptr, false);
+    if (!message.is_object()) { return unavailable("the agent's reply is not understood"); }
+    if (message.contains("result") && message["result"].is_object()) {
+        if (message.contains("id") && message["id"] != id) { return unavailable("the agent answered another request"); }
+        return Reply{true, std::move(message["result"])};
+    }
+    if (!message.contains("error") || !message["error"].is_object()) {
+        return unavailable("the agent's reply is not understood");
+    }
+    auto& error = message["error"];
+    const bool unknown_method = error.contains("code") && error["code"] == -32601;
+    const std::string said = error.contains("message") && error["message"].is_string()
+                                 ? error["message"].get<std::string>()
+                                 : "the agent refused without a message";
+    if (unknown_method) {
+        return Reply{false, refusal_object("VERSION_MISMATCH", "the agent does not know " + std::string(method) +
+                                                                   " (another version; portctl agent restart)")};
+    }
+    auto refusal = refusal_object("INVALID_REQUEST", said);
+    if (error.contains("data") && error["data"].is_object()) {
+        for (auto& [name, value] : error["data"].items()) { refusal[name] = value; }
+    }
+    if (!refusal["code"].is_string()) { refusal["code"] = "INVALID_REQUEST"; }
+    if (!refusal["message"].is_string()) { refusal["message"] = said; }
+    if (!refusal["suggestions"].is_array()) { refusal["suggestions"] = Json::array(); }
+    return Reply{false, std::move(refusal)};
+}
+
+Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline) {
+    for (bool again = false;; again = true) {
+        auto connection = reach_agent(deadline);
+        if (!connection) { return connection.error(); }
+        auto reply = connection->call(method, params);
+        if (reply) { return Answer{std::move(*reply), connection->socket()}; }
+        if (again || !connection->hung_up()) { return reply.error(); }
+    }
+}
+
+}  // namespace portwrap

@@ -1,0 +1,86 @@
+// The client's side of docs/protocol.md: finds the agent's socket, starts the agent where none runs, and exchanges one
+// line for one line without ever waiting for an agent that cannot answer. Single-threaded; raises no SIGPIPE; descriptors
+// are close-on-exec and above 2, so that a program with closed standard streams does not write messages to the agent.
+#pragma once
+
+#include <sys/types.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "portwrap/result.hpp"
+#include "portwrap/unique_fd.hpp"
+
+namespace portwrap {
+
+/// Ordered, so that `--json` prints fields in the documented order.
+using Json = nlohmann::ordered_json;
+
+/// A moment of CLOCK_MONOTONIC.
+class Deadline {
+public:
+    static Deadline in_milliseconds(int milliseconds);
+    /// Milliseconds that are left, 0 when it has passed.
+    [[nodiscard]] int left() const;
+
+private:
+    long long m_at_ms = 0;
+};
+
+/// What the agent answered: a result, or a refusal as `portctl --json` shows it: code, message, details, suggestions.
+struct Reply {
+    bool ok = false;
+    Json body;
+};
+
+/// Puts what an agent may leave out of a refusal into place.
+Json refusal_object(std::string_view code, std::string_view message);
+Json refusal_object(const Error& error);
+
+class AgentConnection {
+public:
+    /// Sends one request and waits for its reply. An error means that the agent gave none (AGENT_UNAVAILABLE).
+    Result<Reply> call(std::string_view method, Json params);
+
+    /// The agent's process; 0 when it lives in another pid namespace.
+    [[nodiscard]] pid_t agent_pid() const { return m_pid; }
+    [[nodiscard]] const std::string& socket() const { return m_socket; }
+    /// The agent ended the connection before it answered: it may be on its way out, and another one may be started.
+    [[nodiscard]] bool hung_up() const { return m_hung_up; }
+
+private:
+    friend Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline);
+    static Result<std::optional<AgentConnection>> connect_to(const std::string& socket, const Deadline& deadline);
+    AgentConnection(UniqueFd fd, pid_t pid, std::string socket, const Deadline& deadline)
+        : m_fd(std::move(fd)), m_pid(pid), m_socket(std::move(socket)), m_deadline(deadline) {}
+    Status send_line(std::string_view line);
+    Result<std::string> receive_line();
+    Status wait_on(std::string_view what) const;
+
+    UniqueFd m_fd;
+    pid_t m_pid = 0;
+    std::string m_socket;
+    Deadline m_deadline;
+    std::string m_buffer;
+    int m_last_id = 0;
+    bool m_hung_up = false;
+};
+
+/// The agent that runs, if one does: at the runtime directory's socket, else where the registry's lock says.
+Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline);
+/// The agent that runs, else one started now.
+Result<AgentConnection> reach_agent(const Deadline& deadline);
+
+struct Answer {
+    Reply reply;
+    std::string socket;  ///< of the agent that answered
+};
+/// reach_agent and call, once more with another agent when the first one was just ending.
+Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline);
+
+/// The program that runs, resolved; empty without /proc.
+[[nodiscard]] std::string own_program();
+
+}  // namespace portwrap

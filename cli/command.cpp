@@ -1,0 +1,117 @@
+// See command.hpp.
+#include "command.hpp"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+#include "help_format.hpp"
+#include "portwrap/protocol.hpp"
+#include "render.hpp"
+#include "text.hpp"
+
+namespace portwrap {
+
+namespace {
+
+Result<std::string> working_directory() {
+    std::string path(PATH_MAX, '\0');
+    if (::getcwd(path.data(), path.size()) == nullptr || path[0] != '/') {
+        return Error{ErrorCode::invalid_request, std::string("no working directory: ") + std::strerror(errno)};
+    }
+    path.resize(std::strlen(path.c_str()));
+    return path;
+}
+
+}  // namespace
+
+void add_global_options(CLI::App& app, Globals& globals) {
+    app.add_flag("--json", globals.json, "Print JSON")->group("Global options");
+    app.add_option("-C", globals.directory, "As if started in DIR")
+        ->option_text("DIR")
+        ->take_last()
+        ->group("Global options");
+    app.add_option("--project", globals.project, "Another project than that of the directory")
+        ->option_text("NAME|PATH")
+        ->take_last()
+        ->group("Global options");
+    app.add_flag("--all", globals.all, "Every project; with release: every port of the project")->group("Global options");
+}
+
+std::optional<int> parse_command(Globals& globals, const char* usage, const char* summary, const char* examples,
+                                 const std::vector<std::string>& arguments,
+                                 const std::function<void(CLI::App&)>& configure) {
+    CLI::App app{summary, "portctl"};
+    set_usage(app, std::string("portctl ") + usage);
+    app.set_help_flag("--help,-h", "Print this help")->group("Global options");
+    configure(app);
+    add_global_options(app, globals);
+    app.footer(std::string("Examples:\n") + examples);
+    try {
+        app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    } catch (const CLI::CallForHelp&) {
+        return print_text(app.help());
+    } catch (const CLI::ParseError& error) {
+        return report(globals, Error{ErrorCode::invalid_request, std::string(error.what()) + " (usage: portctl " + usage + ")"});
+    }
+    return std::nullopt;
+}
+
+Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
+    if (!globals.directory.empty() && ::chdir(globals.directory.c_str()) != 0) {
+        return Error{ErrorCode::invalid_request, globals.directory + ": " + std::strerror(errno)};
+    }
+    if (globals.all) {
+        if (!may_be_all) { return Error{ErrorCode::invalid_request, "--all does not apply here"}; }
+        if (!globals.project.empty()) { return Error{ErrorCode::invalid_request, "--all and --project exclude each other"}; }
+        return Json{{"all", true}};
+    }
+    const auto cwd = working_directory();
+    if (!globals.project.empty()) {
+        // A word with a slash, or that begins with a dot, is a path; the agent knows nothing of our directory.
+        const auto& word = globals.project;
+        if (word[0] == '/') { return Json{{"project", word}}; }
+        if (word[0] != '.' && word.find('/') == std::string::npos) { return Json{{"project", word}}; }
+        char resolved[PATH_MAX];
+        if (::realpath(word.c_str(), resolved) == nullptr) {
+            return Error{ErrorCode::not_found, word + ": " + std::strerror(errno)};
+        }
+        return Json{{"project", resolved}};
+    }
+    if (!cwd) { return cwd.error(); }
+    return Json{{"cwd", *cwd}};
+}
+
+int ask(const Globals& globals, std::string_view method, const Json& parameters,
+        const std::function<int(const Json& result)>& show) {
+    const auto answer = ask_agent(method, parameters, Deadline::in_milliseconds(k_portctl_deadline_ms));
+    if (!answer) { return report(globals, answer.error()); }
+    if (!answer->reply.ok) { return report(globals, answer->reply.body); }
+    return show(answer->reply.body);
+}
+
+int report(const Globals& globals, const Json& refusal) {
+    if (globals.json) {
+        print_json(Json{{"schema", k_json_schema}, {"ok", false}, {"error", refusal}});
+    } else {
+        write_line(STDERR_FILENO, "portctl: " + render_refusal(refusal));
+    }
+    return exit_status_of(text_field(refusal, "code"));
+}
+
+int report(const Globals& globals, const Error& error) { return report(globals, refusal_object(error)); }
+
+int print_json(const Json& result) {
+    return print_text(result.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n');
+}
+
+int print_text(std::string_view text) {
+    if (write_out(text)) { return 0; }
+    write_line(STDERR_FILENO, std::string("portctl: standard output: ") + std::strerror(errno));
+    return 1;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,325 @@
+// See launch.hpp.
+#include "launch.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+
+#include "help_format.hpp"
+#include "portwrap/paths.hpp"
+#include "portwrap/protocol.hpp"
+#include "text.hpp"
+
+extern char** environ;
+
+namespace portwrap {
+
+namespace {
+
+constexpr std::string_view k_shim_name = "libportwrap.so";
+constexpr std::size_t k_told_names = 200;
+constexpr std::size_t k_told_names_bytes = 12 * 1024;
+/// Of the 64 KiB of a request; a byte of an argument takes up to six in JSON, which is why they are counted escaped.
+constexpr std::size_t k_told_command_bytes = 40 * 1024;
+
+constexpr const char* k_examples = R"(Examples:
+  portwrap npm run dev              each project, worktree and clone gets its own ports, the same every day
+  portwrap -p 3000 npm run dev      port 3000 or a refusal
+  portwrap vite --port {port}       the assigned port as an argument
+  portwrap -n npm run dev           what would happen)";
+
+void say(std::string_view line) { write_line(STDERR_FILENO, "portwrap: " + printable(line)); }
+
+/// Lines of the agent may or may not begin with the program's name already.
+void relay(std::string_view line) {
+    constexpr std::string_view k_prefix = "portwrap: ";
+    if (line.starts_with(k_prefix)) { line.remove_prefix(k_prefix.size()); }
+    say(line);
+}
+
+bool is_set(const char* name) {
+    const char* value = std::getenv(name);
+    return value != nullptr && value[0] != '\0' && std::strcmp(value, "0") != 0;
+}
+
+[[nodiscard]] int run(const std::vector<std::string>& command) {
+    std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
+    for (const auto& word : command) { arguments.push_back(const_cast<char*>(word.c_str())); }
+    arguments.push_back(nullptr);
+    ::execvp(arguments[0], arguments.data());
+    const int error = errno;
+    say(command[0] + ": " + std::strerror(error));
+    return error == ENOENT ? k_exit_not_found : k_exit_cannot_run;
+}
+
+int run_unmanaged(const LaunchOptions& options, const std::string& reason) {
+    if (!options.quiet || options.dry_run) { say("unmanaged: " + reason); }
+    return options.dry_run ? 0 : run(options.command);
+}
+
+std::string basename_of(std::string_view path) { return std::string(path.substr(path.rfind('/') + 1)); }
+
+/// A path to the shim that LD_PRELOAD can carry: a link in `directory` when its own has a blank or a colon.
+Result<std::string> preloadable_shim(const std::string& shim, const std::string& runtime) {
+    if (is_preloadable(shim)) { return shim; }
+    for (const auto& directory : {runtime, "/tmp/portwrap-" + std::to_string(::geteuid())}) {
+        const auto link = directory + '/' + std::string(k_shim_name);
+        if (!is_preloadable(link) || !ensure_private_directory(directory)) { continue; }
+        std::string target(PATH_MAX, '\0');
+        const auto size = ::readlink(link.c_str(), target.data(), target.size());
+        if (size > 0 && std::string_view(target.data(), static_cast<std::size_t>(size)) == shim) { return link; }
+        // By rename, so that a program that starts at this moment finds either the old link or the new one.
+        const auto fresh = link + '.' + std::to_string(::getpid());
+        if (::symlink(shim.c_str(), fresh.c_str()) == 0 && ::rename(fresh.c_str(), link.c_str()) == 0) { return link; }
+        ::unlink(fresh.c_str());
+    }
+    return Error{ErrorCode::permission_denied, shim + " cannot be preloaded from a path with a blank or a colon"};
+}
+
+Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+std::vector<std::string> strings_of(const Json& body, const char* name) {
+    std::vector<std::string> strings;
+    const auto found = body.find(name);
+    if (found == body.end() || !found->is_array()) { return strings; }
+    for (const auto& item : *found) {
+        if (item.is_string()) { strings.push_back(item.get<std::string>()); }
+    }
+    return strings;
+}
+
+std::string string_of(const Json& body, const char* name) {
+    const auto found = body.find(name);
+    return found != body.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+/// Variables of the user's that the agent was not told of are left as they are.
+void set_variables(const Json& body, const std::vector<std::string>& told) {
+    const auto found = body.find("set");
+    if (found == body.end() || !found->is_object()) { return; }
+    for (const auto& [name, value] : found->items()) {
+        if (!value.is_string() || !is_variable_name(name)) { continue; }
+        const bool was_told = std::find(told.begin(), told.end(), name) != told.end();
+        if (std::getenv(name.c_str()) != nullptr && !was_told) { continue; }
+        ::setenv(name.c_str(), value.get_ref<const std::string&>().c_str(), 1);
+    }
+}
+
+}  // namespace
+
+Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& arguments) {
+    LaunchOptions options;
+    std::string port;
+    bool version = false;
+    bool no_connect = false;
+    CLI::App app{"Runs a command whose servers get ports of their own.", "portwrap"};
+    set_usage(app, "portwrap [OPTIONS] [--] COMMAND [ARG...]");
+    app.set_help_flag("--help,-h", "Print this help");
+    app.add_flag("--version", version, "Print the version");
+    const auto text = [&app](const char* names, std::string& value, const char* label, const char* help) {
+        app.add_option(names, value, help)->option_text(label)->take_last();
+    };
+    text("-p,--port", port, "N", "This port, or refuse");
+    text("-s,--service", options.service, "NAME", "The service's name (default: by config or directory)");
+    text("-t,--type", options.type, "TYPE", "node, python, php, static, ... (default: by program and manifest)");
+    text("-e,--env", options.environment, "NAME", "dev, test or production");
+    text("-r,--range", options.range, "NAME", "The range to choose from");
+    text("-k,--kind", options.kind, "KIND", "web, api, database, cache, ...");
+    app.add_flag("-n,--dry-run", options.dry_run, "Print on stderr what would happen, run nothing");
+    app.add_flag("-q,--quiet", options.quiet, "No messages (also PORTWRAP_QUIET=1)");
+    app.add_flag("-v,--verbose", options.verbose, "Explain on stderr what is done");
+    app.add_flag("--no-connect", no_connect, "Leave the command's connections to localhost alone");
+    app.footer(k_examples);
+    // Everything from the first word on that is not an option is the command, its options included.
+    app.prefix_command();
+    try {
+        app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    } catch (const CLI::CallForHelp&) {
+        options.show = app.help();
+        return options;
+    } catch (const CLI::ParseError& error) {
+        return Error{ErrorCode::invalid_request, error.what()};
+    }
+    if (version) {
+        options.show = std::string("portwrap ") + k_version + '\n';
+        return options;
+    }
+    options.connect = !no_connect;
+    options.command = app.remaining();
+    if (!options.command.empty() && options.command[0] == "--") {
+        options.command.erase(options.command.begin());
+    } else if (!options.command.empty() && options.command[0].size() > 1 && options.command[0][0] == '-') {
+        return Error{ErrorCode::invalid_request, "unknown option " + options.command[0] + " (portwrap --help)"};
+    }
+    if (app.count("--port") > 0) {
+        const auto number = parse_port(port);
+        if (!number) { return number.error(); }
+        options.port = *number;
+    }
+    for (const char* name : {"--service", "--type", "--env", "--range", "--kind"}) {
+        if (app.count(name) > 0 && app.get_option(name)->as<std::string>().empty()) {
+            return Error{ErrorCode::invalid_request, std::string(name) + " is empty"};
+        }
+    }
+    if (options.command.empty()) {
+        return Error{ErrorCode::invalid_request, "no command; usage: portwrap [OPTIONS] [--] COMMAND [ARG...]"};
+    }
+    if (options.command[0].empty()) { return Error{ErrorCode::invalid_request, "the command is empty"}; }
+    return options;
+}
+
+std::string merge_preload(std::string_view present, std::string_view shim) {
+    constexpr std::string_view k_separators = ": ";
+    std::string merged;
+    char separator = ':';
+    bool there = false;
+    for (std::size_t at = 0; at < present.size();) {
+        const auto end = std::min(present.find_first_of(k_separators, at), present.size());
+        const auto entry = present.substr(at, end - at);
+        there = there || entry == shim;
+        if (!entry.empty() && basename_of(entry) != k_shim_name) {
+            if (!merged.empty()) { merged += separator; }
+            merged += entry;
+        }
+        if (end < present.size()) { separator = present[end]; }
+        at = end + 1;
+    }
+    if (there) { return std::string(present); }
+    if (!merged.empty()) { merged += separator; }
+    return merged += shim;
+}
+
+bool is_preloadable(std::string_view path) { return path.find_first_of(": $\t\n") == std::string_view::npos; }
+
+std::vector<std::string> told_names(const std::vector<std::string_view>& environment) {
+    std::vector<std::string_view> names;
+    for (const auto entry : environment) {
+        const auto name = entry.substr(0, entry.find('='));
+        if (name.size() < entry.size() && is_variable_name(name)) { names.push_back(name); }
+    }
+    const auto rank = [](std::string_view name) {
+        if (name.ends_with("PORT")) { return 0; }
+        for (const std::string_view end : {"HOST", "URL", "URI", "ADDR", "ADDRESS", "ORIGIN"}) {
+            if (name.ends_with(end)) { return 1; }
+        }
+        return 2;
+    };
+    std::stable_sort(names.begin(), names.end(), [&](auto a, auto b) { return rank(a) < rank(b); });
+    std::vector<std::string> told;
+    std::size_t bytes = 0;
+    for (const auto name : names) {
+        if (told.size() == k_told_names) { break; }
+        if (bytes + name.size() + 3 > k_told_names_bytes) { continue; }
+        bytes += name.size() + 3;
+        told.emplace_back(name);
+    }
+    return told;
+}
+
+std::vector<std::string> told_command(const std::vector<std::string>& command) {
+    std::vector<std::string> told;
+    std::size_t bytes = 0;
+    for (const auto& word : command) {
+        std::size_t size = 3;
+        for (const char c : word) { size += static_cast<unsigned char>(c) < 0x20 ? 6 : c == '"' || c == '\\' ? 2 : 1; }
+        if (bytes + size > k_told_command_bytes) {
+            // The agent wants a command; an absurd first word tells it nothing anyway.
+            if (told.empty()) { told.emplace_back("?"); }
+            break;
+        }
+        bytes += size;
+        told.push_back(is_utf8(word) ? word : "?");
+    }
+    return told;
+}
+
+std::vector<std::string> command_to_run(const std::vector<std::string>& command, const std::vector<std::string>& told,
+                                        const std::vector<std::string>& returned) {
+    if (returned.size() < told.size()) { return command; }
+    auto result = command;
+    for (std::size_t i = 0; i < told.size() && i < command.size(); ++i) {
+        if (returned[i] != told[i]) { result[i] = returned[i]; }
+    }
+    result.insert(result.end(), returned.begin() + static_cast<std::ptrdiff_t>(told.size()), returned.end());
+    return result;
+}
+
+int launch(const LaunchOptions& given) {
+    LaunchOptions options = given;
+    options.quiet = options.quiet || is_set(k_env_quiet);
+    if (is_set(k_env_disable)) { return options.dry_run ? 0 : run(options.command); }
+
+    const auto shim = directory_of(directory_of(own_program())) + "/lib/portwrap/" + std::string(k_shim_name);
+    if (::access(shim.c_str(), R_OK) != 0) { return run_unmanaged(options, shim + ": " + std::strerror(errno)); }
+    std::string cwd(PATH_MAX, '\0');
+    if (::getcwd(cwd.data(), cwd.size()) == nullptr) {
+        return run_unmanaged(options, std::string("no working directory: ") + std::strerror(errno));
+    }
+    cwd.resize(std::strlen(cwd.c_str()));
+    if (!is_utf8(cwd) || cwd[0] != '/') { return run_unmanaged(options, "the working directory's path is not UTF-8"); }
+
+    const auto told = told_command(options.command);
+    std::vector<std::string_view> environment;
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) { environment.emplace_back(*entry); }
+    const auto names = told_names(environment);
+    Json params{{"cwd", cwd},
+                {"command", told},
+                {"environment_names", names},
+                {"port", options.port ? Json(*options.port) : Json(nullptr)},
+                {"service", text_or_null(options.service)},
+                {"type", text_or_null(options.type)},
+                {"environment", text_or_null(options.environment)},
+                {"range", text_or_null(options.range)},
+                {"kind", text_or_null(options.kind)},
+                {"quiet", options.quiet},
+                {"connect", options.connect},
+                {"dry_run", options.dry_run}};
+    struct stat standard_error {};
+    if (::fstat(STDERR_FILENO, &standard_error) == 0) {
+        params["stderr"] = {standard_error.st_dev, standard_error.st_ino};
+    }
+    const auto answer = ask_agent("session.open", params, Deadline::in_milliseconds(k_deadline_ms));
+    if (!answer) {
+        if (answer.error().code == ErrorCode::invalid_request) {
+            say(answer.error().message);
+            return k_exit_refused;
+        }
+        return run_unmanaged(options, "no agent (" + answer.error().message + ")");
+    }
+    const auto& body = answer->reply.body;
+    if (!answer->reply.ok) {
+        const auto code = string_of(body, "code");
+        const auto message = string_of(body, "message");
+        if (code == "VERSION_MISMATCH" || code == "AGENT_UNAVAILABLE") {
+            return run_unmanaged(options, "no agent (" + message + ")");
+        }
+        relay(message);
+        return k_exit_refused;
+    }
+    if (options.dry_run || options.verbose) {
+        for (const auto& line : strings_of(body, "explain")) { relay(line); }
+    }
+    if (!options.quiet) {
+        for (const auto& line : strings_of(body, "notices")) { relay(line); }
+    }
+    if (options.dry_run) { return 0; }
+
+    const auto runtime = directory_of(answer->socket);
+    const auto preload = preloadable_shim(shim, runtime);
+    if (!preload) { return run_unmanaged(options, preload.error().message); }
+    const char* present = std::getenv("LD_PRELOAD");
+    ::setenv("LD_PRELOAD", merge_preload(present != nullptr ? present : "", *preload).c_str(), 1);
+    set_variables(body, names);
+    ::setenv(k_env_runtime, runtime.c_str(), 1);
+    ::setenv(k_env_session, string_of(body, "session").c_str(), 1);
+    return run(command_to_run(options.command, told, strings_of(body, "command")));
+}
+
+}  // namespace portwrap

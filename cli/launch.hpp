@@ -1,0 +1,60 @@
+// portwrap: from its arguments to the exec of the command. The agent decides (session.open); this asks it, prepares the
+// environment, and steps aside. Nothing here may keep a command from running: without an agent, or without the shim, it
+// runs as it would have without portwrap.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "client.hpp"
+#include "portwrap/result.hpp"
+
+namespace portwrap {
+
+/// portwrap's own refusals and those of exec, as env(1) and nice(1) have them.
+inline constexpr int k_exit_refused = 125;
+inline constexpr int k_exit_cannot_run = 126;
+inline constexpr int k_exit_not_found = 127;
+
+struct LaunchOptions {
+    std::optional<std::uint16_t> port;
+    std::string service, type, environment, range, kind;  ///< empty: not given
+    bool dry_run = false;
+    bool quiet = false;
+    bool verbose = false;
+    bool connect = true;
+    std::string show;                  ///< help or version: to be printed on stdout, nothing runs
+    std::vector<std::string> command;  ///< never empty when `show` is
+};
+
+/// Splits portwrap's own options from the command: they end at the first word that is not one, or at `--`.
+/// `arguments` without the program's name.
+Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& arguments);
+
+/// LD_PRELOAD with the shim in it, once and last (sanitizer runtimes insist on being first); entries are kept as they
+/// are, and so is the separator. Another copy of the shim is replaced: two would rewrite each port twice.
+[[nodiscard]] std::string merge_preload(std::string_view present, std::string_view shim);
+
+/// Whether ld.so(8) can take the path in LD_PRELOAD: no separators, no dynamic string tokens.
+[[nodiscard]] bool is_preloadable(std::string_view path);
+
+/// Those of the user's variables (entries NAME=VALUE) that session.open tells the agent: names that portwrap may well
+/// set come first, at most 200 names and 12 KiB.
+[[nodiscard]] std::vector<std::string> told_names(const std::vector<std::string_view>& environment);
+
+/// As much of the command as fits into one request; words that are not UTF-8 are blanked.
+[[nodiscard]] std::vector<std::string> told_command(const std::vector<std::string>& command);
+
+/// The command to run: what the agent changed of `told` (placeholders, added arguments), the rest byte for byte.
+[[nodiscard]] std::vector<std::string> command_to_run(const std::vector<std::string>& command,
+                                                      const std::vector<std::string>& told,
+                                                      const std::vector<std::string>& returned);
+
+/// Runs portwrap; returns only when the command did not start.
+int launch(const LaunchOptions& options);
+
+}  // namespace portwrap

@@ -1,0 +1,154 @@
+// See text.hpp. No iostream and no locale: they would be a quarter of a static program's start.
+#include "text.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <numeric>
+#include <utility>
+
+namespace portwrap {
+
+namespace {
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; }
+
+/// Bytes of the valid sequence at `at` (RFC 3629: no overlong forms, no surrogates, at most U+10FFFF), 0 when broken.
+std::size_t sequence_length(std::string_view text, std::size_t at) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[at + i]); };
+    const auto first = byte(0);
+    if (first < 0x80) { return 1; }
+    const std::size_t length = first >= 0xC2 && first <= 0xDF   ? 2
+                               : first >= 0xE0 && first <= 0xEF ? 3
+                               : first >= 0xF0 && first <= 0xF4 ? 4
+                                                                : 0;
+    if (length == 0 || at + length > text.size()) { return 0; }
+    for (std::size_t i = 1; i < length; ++i) {
+        if (!is_continuation(text[at + i])) { return 0; }
+    }
+    const auto second = byte(1);
+    const bool bad = (first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+                     (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F);
+    return bad ? 0 : length;
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        std::size_t diagonal = std::exchange(row[0], i);
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            diagonal = std::exchange(row[j], std::min({substituted, row[j] + 1, row[j - 1] + 1}));
+        }
+    }
+    return row[b.size()];
+}
+
+bool write_all(int fd, std::string_view text) {
+    while (!text.empty()) {
+        const auto written = ::write(fd, text.data(), text.size());
+        if (written < 0) {
+            if (errno == EINTR) { continue; }
+            return false;
+        }
+        text.remove_prefix(static_cast<std::size_t>(written));
+    }
+    return true;
+}
+
+}  // namespace
+
+Result<std::uint16_t> parse_port(std::string_view word) {
+    const Error refusal{ErrorCode::invalid_request, "not a port (1 to 65535): " + printable(word)};
+    if (word.empty() || word.size() > 5 || word[0] == '0' || !std::all_of(word.begin(), word.end(), is_digit)) {
+        return refusal;
+    }
+    std::uint32_t value = 0;
+    for (const char c : word) { value = value * 10 + static_cast<std::uint32_t>(c - '0'); }
+    if (value > 65535) { return refusal; }
+    return static_cast<std::uint16_t>(value);
+}
+
+bool looks_like_number(std::string_view word) {
+    const bool any_digit = std::any_of(word.begin(), word.end(), is_digit);
+    return any_digit && word.find_first_not_of("0123456789 \t\n+-.eExX_,") == std::string_view::npos &&
+           !is_letter(word[0]);
+}
+
+bool is_variable_name(std::string_view name) {
+    return !name.empty() && !is_digit(name[0]) &&
+           std::all_of(name.begin(), name.end(), [](char c) { return is_digit(c) || is_letter(c) || c == '_'; });
+}
+
+bool is_utf8(std::string_view text) {
+    for (std::size_t at = 0; at < text.size();) {
+        const auto length = sequence_length(text, at);
+        if (length == 0) { return false; }
+        at += length;
+    }
+    return true;
+}
+
+std::string printable(std::string_view text) {
+    std::string shown;
+    shown.reserve(text.size());
+    for (std::size_t at = 0; at < text.size();) {
+        const auto length = sequence_length(text, at);
+        const auto first = static_cast<unsigned char>(text[at]);
+        const bool control = (length == 1 && (first < 0x20 || first == 0x7F)) ||
+                             (length == 2 && first == 0xC2 && static_cast<unsigned char>(text[at + 1]) < 0xA0);
+        if (length == 0 || control) {
+            shown += '?';
+        } else {
+            shown += text.substr(at, length);
+        }
+        at += std::max<std::size_t>(length, 1);
+    }
+    return shown;
+}
+
+std::size_t display_width(std::string_view text) {
+    return static_cast<std::size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return !is_continuation(c); }));
+}
+
+std::string shorten(std::string_view text, std::size_t width) {
+    if (display_width(text) <= width) { return std::string(text); }
+    if (width == 0) { return {}; }
+    std::size_t kept = 0;
+    std::size_t at = 0;
+    while (at < text.size() && kept + 1 < width) {
+        ++at;
+        while (at < text.size() && is_continuation(text[at])) { ++at; }
+        ++kept;
+    }
+    return std::string(text.substr(0, at)) + "\u2026";
+}
+
+std::optional<std::string> nearest_word(std::string_view word, const std::vector<std::string>& known) {
+    if (word.empty() || word.size() > 64) { return std::nullopt; }
+    std::optional<std::string> nearest;
+    std::size_t limit = std::min<std::size_t>(2, (word.size() + 2) / 3);
+    for (const auto& candidate : known) {
+        const auto distance = edit_distance(word, candidate);
+        if (distance > limit || (nearest && distance == limit)) { continue; }
+        nearest = candidate;
+        limit = distance;
+    }
+    return nearest;
+}
+
+std::string directory_of(const std::string& path) {
+    const auto slash = path.rfind('/');
+    return path.substr(0, std::max<std::size_t>(slash, 1));
+}
+
+void write_line(int fd, std::string_view text) { write_all(fd, std::string(text) + '\n'); }
+
+bool write_out(std::string_view text) { return write_all(STDOUT_FILENO, text); }
+
+}  // namespace portwrap
