@@ -108,6 +108,9 @@ int run_portctl(std::vector<std::string> arguments) {
         if (version) { return run_version(globals, {}); }
         arguments = app.remaining();
         if (arguments.empty()) { return report(globals, Error{ErrorCode::invalid_request, "no command (portctl help)"}); }
+        if (arguments[0].starts_with('-')) {
+            return report(globals, Error{ErrorCode::invalid_request, "unknown option " + arguments[0] + " (portctl help)"});
+        }
     }
     return run_command(globals, arguments[0], {arguments.begin() + 1, arguments.end()});
 }
