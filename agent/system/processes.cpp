@@ -1,0 +1,289 @@
+// Readers of /proc. Every file is read once and parsed from memory; a process may disappear between any two of them,
+// which is then simply "unknown".
+#include "system/processes.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <dirent.h>
+#include <fcntl.h>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string_view>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "system/bounded_read.hpp"
+#include "system/places.hpp"
+
+namespace portwrap {
+namespace {
+
+constexpr std::size_t k_argument_bytes = 4096;
+// An upper bound for one walk through /proc: a process with a million descriptors must not hold a pool thread.
+constexpr std::size_t k_max_descriptors = 400'000;
+
+std::string proc_path(pid_t pid, const char* file) { return "/proc/" + std::to_string(pid) + "/" + file; }
+
+template <typename T>
+std::optional<T> number(std::string_view text) {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) { return std::nullopt; }
+    return value;
+}
+
+std::string_view next_field(std::string_view& text) {
+    const std::size_t begin = std::min(text.find_first_not_of(" \t\n"), text.size());
+    text.remove_prefix(begin);
+    const std::string_view field = text.substr(0, text.find_first_of(" \t\n"));
+    text.remove_prefix(field.size());
+    return field;
+}
+
+/// Seconds since the epoch at which the machine started, as the kernel rounds them; 0 when unknown.
+std::int64_t boot_time() {
+    static const std::int64_t k_seconds = [] {
+        // "btime" comes after the line "intr", which is long on large machines.
+        const auto text = read_system_file("/proc/stat", 4U << 20U).value_or("");
+        const std::size_t at = text.find("\nbtime ");
+        if (at == std::string::npos) { return std::int64_t{0}; }
+        std::string_view rest = std::string_view(text).substr(at + 7);
+        return number<std::int64_t>(next_field(rest)).value_or(0);
+    }();
+    return k_seconds;
+}
+
+Time start_time(std::uint64_t ticks) {
+    static const long k_ticks_per_second = std::max(1L, ::sysconf(_SC_CLK_TCK));
+    const auto per_second = static_cast<std::uint64_t>(k_ticks_per_second);
+    const auto milliseconds = ticks / per_second * 1000 + ticks % per_second * 1000 / per_second;
+    return Time(std::chrono::seconds(boot_time()) + std::chrono::milliseconds(static_cast<std::int64_t>(milliseconds)));
+}
+
+std::string read_link(const std::string& path) {
+    std::string target(PATH_MAX, '\0');
+    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+    if (length <= 0) { return {}; }
+    target.resize(static_cast<std::size_t>(length));
+    return target;
+}
+
+/// "(name)" of /proc/PID/stat without the parentheses.
+std::string read_name(pid_t pid) {
+    const auto text = read_system_file(proc_path(pid, "stat"), 4096);
+    if (!text) { return {}; }
+    const std::size_t open = text->find('(');
+    const std::size_t close = text->rfind(')');
+    if (open == std::string::npos || close == std::string::npos || close < open) { return {}; }
+    return text->substr(open + 1, close - open - 1);
+}
+
+struct CloseDirectory {
+    void operator()(DIR* directory) const { ::closedir(directory); }
+};
+using Directory = std::unique_ptr<DIR, CloseDirectory>;
+
+std::vector<pid_t> all_processes() {
+    std::vector<pid_t> pids;
+    const Directory directory(::opendir("/proc"));
+    if (!directory) { return pids; }
+    while (const dirent* entry = ::readdir(directory.get())) {
+        if (const auto pid = number<pid_t>(entry->d_name)) { pids.push_back(*pid); }
+    }
+    std::sort(pids.begin(), pids.end());
+    return pids;
+}
+
+/// Of "socket:[INODE]"; 0 for anything else.
+ino_t socket_inode(std::string_view link) {
+    constexpr std::string_view k_prefix = "socket:[";
+    if (!link.starts_with(k_prefix) || !link.ends_with(']')) { return 0; }
+    link.remove_prefix(k_prefix.size());
+    link.remove_suffix(1);
+    return number<ino_t>(link).value_or(0);
+}
+
+/// Moves what `pid` has from `wanted` to `found`.
+void look_into(pid_t pid, std::set<ino_t>& wanted, std::map<ino_t, ProcessId>& found, std::size_t& budget) {
+    const Directory directory(::opendir(proc_path(pid, "fd").c_str()));
+    if (!directory) { return; }
+    std::vector<ino_t> here;
+    while (const dirent* entry = ::readdir(directory.get())) {
+        if (budget == 0) { break; }
+        if (entry->d_name[0] == '.') { continue; }
+        --budget;
+        char target[64];
+        const ssize_t length = ::readlinkat(::dirfd(directory.get()), entry->d_name, target, sizeof target);
+        if (length <= 0) { continue; }
+        const ino_t inode = socket_inode({target, static_cast<std::size_t>(length)});
+        if (inode != 0 && wanted.erase(inode) != 0) { here.push_back(inode); }
+    }
+    if (here.empty()) { return; }
+    const auto process = read_process(pid);
+    for (const ino_t inode : here) {
+        if (process) {
+            found[inode] = process->id;
+        } else {
+            wanted.insert(inode);
+        }
+    }
+}
+
+std::string trimmed_line(std::string text) {
+    text.resize(std::min(text.find('\n'), text.size()));
+    return text;
+}
+
+}  // namespace
+
+std::optional<ProcessStat> read_process(pid_t pid) {
+    if (pid <= 0) { return std::nullopt; }
+    const auto text = read_system_file(proc_path(pid, "stat"), 4096);
+    if (!text) { return std::nullopt; }
+    // The name may contain spaces, parentheses and line ends; nothing after it contains a parenthesis.
+    const std::size_t close = text->rfind(')');
+    if (close == std::string::npos) { return std::nullopt; }
+    std::string_view rest = std::string_view(*text).substr(close + 1);
+    ProcessStat stat;
+    const std::string_view state = next_field(rest);
+    const auto parent = number<pid_t>(next_field(rest));
+    constexpr int k_first = 5;
+    constexpr int k_start_time = 22;
+    for (int field = k_first; field < k_start_time; ++field) { next_field(rest); }
+    const auto ticks = number<std::uint64_t>(next_field(rest));
+    if (state.size() != 1 || !parent || !ticks) { return std::nullopt; }
+    stat.id = {pid, *ticks};
+    stat.parent = *parent;
+    stat.state = state.front();
+    stat.started_at = start_time(*ticks);
+    return stat;
+}
+
+bool is_alive(const ProcessId& process) {
+    const auto stat = read_process(process.pid);
+    return stat && stat->id == process && stat->state != 'Z' && stat->state != 'X';
+}
+
+std::vector<std::string> read_arguments(pid_t pid) {
+    const auto text = read_system_file(proc_path(pid, "cmdline"), k_argument_bytes);
+    std::vector<std::string> arguments;
+    if (!text) { return arguments; }
+    std::string_view rest = *text;
+    while (!rest.empty()) {
+        const std::size_t end = rest.find('\0');
+        arguments.emplace_back(rest.substr(0, end));
+        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    }
+    return arguments;
+}
+
+std::string read_command(pid_t pid) {
+    std::string line;
+    // A program that rewrites its title (nginx, redis) leaves a tail of empty arguments.
+    std::vector<std::string> arguments = read_arguments(pid);
+    while (!arguments.empty() && arguments.back().empty()) { arguments.pop_back(); }
+    for (const auto& argument : arguments) { line += (line.empty() ? "" : " ") + argument; }
+    std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\t' || c == '\r'; }, ' ');
+    line = printable(line);
+    if (!line.empty()) { return line; }
+    const std::string name = printable(read_name(pid), 64);
+    return name.empty() ? std::string() : "[" + name + "]";
+}
+
+std::string read_executable(pid_t pid) {
+    std::string path = read_link(proc_path(pid, "exe"));
+    constexpr std::string_view k_deleted = " (deleted)";
+    // An executable that was replaced by an upgrade keeps its name.
+    if (path.ends_with(k_deleted)) { path.resize(path.size() - k_deleted.size()); }
+    return path.substr(path.rfind('/') + 1);
+}
+
+std::string read_cwd(pid_t pid) {
+    const std::string link = proc_path(pid, "cwd");
+    std::string path = read_link(link);
+    if (path.empty() || path.front() != '/') { return {}; }
+    // A directory may be called "x (deleted)"; a deleted one has no links.
+    struct stat status {};
+    if (path.ends_with(" (deleted)") && ::stat(link.c_str(), &status) == 0 && status.st_nlink == 0) { return {}; }
+    return path;
+}
+
+std::optional<uid_t> read_uid(pid_t pid) {
+    // The owner of /proc/PID would be root for a process that is not dumpable.
+    const auto text = read_system_file(proc_path(pid, "status"), 8192);
+    if (!text) { return std::nullopt; }
+    const std::size_t at = text->find("\nUid:");
+    if (at == std::string::npos) { return std::nullopt; }
+    std::string_view rest = std::string_view(*text).substr(at + 5);
+    next_field(rest);  // the real one; files and sockets belong to the effective one
+    return number<uid_t>(next_field(rest));
+}
+
+std::string user_name(uid_t uid) {
+    static std::mutex mutex;
+    static std::map<uid_t, std::string> known;
+    const std::lock_guard lock(mutex);
+    if (const auto found = known.find(uid); found != known.end()) { return found->second; }
+    std::string name = std::to_string(uid);
+    const auto text = read_system_file("/etc/passwd", 4U << 20U).value_or("");
+    std::string_view rest = text;
+    while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find('\n'), rest.size());
+        const std::string_view line = rest.substr(0, end);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+        const std::size_t first = line.find(':');
+        const std::size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
+        if (second == std::string_view::npos) { continue; }
+        const std::string_view field = line.substr(second + 1, line.find(':', second + 1) - second - 1);
+        if (first > 0 && number<uid_t>(field) == uid) {
+            name = printable(line.substr(0, first), 64);
+            break;
+        }
+    }
+    return known.emplace(uid, name).first->second;
+}
+
+UniqueFd open_pidfd(pid_t pid) {
+    if (pid <= 0) { return UniqueFd(); }
+    // glibc 2.36 has pidfd_open, musl has not. The descriptor is close-on-exec by itself.
+    return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U)));
+}
+
+std::map<ino_t, ProcessId> find_socket_holders(const std::vector<ino_t>& inodes, const std::vector<pid_t>& first) {
+    std::set<ino_t> wanted(inodes.begin(), inodes.end());
+    wanted.erase(0);
+    std::map<ino_t, ProcessId> found;
+    std::size_t budget = k_max_descriptors;
+    std::vector<pid_t> likely = first;
+    std::sort(likely.begin(), likely.end());
+    likely.erase(std::unique(likely.begin(), likely.end()), likely.end());
+    for (const pid_t pid : likely) {
+        if (wanted.empty()) { return found; }
+        look_into(pid, wanted, found, budget);
+    }
+    if (wanted.empty()) { return found; }
+    for (const pid_t pid : all_processes()) {
+        if (wanted.empty() || budget == 0) { break; }
+        if (!std::binary_search(likely.begin(), likely.end(), pid)) { look_into(pid, wanted, found, budget); }
+    }
+    return found;
+}
+
+std::string read_boot_id() {
+    return trimmed_line(read_system_file("/proc/sys/kernel/random/boot_id", 128).value_or(""));
+}
+
+std::string read_machine_id() {
+    for (const char* path : {"/etc/machine-id", "/var/lib/dbus/machine-id"}) {
+        const std::string id = printable(trimmed_line(read_system_file(path, 128).value_or("")), 64);
+        // "uninitialized" is what systemd leaves in images until the first boot.
+        if (!id.empty() && id != "uninitialized") { return id; }
+    }
+    return "unknown";
+}
+
+}  // namespace portwrap

@@ -1,0 +1,104 @@
+// Which package script a command runs, so that the script's text can be searched for the variables that it mentions.
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "system/bounded_read.hpp"
+#include "system/manifests.hpp"
+#include "system/places.hpp"
+
+namespace portwrap {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <std::size_t N>
+bool is_one_of(std::string_view word, const std::array<std::string_view, N>& words) {
+    return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+// Options whose value is the next word. Those of the second table lead to another directory, those of the third to
+// packages that only the package manager can name.
+constexpr std::array<std::string_view, 5> k_valued{"--loglevel", "--script-shell", "--userconfig", "--env-file", "--config"};
+constexpr std::array<std::string_view, 4> k_directories{"--prefix", "--cwd", "--dir", "-C"};
+constexpr std::array<std::string_view, 5> k_other_packages{"-w", "--workspace", "--filter", "-F", "--workspaces"};
+
+// Commands of yarn, pnpm and bun that are not scripts even where a script has their name.
+constexpr std::array<std::string_view, 22> k_own_commands{
+    "add",  "audit", "bin",    "cache",  "config", "create", "dlx",     "exec",      "global", "info",   "init",
+    "install", "i",  "link",   "list",   "pack",   "publish", "remove", "unlink",    "update", "upgrade", "why"};
+
+struct Reading {
+    const std::vector<std::string>& words;
+    std::size_t at = 1;
+    fs::path directory;
+    bool elsewhere = false;
+
+    /// The next word that is no option; empty at the end and at "--".
+    std::string_view next() {
+        while (at < words.size()) {
+            const std::string& word = words[at++];
+            if (word == "--") { break; }
+            if (!word.starts_with('-') || word == "-") { return word; }
+            const std::size_t equals = word.find('=');
+            const std::string_view name = std::string_view(word).substr(0, equals);
+            if (is_one_of(name, k_other_packages)) {
+                elsewhere = true;
+                return {};
+            }
+            const bool valued = is_one_of(name, k_valued) || is_one_of(name, k_directories);
+            if (!valued) { continue; }
+            std::string value;
+            if (equals != std::string::npos) {
+                value = word.substr(equals + 1);
+            } else if (at < words.size()) {
+                value = words[at++];
+            }
+            if (is_one_of(name, k_directories)) { directory /= value; }
+        }
+        return {};
+    }
+};
+
+std::string_view npm_script(std::string_view word, Reading& reading) {
+    constexpr std::array<std::string_view, 4> k_run{"run", "run-script", "rum", "urn"};
+    constexpr std::array<std::string_view, 4> k_lifecycle{"start", "test", "stop", "restart"};
+    if (is_one_of(word, k_run)) { return reading.next(); }
+    if (word == "t" || word == "tst") { return "test"; }
+    return is_one_of(word, k_lifecycle) ? word : std::string_view();
+}
+
+std::string_view script_name(std::string_view program, Reading& reading) {
+    if (program == "node") {
+        const auto& words = reading.words;
+        if (words.size() >= 3 && words[1] == "--run") { return words[2]; }
+        if (words.size() >= 2 && words[1].starts_with("--run=")) { return std::string_view(words[1]).substr(6); }
+        return {};
+    }
+    const std::string_view word = reading.next();
+    if (word.empty()) { return {}; }
+    if (program == "npm") { return npm_script(word, reading); }
+    if (program != "yarn" && program != "pnpm" && program != "bun") { return {}; }
+    if (word == "run" || (program == "pnpm" && word == "run-script")) { return reading.next(); }
+    if (program == "bun" && (word == "test" || word == "build" || word == "x")) { return {}; }
+    if (program == "pnpm" && word == "t") { return "test"; }
+    return is_one_of(word, k_own_commands) ? std::string_view() : word;
+}
+
+}  // namespace
+
+std::string script_of_command(const std::vector<std::string>& command, const std::string& directory) {
+    if (command.empty()) { return {}; }
+    Reading reading{command, 1, directory, false};
+    const std::string program = fs::path(command.front()).filename().string();
+    const std::string_view script = script_name(program, reading);
+    if (script.empty() || reading.elsewhere) { return {}; }
+    for (fs::path path = reading.directory.lexically_normal();; path = path.parent_path()) {
+        if (const auto text = read_project_file((path / "package.json").string())) {
+            return json_string_at(*text, {"scripts", script});
+        }
+        if (path.empty() || path == path.parent_path()) { return {}; }
+    }
+}
+
+}  // namespace portwrap

@@ -1,0 +1,121 @@
+// .portwrap.json: what it may say, and each thing that it may not.
+#include <catch2/catch.hpp>
+
+#include "system/places.hpp"
+
+using namespace portwrap;
+
+namespace {
+
+std::string problem_of(std::string_view text) {
+    const auto parsed = parse_project_config(text);
+    return parsed ? std::string() : parsed.error().message;
+}
+
+std::string problem_of_service(const std::string& members) { return problem_of(R"({"services": {"web": {)" + members + "}}}"); }
+
+}  // namespace
+
+TEST_CASE("a complete project config is read in the file's order", "[config]") {
+    const auto parsed = parse_project_config(R"(// ours
+{
+  "$schema": "x", "name": "shop\u001b", "type": "node", /* both kinds of comment */
+  "services": {
+    "web": { "port": 5173, "args": ["--port", "{port}"], "sockname": "requested", "type": "node" },
+    "api": { "port": 1, "env": "API_PORT", "dir": "./apps//api/", "health": "/healthz?x=1" },
+    "@acme/db:1": { "kind": "database", "shared": true }
+  },
+  "env": { "API_URL": "http://localhost:${api}", "B": "" },
+  "connect": "off", "port_zero": "kernel", "rewrite_env": true, "sticky": "prefer"
+})");
+    REQUIRE(parsed);
+    CHECK(parsed->name == "shop");
+    CHECK(parsed->type == "node");
+    REQUIRE(parsed->services.size() == 3);
+    const auto& web = parsed->services[0];
+    CHECK(web.name == "web");
+    CHECK(web.port == 5173);
+    CHECK(web.args == std::vector<std::string>{"--port", "{port}"});
+    CHECK(web.sockname_requested);
+    const auto& api = parsed->services[1];
+    CHECK(api.name == "api");
+    CHECK(api.env == "API_PORT");
+    CHECK(api.dir == "apps/api");
+    CHECK(api.health == "/healthz?x=1");
+    CHECK_FALSE(api.sockname_requested);
+    CHECK(parsed->services[2].kind == "database");
+    CHECK(parsed->services[2].shared == true);
+    REQUIRE(parsed->env.size() == 2);
+    CHECK(parsed->env[0] == std::pair<std::string, std::string>{"API_URL", "http://localhost:${api}"});
+}
+
+TEST_CASE("a port is a whole number from 1 to 65535 and nothing that can be made one", "[config]") {
+    for (const char* value : {"0", "70000", "-1", "80.9", "80.0", "true", "\"3000\"", "null", "[80]", "{}", "65536",
+                              "18446744073709551615", "99999999999999999999999"}) {
+        INFO(value);
+        CHECK(problem_of_service(std::string("\"port\": ") + value) ==
+              "1: services.web.port: must be a whole number from 1 to 65535");
+    }
+    CHECK(problem_of_service("\"port\": 65535").empty());
+    CHECK_FALSE(problem_of_service("\"port\": 1e999").empty());
+}
+
+TEST_CASE("unknown and repeated keys and wrong kinds are errors with line and key", "[config]") {
+    CHECK(problem_of("{\n\"prot\": 1}") == "2: prot: unknown key");
+    CHECK(problem_of_service("\n\"prot\": 1") == "2: services.web.prot: unknown key");
+    CHECK(problem_of("{\"name\": \"a\",\n\n\"name\": \"b\"}") == "3: the key \"name\" is there twice");
+    CHECK(problem_of_service("\"port\": 1,\n\"port\": 2") == "2: the key \"port\" is there twice");
+    CHECK(problem_of("[]") == "1: the file must be a JSON object");
+    CHECK(problem_of("{\"services\": []}") == "1: services: must be an object");
+    CHECK(problem_of("{\"services\": {\"web\": 3000}}") == "1: services.web: must be an object");
+    CHECK(problem_of("{\"name\": 1}") == "1: name: must be a string");
+    CHECK(problem_of(R"({"name": "\n"})") == "1: name: must not be empty");
+    CHECK(problem_of_service("\"args\": \"x\"") == "1: services.web.args: must be an array of strings");
+    CHECK(problem_of_service("\"args\": [\"a\",\n\n5\n]") == "3: services.web.args[1]: must be a string");
+    CHECK(problem_of_service(R"("args": ["a\u0000b"])") == "1: services.web.args[0]: must not contain NUL");
+    CHECK(problem_of_service("\"shared\": 1") == "1: services.web.shared: must be true or false");
+    CHECK(problem_of_service("\"sockname\": true") == "1: services.web.sockname: must be \"requested\" or \"real\"");
+    CHECK(problem_of("{\"connect\": \"on\"}") == "1: connect: must be \"project\" or \"off\"");
+    CHECK(problem_of("{\"rewrite_env\": \"yes\"}") == "1: rewrite_env: must be true or false");
+    for (const char* value : {"/etc", "../x", "a/../../b"}) {
+        CHECK_FALSE(problem_of_service(std::string("\"dir\": \"") + value + "\"").empty());
+    }
+    for (const char* value : {"healthz", "/a b", "/a\\r\\nHost: x", ""}) {
+        CHECK_FALSE(problem_of_service(std::string("\"health\": \"") + value + "\"").empty());
+    }
+    for (const char* name : {"", "a b", "a=b", "a\\nb", "\\u001b", "\xc3\xa9"}) {
+        CHECK_FALSE(problem_of("{\"services\": {\"" + std::string(name) + "\": {}}}").empty());
+    }
+    CHECK_FALSE(problem_of("{\"services\": {\"" + std::string(65, 'x') + "\": {}}}").empty());
+}
+
+TEST_CASE("what is no JSON is an error with its line", "[config]") {
+    CHECK(problem_of("{\n\"a\": 1,\n}").starts_with("3: "));
+    CHECK(problem_of("").starts_with("1: "));
+    CHECK(problem_of("{} {}").starts_with("1: "));
+    CHECK_FALSE(problem_of("{\"name\": \"\xff\"}").empty());
+    CHECK(problem_of(std::string(100'000, '[')) == "1: nested too deeply");
+    std::string many = "[";
+    for (int i = 0; i < 300'000; ++i) { many += "1,"; }
+    CHECK(problem_of(many) == "1: more than 256 entries in one object or array");
+    CHECK(problem_of(std::string("{\"name\": \"a\0\"}", 13)).starts_with("1: "));
+}
+
+TEST_CASE("a repository may not set variables that run its code", "[config]") {
+    for (const char* name : {"LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PATH", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "BASH_ENV",
+                             "ENV", "PYTHONSTARTUP", "PERL5OPT", "RUBYOPT", "GIT_SSH_COMMAND", "PORTWRAP_RUNTIME", "IFS",
+                             "SHELL", "HOME", "NODE_PATH", "PROMPT_COMMAND", "JAVA_OPTS"}) {
+        INFO(name);
+        CHECK(is_refused_variable(name));
+        CHECK(problem_of_service(std::string("\"env\": \"") + name + "\"").find(name) != std::string::npos);
+        CHECK_FALSE(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
+    }
+    for (const char* name : {"PORT", "API_PORT", "PGPORT", "FLASK_RUN_PORT", "VITE_API_URL", "_x1"}) {
+        INFO(name);
+        CHECK_FALSE(is_refused_variable(name));
+        CHECK(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
+    }
+    for (const char* name : {"", "1A", "A-B", "A=B", "A B", "A\\u0000"}) {
+        CHECK_FALSE(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
+    }
+}
