@@ -1,5 +1,5 @@
 // The few file operations that the store needs, as an interface, so that tests can make each of them fail.
-// All return 0 or a positive count on success and -errno on failure, like the kernel.
+// All return 0 or a positive count on success and -errno on failure, like the kernel. Called from two threads.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ public:
     virtual int rename(const std::string& from, const std::string& to) = 0;
     virtual int link(const std::string& from, const std::string& to) = 0;
     virtual int unlink(const std::string& path) = 0;
-    /// Names in a directory, sorted, without "." and ".."; empty when it cannot be read.
-    virtual std::vector<std::string> list(const std::string& directory) = 0;
+    /// Names in a directory, sorted, without "." and "..".
+    virtual int list(const std::string& directory, std::vector<std::string>& names) = 0;
 };
 
 /// The real ones.

@@ -27,6 +27,7 @@ public:
         std::uint64_t compact_at_bytes = 1 << 20;  ///< the journal is compacted when larger than this and than the snapshot
         int history_days = 30;                     ///< sealed segments older than this are deleted
         std::function<void()> notify;              ///< may be empty; called on the store's thread
+        std::string ranges_json = "[]";            ///< shown in the snapshot to people, never read back
     };
     struct Opened {
         std::unique_ptr<Store> store;
@@ -47,20 +48,27 @@ public:
         std::uint64_t synced_seq = 0;  ///< events up to here are on the disk
         std::uint64_t failed_seq = 0;  ///< a sync failed for events up to here (and after synced_seq): they may be lost
     };
-    /// Asks for an fdatasync of everything appended so far; several calls are answered by one (group commit).
+    /// Asks for an fdatasync of everything appended so far; several calls are answered by one (group commit), always
+    /// with a `notify`. While the store is degraded the answer is a failure (events before may be missing on the disk)
+    /// unless a snapshot succeeds first; asking lets wants_compaction() try one again.
     void request_sync();
     [[nodiscard]] SyncState sync_state() const;
 
-    /// True when the journal outgrew the snapshot or the store is degraded and a snapshot may be tried again.
+    /// True when the journal outgrew the snapshot, something was damaged at the start, or the store is degraded. After
+    /// a failed snapshot false until 64 further appends or a request_sync().
     [[nodiscard]] bool wants_compaction() const;
-    /// Seals the journal, begins a new one and writes the snapshot of this copy on the store's thread.
+    /// Seals the journal, begins a new one and writes the snapshot of this copy on the store's thread; does nothing
+    /// while an earlier one is being written. The registry must have applied what was appended. `notify` is called at
+    /// its end.
     void compact(const Registry& registry, Time now);
     /// Waits for the thread, then writes a last snapshot (when anything changed). For a clean exit.
     void close(const Registry& registry, Time now);
 
+    void set_ranges(std::string ranges_json);
+
     [[nodiscard]] bool degraded() const;
 
-    /// Every event that is still kept, oldest first.
+    /// Every event that is still kept, oldest first. Reads the files: not for every request.
     [[nodiscard]] std::vector<Event> history() const;
 
 private:

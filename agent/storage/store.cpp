@@ -1,0 +1,512 @@
+// Two threads share the state below one mutex, which is never held over a file operation. The loop's thread appends and
+// seals; the store's thread syncs, writes snapshots and deletes old segments.
+//
+// What makes a sync answer true: all journal files with events that no snapshot has are kept open in `m_sealed` and
+// `m_journal`; a sync covers all of them. A file whose fdatasync failed is poisoned (the kernel forgets the error and
+// the pages, so asking the same descriptor again would lie), and only a snapshot of later date frees the store from it.
+#include "storage/store.hpp"
+
+#include <fcntl.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "storage/event_codec.hpp"
+#include "storage/recovery.hpp"
+#include "storage/snapshot.hpp"
+
+namespace portwrap {
+namespace {
+
+/// Appends after a failed snapshot before the next one is tried.
+constexpr std::uint64_t k_appends_before_retry = 64;
+
+/// An open journal file, shared by the threads so that none closes it under the other.
+class JournalFile {
+public:
+    JournalFile(Files& files, int fd) : m_files(files), m_fd(fd) {}
+    ~JournalFile() {
+        if (m_fd >= 0) { m_files.close(m_fd); }
+    }
+    JournalFile(const JournalFile&) = delete;
+    JournalFile& operator=(const JournalFile&) = delete;
+    [[nodiscard]] int fd() const { return m_fd; }
+
+    bool dirty = true;      ///< has what was not synced; under the store's mutex
+    bool poisoned = false;  ///< a sync failed; under the store's mutex
+
+private:
+    Files& m_files;
+    const int m_fd;
+};
+
+Error storage_error(const std::string& what, int error) {
+    return Error{ErrorCode::storage_error, what + ": " + std::strerror(error)};
+}
+
+}  // namespace
+
+struct Store::Impl {
+    Impl(Files& files_, Options options_, Recovered& found)
+        : files(files_),
+          options(std::move(options_)),
+          torn(found.torn),
+          journal_size(found.journal_bytes),
+          journal_seq(found.journal_seq),
+          appended_seq(std::max(found.registry.last_seq(), found.snapshot_seq)),
+          unfolded_bytes(found.unfolded_bytes),
+          snapshot_seq(found.snapshot_seq),
+          snapshot_good(found.snapshot_good),
+          snapshot_bytes(found.snapshot_bytes),
+          backup_seq(found.backup_seq),
+          snapshot_wanted(!found.losses.empty()) {
+        sync_state.synced_seq = found.snapshot_seq;
+        // Written by an agent that was killed, perhaps before it synced them.
+        for (const auto& name : found.unfolded) {
+            const int fd = files.open(path(name), O_RDONLY | O_CLOEXEC, 0);
+            auto file = std::make_shared<JournalFile>(files, fd);
+            file->poisoned = fd < 0;
+            sealed.push_back(std::move(file));
+        }
+        if (open_journal() < 0) { ++write_failures; }  // a read-only disk, say: degraded from the start
+    }
+
+    struct Job {
+        Registry registry;
+        Time now{};
+        std::string ranges_json;
+        std::vector<std::shared_ptr<JournalFile>> covered;  ///< sealed files that the snapshot makes needless
+        std::uint64_t write_failures = 0;                   ///< those that the snapshot mends
+        std::uint64_t unfolded_bytes = 0;
+    };
+
+    [[nodiscard]] std::string path(std::string_view name) const {
+        return options.directory + "/" + std::string(name);
+    }
+
+    // ---- the loop's thread
+
+    int open_journal() {
+        const int fd = files.open(path(k_journal_name), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0) { return fd; }
+        auto file = std::make_shared<JournalFile>(files, fd);
+        const std::lock_guard lock(mutex);
+        journal = std::move(file);
+        directory_dirty = true;
+        return 0;
+    }
+
+    Status write_failed(const std::string& what, int error) {
+        const std::lock_guard lock(mutex);
+        ++write_failures;
+        return storage_error(what, error);
+    }
+
+    Status append(std::span<const Event> events) {
+        if (events.empty()) { return ok_status(); }
+        {
+            const std::lock_guard lock(mutex);
+            ++appends;
+        }
+        if (!journal) {
+            if (const int error = open_journal(); error < 0) {
+                return write_failed("cannot open " + path(k_journal_name), -error);
+            }
+        }
+        std::string text;
+        if (torn) { text += '\n'; }
+        for (const auto& event : events) {
+            text += encode_event(event);
+            text += '\n';
+        }
+        const auto count = files.write(journal->fd(), text.data(), text.size());
+        if (count < 0 || static_cast<std::size_t>(count) != text.size()) {
+            // A short write comes from a full disk (or a file size limit); only the next one would tell its errno.
+            const int error = count < 0 ? static_cast<int>(-count) : ENOSPC;
+            const auto written = count < 0 ? 0 : static_cast<std::uint64_t>(count);
+            if (files.truncate(journal->fd(), journal_size) != 0) {
+                torn = true;
+                journal_size += written;
+            }
+            return write_failed("cannot write " + path(k_journal_name), error);
+        }
+        torn = false;
+        journal_size += text.size();
+        journal_seq = events.back().seq;
+        const std::lock_guard lock(mutex);
+        journal->dirty = true;
+        appended_seq = std::max(appended_seq, journal_seq);
+        unfolded_bytes += text.size();
+        return ok_status();
+    }
+
+    /// Moves the journal's events into a segment and begins an empty journal. When that fails, the journal goes on.
+    void seal() {
+        if (journal_size == 0) {
+            if (journal) {
+                bool poisoned = false;
+                {
+                    const std::lock_guard lock(mutex);
+                    poisoned = journal->poisoned;
+                }
+                if (poisoned) { (void)open_journal(); }
+            }
+            return;
+        }
+        std::vector<std::string> names;
+        if (files.list(options.directory, names) < 0) { return; }
+        const auto name = segment_name(journal_seq);
+        // Never over an older segment, which is history.
+        if (std::find(names.begin(), names.end(), name) != names.end()) { return; }
+        if (files.rename(path(k_journal_name), path(name)) != 0) { return; }
+        {
+            const std::lock_guard lock(mutex);
+            if (journal) { sealed.push_back(std::move(journal)); }
+            journal.reset();
+            directory_dirty = true;
+        }
+        journal_size = 0;
+        torn = false;
+        (void)open_journal();  // else the next append tries
+    }
+
+    Job make_job(const Registry& registry, Time now) {
+        Job next;
+        next.registry = registry;
+        next.now = now;
+        const std::lock_guard lock(mutex);
+        next.ranges_json = options.ranges_json;
+        next.write_failures = write_failures;
+        next.unfolded_bytes = unfolded_bytes;
+        if (registry.last_seq() >= appended_seq) { next.covered = sealed; }
+        return next;
+    }
+
+    void compact(const Registry& registry, Time now) {
+        {
+            const std::lock_guard lock(mutex);
+            if (job || job_running) { return; }
+        }
+        seal();
+        auto next = make_job(registry, now);
+        {
+            const std::lock_guard lock(mutex);
+            job = std::move(next);
+        }
+        wake.notify_one();
+    }
+
+    void stop(bool finish_work) {
+        if (!thread.joinable()) { return; }
+        {
+            const std::lock_guard lock(mutex);
+            stopping = true;
+            if (!finish_work) {
+                job.reset();
+                sync_wanted = false;
+            }
+        }
+        wake.notify_one();
+        thread.join();
+    }
+
+    void close(const Registry& registry, Time now) {
+        if (!thread.joinable()) { return; }
+        stop(true);
+        // The thread is gone: no lock is needed from here on.
+        if (registry.last_seq() <= snapshot_seq && !is_degraded() && !snapshot_wanted) { return; }
+        seal();
+        const auto last = make_job(registry, now);
+        finish(last, write_snapshot(last));
+        announce();
+    }
+
+    // ---- under the mutex
+
+    [[nodiscard]] bool is_degraded() const {
+        const auto poisoned = [](const auto& file) { return file->poisoned; };
+        return write_failures > mended_failures || snapshot_failed || (journal && journal->poisoned) ||
+               std::any_of(sealed.begin(), sealed.end(), poisoned);
+    }
+
+    // ---- the store's thread (after its end: the loop's)
+
+    void announce() {
+        if (options.notify) { options.notify(); }
+    }
+
+    void run() {
+        std::unique_lock lock(mutex);
+        for (;;) {
+            wake.wait(lock, [this] { return stopping || sync_wanted || job; });
+            // A degraded store can answer a sync only after the snapshot, a sound one better before.
+            if (sync_wanted && !(job && is_degraded())) {
+                sync_wanted = false;
+                sync(lock);
+            } else if (job) {
+                const Job current = std::move(*job);
+                job.reset();
+                job_running = true;
+                lock.unlock();
+                const bool written = write_snapshot(current);
+                lock.lock();
+                finish(current, written);
+                job_running = false;
+            } else if (stopping) {
+                return;
+            } else {
+                continue;
+            }
+            lock.unlock();
+            announce();
+            lock.lock();
+        }
+    }
+
+    void sync(std::unique_lock<std::mutex>& lock) {
+        const auto target = appended_seq;
+        auto unsynced = sealed;
+        if (journal) { unsynced.push_back(journal); }
+        const auto clean = [](const auto& file) { return !file->dirty; };
+        const bool with_directory = std::exchange(directory_dirty, false);
+        bool good = !is_degraded_for_sync();
+        unsynced.erase(std::remove_if(unsynced.begin(), unsynced.end(), clean), unsynced.end());
+        if (!good) {
+            directory_dirty = directory_dirty || with_directory;
+            sync_state.failed_seq = std::max(sync_state.failed_seq, target);
+            return;
+        }
+        for (const auto& file : unsynced) { file->dirty = false; }
+        lock.unlock();
+        std::vector<std::shared_ptr<JournalFile>> failed;
+        const bool directory_good = !with_directory || sync_directory(files, options.directory) == 0;
+        for (const auto& file : unsynced) {
+            if (files.fdatasync(file->fd()) != 0) { failed.push_back(file); }
+        }
+        lock.lock();
+        for (const auto& file : failed) { file->poisoned = true; }
+        if (!directory_good) {
+            directory_dirty = true;
+            // The file's name may be lost: as bad as losing its content.
+            for (const auto& file : unsynced) { file->poisoned = true; }
+        }
+        good = failed.empty() && directory_good;
+        auto& seq = good ? sync_state.synced_seq : sync_state.failed_seq;
+        seq = std::max(seq, target);
+    }
+
+    /// A failed snapshot alone does no harm to the journal; a missing or poisoned line does.
+    [[nodiscard]] bool is_degraded_for_sync() const {
+        const auto poisoned = [](const auto& file) { return file->poisoned; };
+        return write_failures > mended_failures || (journal && journal->poisoned) ||
+               std::any_of(sealed.begin(), sealed.end(), poisoned);
+    }
+
+    bool write_snapshot(const Job& current) {
+        const auto text = encode_snapshot(current.registry, options.machine_id, current.now, current.ranges_json);
+        const auto name = path(k_snapshot_name);
+        const auto temporary = name + ".tmp";
+        const int fd = files.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0) { return false; }
+        const bool written = write_all(files, fd, text) == 0 && files.fsync(fd) == 0;
+        files.close(fd);
+        if (!written) {
+            files.unlink(temporary);
+            return false;
+        }
+        if (snapshot_good) { keep_backup(name); }
+        if (files.rename(temporary, name) != 0) {
+            files.unlink(temporary);
+            return false;
+        }
+        snapshot_good = true;
+        snapshot_file_seq = current.registry.last_seq();
+        if (sync_directory(files, options.directory) != 0) { return false; }
+        written_bytes = text.size();
+        delete_old_segments(current.now);
+        return true;
+    }
+
+    /// The name of the backup is never without a file. Without it (no hard links here) a snapshot is still worth having.
+    void keep_backup(const std::string& name) {
+        const auto backup = path(k_backup_name);
+        const auto temporary = backup + ".tmp";
+        files.unlink(temporary);
+        if (files.link(name, temporary) != 0) { return; }
+        if (files.rename(temporary, backup) == 0) { backup_seq = snapshot_file_seq; }
+        files.unlink(temporary);  // a rename between two links of one file leaves both
+    }
+
+    void delete_old_segments(Time now) {
+        std::vector<std::string> names;
+        if (files.list(options.directory, names) < 0) { return; }
+        const Time oldest = now - std::chrono::days{options.history_days};
+        for (const auto& name : names) {
+            const auto seq = segment_seq(name);
+            if (!seq) { continue; }
+            // The backup still needs what came after it.
+            if (*seq > backup_seq) { return; }
+            auto age = segment_ages.find(*seq);
+            if (age == segment_ages.end()) {
+                const auto file = read_file(files, path(name));
+                if (file.error != 0) { return; }
+                const auto events = read_journal(file.text).events;
+                age = segment_ages.emplace(*seq, events.empty() ? Time{} : events.back().at).first;
+            }
+            if (age->second >= oldest) { return; }
+            files.unlink(path(name));
+            segment_ages.erase(age);
+        }
+    }
+
+    /// Under the mutex.
+    void finish(const Job& done, bool written) {
+        if (!written) {
+            snapshot_failed = true;
+            retry_at = appends + k_appends_before_retry;
+            return;
+        }
+        snapshot_failed = false;
+        snapshot_wanted = false;
+        snapshot_seq = done.registry.last_seq();
+        snapshot_bytes = written_bytes;
+        mended_failures = std::max(mended_failures, done.write_failures);
+        unfolded_bytes -= std::min(unfolded_bytes, done.unfolded_bytes);
+        const auto covered = [&done](const auto& file) {
+            return std::find(done.covered.begin(), done.covered.end(), file) != done.covered.end();
+        };
+        sealed.erase(std::remove_if(sealed.begin(), sealed.end(), covered), sealed.end());
+        sync_state.synced_seq = std::max(sync_state.synced_seq, snapshot_seq);
+        // Still degraded when the journal could not be sealed: no hurry, or the loop would do nothing else.
+        retry_at = is_degraded() ? appends + k_appends_before_retry : 0;
+    }
+
+    Files& files;
+    Options options;
+
+    // the loop's thread alone
+    bool torn;                   ///< the journal ends within a line: begin the next append on a new one
+    std::uint64_t journal_size;  ///< of journal.jsonl
+    std::uint64_t journal_seq;   ///< the last event in it
+
+    // both threads, under the mutex
+    mutable std::mutex mutex;
+    std::condition_variable wake;
+    std::shared_ptr<JournalFile> journal;  ///< changed by the loop's thread only
+    std::vector<std::shared_ptr<JournalFile>> sealed;
+    bool directory_dirty = true;
+    std::uint64_t appended_seq;
+    std::uint64_t appends = 0;
+    std::uint64_t unfolded_bytes;  ///< journal written since the last snapshot
+    std::uint64_t write_failures = 0;
+    std::uint64_t mended_failures = 0;  ///< so many of them happened before the last snapshot
+    std::uint64_t snapshot_seq;
+    bool snapshot_failed = false;
+    SyncState sync_state;
+    bool sync_wanted = false;
+    std::optional<Job> job;
+    bool job_running = false;
+    bool stopping = false;
+
+    // the store's thread alone
+    bool snapshot_good;  ///< ports.json may become the backup
+    std::uint64_t snapshot_file_seq = snapshot_seq;
+    std::uint64_t written_bytes = 0;
+
+    std::uint64_t snapshot_bytes;  ///< under the mutex
+    std::uint64_t backup_seq;      ///< the store's thread alone; 0 when unknown
+    std::map<std::uint64_t, Time> segment_ages;  ///< the store's thread alone
+    bool snapshot_wanted;                        ///< under the mutex
+    std::uint64_t retry_at = 0;                  ///< under the mutex: number of appends; 0 is at once
+    std::thread thread;
+};
+
+Result<Store::Opened> Store::open(Files& files, Options options) {
+    auto found = recover(files, options.directory, options.machine_id, options.now);
+    if (!found) { return found.error(); }
+    auto impl = std::make_unique<Impl>(files, std::move(options), *found);
+    // Signals are the loop's.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::optional<Error> error;
+    try {
+        impl->thread = std::thread([raw = impl.get()] { raw->run(); });
+    } catch (const std::system_error& failure) {
+        error = Error{ErrorCode::storage_error, std::string("cannot start a thread: ") + failure.what()};
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (error) { return *error; }
+    Opened opened;
+    opened.store = std::unique_ptr<Store>(new Store(std::move(impl)));
+    opened.registry = std::move(found->registry);
+    opened.losses = std::move(found->losses);
+    return Result<Opened>(std::move(opened));
+}
+
+Store::Store(std::unique_ptr<Impl> impl) : m_impl(std::move(impl)) {}
+
+Store::~Store() { m_impl->stop(false); }
+
+Status Store::append(std::span<const Event> events) { return m_impl->append(events); }
+
+void Store::request_sync() {
+    {
+        const std::lock_guard lock(m_impl->mutex);
+        m_impl->sync_wanted = true;
+        m_impl->retry_at = 0;
+    }
+    m_impl->wake.notify_one();
+}
+
+Store::SyncState Store::sync_state() const {
+    const std::lock_guard lock(m_impl->mutex);
+    return m_impl->sync_state;
+}
+
+bool Store::wants_compaction() const {
+    const auto& impl = *m_impl;
+    const std::lock_guard lock(impl.mutex);
+    if (impl.job || impl.job_running || impl.appends < impl.retry_at) { return false; }
+    return impl.is_degraded() || impl.snapshot_wanted ||
+           impl.unfolded_bytes > std::max(impl.options.compact_at_bytes, impl.snapshot_bytes);
+}
+
+void Store::compact(const Registry& registry, Time now) { m_impl->compact(registry, now); }
+
+void Store::close(const Registry& registry, Time now) { m_impl->close(registry, now); }
+
+void Store::set_ranges(std::string ranges_json) {
+    const std::lock_guard lock(m_impl->mutex);
+    m_impl->options.ranges_json = std::move(ranges_json);
+}
+
+bool Store::degraded() const {
+    const std::lock_guard lock(m_impl->mutex);
+    return m_impl->is_degraded();
+}
+
+std::vector<Event> Store::history() const {
+    const auto& impl = *m_impl;
+    std::vector<std::string> names;
+    std::vector<Event> events;
+    if (impl.files.list(impl.options.directory, names) < 0) { return events; }
+    for (const auto& name : names) {
+        if (segment_seq(name)) { add_events(events, read_journal(read_file(impl.files, impl.path(name)).text).events); }
+    }
+    add_events(events, read_journal(read_file(impl.files, impl.path(k_journal_name)).text).events);
+    return events;
+}
+
+}  // namespace portwrap

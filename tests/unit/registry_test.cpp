@@ -1,0 +1,101 @@
+// The registry as a value: applying, numbering, looking up.
+#include <catch2/catch.hpp>
+
+#include "core/registry.hpp"
+#include "storage_support.hpp"
+
+using namespace portwrap;
+using namespace portwrap::storage_test;
+
+namespace {
+void apply_all(Registry& registry, std::vector<Change> changes) {
+    for (const auto& event : registry.stamp(std::move(changes), k_now)) { registry.apply(event); }
+}
+}  // namespace
+
+TEST_CASE("stamping numbers the changes from the last applied one and applies nothing", "[registry]") {
+    Registry registry;
+    const auto events = registry.stamp({LeaseForgotten{1}, LeaseForgotten{2}}, k_now);
+    REQUIRE(events.size() == 2);
+    CHECK(events[0].seq == 1);
+    CHECK(events[1].seq == 2);
+    CHECK(events[1].at == k_now);
+    CHECK(registry.last_seq() == 0);
+    registry.apply(events[0]);
+    registry.apply(events[1]);
+    CHECK(registry.stamp({LeaseForgotten{1}}, k_now)[0].seq == 3);
+}
+
+TEST_CASE("an event that was applied already is passed over", "[registry]") {
+    Registry registry;
+    auto lease = full_lease(1);
+    apply_all(registry, {LeaseEvent{LeaseChange::allocated, lease}, LeaseForgotten{1}});
+    registry.apply(Event{1, k_now, LeaseEvent{LeaseChange::allocated, lease}});
+    CHECK(registry.leases().empty());
+    CHECK(registry.next_lease_id() == 2);
+}
+
+TEST_CASE("a changed lease is found by its new port, key, session and sockets and no longer by the old",
+          "[registry]") {
+    Registry registry;
+    auto lease = full_lease(5);
+    apply_all(registry, {LeaseEvent{LeaseChange::allocated, lease}});
+    CHECK(registry.next_lease_id() == 6);
+    const auto old = lease;
+    lease.port = 4000;
+    lease.key.service = "api";
+    lease.key.root = "/other";
+    lease.session.reset();
+    lease.sockets = {Socket{99, true, true}};
+    apply_all(registry, {LeaseEvent{LeaseChange::updated, lease}});
+    CHECK(registry.find(old.key) == nullptr);
+    CHECK(registry.find_by_cookie(7) == nullptr);
+    CHECK(registry.on_port(old.port).empty());
+    CHECK(registry.of_project(old.key.root).empty());
+    CHECK(registry.of_session(*old.session).empty());
+    REQUIRE(registry.find(lease.key) != nullptr);
+    CHECK(*registry.find(lease.key) == lease);
+    CHECK(registry.find_by_cookie(99)->id == 5);
+    CHECK(registry.on_port(4000).size() == 1);
+    CHECK(registry.of_project("/other").size() == 1);
+}
+
+TEST_CASE("of several leases with one key the live one is found, else the newest", "[registry]") {
+    Registry registry;
+    auto first = full_lease(1);
+    auto second = full_lease(2);
+    second.state = LeaseState::released;
+    apply_all(registry, {LeaseEvent{LeaseChange::allocated, first}, LeaseEvent{LeaseChange::released, second}});
+    CHECK(registry.find(first.key)->id == 1);
+    first.state = LeaseState::released;
+    apply_all(registry, {LeaseEvent{LeaseChange::released, first}});
+    CHECK(registry.find(first.key)->id == 2);
+    apply_all(registry, {LeaseForgotten{2}});
+    CHECK(registry.find(first.key)->id == 1);
+}
+
+TEST_CASE("projects and sessions come and go by their events", "[registry]") {
+    Registry registry;
+    const auto session = full_session();
+    apply_all(registry, {ProjectSeen{Project{"/r", "a", {}, {}, "", ""}}, ProjectSeen{Project{"/r", "b", {}, {}, "", ""}},
+                         SessionOpened{session}});
+    CHECK(registry.find_project("/r")->name == "b");
+    CHECK(*registry.find_session(session.id) == session);
+    apply_all(registry, {SessionClosed{session.id}});
+    CHECK(registry.find_session(session.id) == nullptr);
+}
+
+TEST_CASE("indexes tell the same as a search through all leases", "[registry]") {
+    Registry registry;
+    Changes changes(1);
+    for (int i = 0; i < 2000; ++i) { apply_all(registry, {changes.next(registry)}); }
+    for (Port port = 3000; port < 3010; ++port) {
+        std::vector<LeaseId> expected;
+        for (const auto& entry : registry.leases()) {
+            if (entry.second.port == port) { expected.push_back(entry.first); }
+        }
+        std::vector<LeaseId> found;
+        for (const auto* lease : registry.on_port(port)) { found.push_back(lease->id); }
+        CHECK(found == expected);
+    }
+}

@@ -1,0 +1,425 @@
+// The registry on disk through everything that can happen to it.
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+
+#include "storage/crc32.hpp"
+#include "storage/event_codec.hpp"
+#include "storage/recovery.hpp"
+#include "storage_support.hpp"
+
+using namespace portwrap;
+using namespace portwrap::storage_test;
+
+namespace {
+
+Store::Opened reopen(const Directory& directory) {
+    auto opened = Store::open(system_files(), options_for(directory));
+    REQUIRE(opened);
+    return std::move(*opened);
+}
+
+void compact_and_wait(Store& store, Bell& bell, const Registry& registry, Time now) {
+    store.compact(registry, now);
+    REQUIRE(bell.wait([&] { return store.sync_state().synced_seq >= registry.last_seq(); }));
+}
+
+/// A directory with a snapshot, a backup, sealed segments and a journal.
+Registry busy_directory(const Directory& directory, unsigned seed) {
+    Bell bell;
+    auto opened = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(opened);
+    Changes changes(seed);
+    for (int i = 0; i < 60; ++i) {
+        change(*opened->store, opened->registry, changes.next(opened->registry));
+        if (i == 20 || i == 40) { compact_and_wait(*opened->store, bell, opened->registry, k_now); }
+    }
+    return opened->registry;
+}
+
+}  // namespace
+
+TEST_CASE("what was appended is there after a kill, at every point of a random history", "[storage]") {
+    for (unsigned seed = 1; seed <= 5; ++seed) {
+        Directory directory;
+        Changes changes(seed);
+        Registry live;
+        std::size_t count = 0;
+        for (int life = 0; life < 6; ++life) {
+            Bell bell;
+            auto opened = Store::open(system_files(), options_for(directory, &bell));
+            REQUIRE(opened);
+            CHECK(opened->losses.empty());
+            CHECK(opened->registry == live);
+            CHECK(opened->registry.last_seq() == live.last_seq());
+            CHECK(opened->registry.next_lease_id() == live.next_lease_id());
+            for (unsigned i = changes.below(40); i > 0; --i) {
+                REQUIRE(change(*opened->store, live, changes.next(live)));
+                ++count;
+                if (changes.below(10) == 0) { opened->store->compact(live, k_now); }
+            }
+            if (changes.below(2) == 0) { opened->store->close(live, k_now); }
+            if (life == 5) { CHECK(opened->store->history().size() == count); }
+        }
+        CHECK(reopen(directory).registry == live);
+    }
+}
+
+TEST_CASE("a journal cut at any byte gives the events of its whole lines", "[storage]") {
+    Directory directory;
+    Registry live;
+    std::vector<Event> events;
+    std::vector<std::size_t> ends;
+    std::string text;
+    Changes changes(11);
+    for (int i = 0; i < 4; ++i) {
+        auto event = live.stamp({changes.next(live)}, k_now).front();
+        live.apply(event);
+        text += encode_event(event);
+        ends.push_back(text.size());
+        text += '\n';
+        events.push_back(std::move(event));
+    }
+    for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+        directory.replace_with({{"journal.jsonl", text.substr(0, cut)}});
+        Registry expected;
+        for (std::size_t i = 0; i < events.size() && ends[i] <= cut; ++i) { expected.apply(events[i]); }
+        {
+            auto opened = reopen(directory);
+            if (!(opened.registry == expected) || !opened.losses.empty()) { FAIL("cut at " << cut); }
+            change(*opened.store, expected, LeaseEvent{LeaseChange::allocated, full_lease(50)});
+        }
+        auto again = reopen(directory);
+        if (!(again.registry == expected) || !again.losses.empty()) { FAIL("appended after the cut at " << cut); }
+    }
+}
+
+TEST_CASE("a damaged line is reported and set aside, and all others are kept", "[storage]") {
+    Directory directory;
+    auto live = busy_directory(directory, 5);
+    auto text = directory.read("journal.jsonl");
+    const auto second = text.find('\n') + 1;
+    text[second + 10] = static_cast<char>(text[second + 10] ^ 1);
+    directory.write("journal.jsonl", text);
+    const auto lines = std::count(text.begin(), text.end(), '\n');
+    {
+        auto opened = reopen(directory);
+        REQUIRE(opened.losses.size() == 1);
+        CHECK(opened.losses[0].find("1 damaged lines lost") != std::string::npos);
+        CHECK(opened.registry.last_seq() == live.last_seq());
+        CHECK(opened.store->wants_compaction());
+    }
+    CHECK(directory.read("journal.jsonl.corrupt-20261121T091000Z") == text);
+    const auto rewritten = directory.read("journal.jsonl");
+    CHECK(std::count(rewritten.begin(), rewritten.end(), '\n') == lines - 1);
+    CHECK(reopen(directory).losses.empty());
+}
+
+TEST_CASE("random flipped bits never crash it and never lose what is before them", "[storage]") {
+    Directory source;
+    busy_directory(source, 6);
+    const auto contents = source.contents();
+    std::mt19937 random(7);
+    Directory directory;
+    for (int round = 0; round < 150; ++round) {
+        directory.replace_with(contents);
+        auto entry = contents.begin();
+        std::advance(entry, static_cast<long>(random() % contents.size()));
+        auto text = entry->second;
+        if (text.empty()) { continue; }
+        const auto byte = random() % text.size();
+        text[byte] = static_cast<char>(text[byte] ^ (1 << (random() % 8)));
+        directory.write(entry->first, text);
+        auto opened = Store::open(system_files(), options_for(directory));
+        if (!opened) {
+            CHECK(opened.error().code == ErrorCode::version_mismatch);
+            continue;
+        }
+        if (entry->first != "journal.jsonl") { continue; }
+        for (const auto& event : read_journal(text.substr(0, byte)).events) {
+            CHECK(opened->registry.last_seq() >= event.seq);
+        }
+    }
+}
+
+TEST_CASE("the backup and the journal stand in for a damaged snapshot", "[storage]") {
+    Directory directory;
+    const auto live = busy_directory(directory, 8);
+    const auto text = directory.read("ports.json");
+    directory.write("ports.json", text.substr(0, text.size() / 2));
+    {
+        auto opened = reopen(directory);
+        CHECK(opened.registry == live);
+        CHECK(opened.registry.last_seq() == live.last_seq());
+        REQUIRE(opened.losses.size() == 1);
+        CHECK(opened.losses[0].find("ports.json.corrupt-20261121T091000Z") != std::string::npos);
+        CHECK(directory.has("ports.json.corrupt-20261121T091000Z"));
+        CHECK(directory.has("ports.json.bak"));
+        opened.store->close(opened.registry, k_now);
+    }
+    CHECK(reopen(directory).registry == live);
+}
+
+TEST_CASE("without any good snapshot the sealed segments give everything back", "[storage]") {
+    Directory directory;
+    const auto live = busy_directory(directory, 9);
+    directory.write("ports.json", "{");
+    directory.write("ports.json.bak", "");
+    auto opened = reopen(directory);
+    CHECK(opened.registry == live);
+    CHECK(opened.losses.size() == 2);
+}
+
+TEST_CASE("a registry of a newer schema or of another machine is refused and not touched", "[storage]") {
+    Directory directory;
+    busy_directory(directory, 10);
+    auto expected = ErrorCode::version_mismatch;
+    SECTION("newer snapshot") {
+        auto text = directory.read("ports.json");
+        text.replace(text.find("\"schema_version\": 1"), 19, "\"schema_version\": 2");
+        directory.write("ports.json", text);
+    }
+    SECTION("newer line") {
+        const std::string before = R"({"v":2,"seq":99,)";
+        const auto line = before + "\"crc\":\"" + crc32_text(before) + "\"}\n{\"torn";
+        directory.write("journal.jsonl", directory.read("journal.jsonl") + line);
+    }
+    SECTION("another machine") {
+        auto text = directory.read("ports.json");
+        text.replace(text.find("\"machine\": \"machine\""), 20, "\"machine\": \"another\"");
+        text.erase(text.rfind(",\n  \"crc\""));
+        directory.write("ports.json", text + "\n}\n");
+        expected = ErrorCode::storage_error;
+    }
+    const auto before = directory.contents();
+    const auto opened = Store::open(system_files(), options_for(directory));
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == expected);
+    CHECK(directory.contents() == before);
+}
+
+TEST_CASE("a directory that is not there is an error", "[storage]") {
+    Directory directory;
+    auto options = options_for(directory);
+    options.directory += "/absent";
+    const auto opened = Store::open(system_files(), options);
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == ErrorCode::storage_error);
+}
+
+TEST_CASE("a read-only disk gives a degraded store that reads and refuses", "[storage]") {
+    Directory directory;
+    const auto live = busy_directory(directory, 12);
+    class ReadOnly final : public Files {
+    public:
+        int open(const std::string& path, int flags, mode_t mode) override {
+            return (flags & 3) != 0 ? -EROFS : system_files().open(path, flags, mode);
+        }
+        ssize_t write(int, const void*, std::size_t) override { return -EROFS; }
+        ssize_t read(int fd, void* data, std::size_t size) override { return system_files().read(fd, data, size); }
+        int fdatasync(int) override { return -EROFS; }
+        int fsync(int) override { return -EROFS; }
+        int truncate(int, std::uint64_t) override { return -EROFS; }
+        int close(int fd) override { return system_files().close(fd); }
+        int rename(const std::string&, const std::string&) override { return -EROFS; }
+        int link(const std::string&, const std::string&) override { return -EROFS; }
+        int unlink(const std::string&) override { return -EROFS; }
+        int list(const std::string& path, std::vector<std::string>& names) override {
+            return system_files().list(path, names);
+        }
+    } files;
+    Bell bell;
+    auto opened = Store::open(files, options_for(directory, &bell));
+    REQUIRE(opened);
+    CHECK(opened->registry == live);
+    CHECK(opened->store->degraded());
+    CHECK(opened->store->wants_compaction());
+    const auto events = opened->registry.stamp({LeaseForgotten{1}}, k_now);
+    const auto status = opened->store->append(events);
+    REQUIRE_FALSE(status);
+    CHECK(status.error().code == ErrorCode::storage_error);
+    CHECK(status.error().message.find("Read-only") != std::string::npos);
+    opened->store->request_sync();
+    CHECK(bell.wait([&] { return sync_answered(*opened->store, live.last_seq()); }));
+    CHECK(opened->store->sync_state().failed_seq >= live.last_seq());
+    opened->store->close(opened->registry, k_now);
+}
+
+TEST_CASE("old segments go when neither history nor the backup needs them", "[storage]") {
+    Directory directory;
+    Bell bell;
+    auto opened = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(opened);
+    Changes changes(13);
+    const auto later = k_now + std::chrono::days{31};
+    for (int i = 0; i < 4; ++i) {
+        change(*opened->store, opened->registry, changes.next(opened->registry));
+        compact_and_wait(*opened->store, bell, opened->registry, i < 3 ? k_now : later);
+    }
+    opened->store->close(opened->registry, k_now);
+    CHECK_FALSE(directory.has(segment_name(1)));
+    CHECK_FALSE(directory.has(segment_name(3)));
+    CHECK(directory.has(segment_name(4)));
+    CHECK(opened->store->history().size() == 1);
+}
+
+TEST_CASE("after a failed write the store is degraded until a snapshot succeeds", "[storage]") {
+    for (const bool short_write : {false, true}) {
+        for (const bool cut_fails : {false, true}) {
+            Directory directory;
+            FaultyFiles files;
+            Bell bell;
+            files.error = ENOSPC;
+            auto opened = Store::open(files, options_for(directory, &bell));
+            REQUIRE(opened);
+            auto& store = *opened->store;
+            auto& registry = opened->registry;
+            Changes changes(14);
+            REQUIRE(change(store, registry, changes.next(registry)));
+            files.short_writes = short_write;
+            files.dead = cut_fails;
+            files.fail_at = files.count + 1;
+            // Refused: not applied, so its number is given again.
+            const auto refused = registry.stamp({LeaseEvent{LeaseChange::allocated, full_lease(90)},
+                                                 LeaseEvent{LeaseChange::allocated, full_lease(91)}}, k_now);
+            const auto status = store.append(refused);
+            REQUIRE_FALSE(status);
+            CHECK(status.error().message.find("No space left") != std::string::npos);
+            files.fail_at = 0;
+            CHECK(store.degraded());
+            REQUIRE(change(store, registry, LeaseEvent{LeaseChange::allocated, full_lease(92)}));
+            store.request_sync();
+            REQUIRE(bell.wait([&] { return sync_answered(store, registry.last_seq()); }));
+            CHECK(store.sync_state().failed_seq >= registry.last_seq());
+            CHECK(reopen(directory).registry == registry);
+            REQUIRE(store.wants_compaction());
+            compact_and_wait(store, bell, registry, k_now);
+            CHECK_FALSE(store.degraded());
+            CHECK(store.sync_state().synced_seq == registry.last_seq());
+            CHECK(reopen(directory).registry == registry);
+        }
+    }
+}
+
+TEST_CASE("after a failed compaction the next one waits for 64 appends or for somebody who asks", "[storage]") {
+    Directory directory;
+    FaultyFiles files;
+    Bell bell;
+    auto opened = Store::open(files, options_for(directory, &bell));
+    REQUIRE(opened);
+    auto& store = *opened->store;
+    Changes changes(15);
+    change(store, opened->registry, changes.next(opened->registry));
+    files.dead = true;
+    files.fail_at = 1;
+    store.compact(opened->registry, k_now);
+    REQUIRE(bell.wait([&] { return store.degraded(); }));
+    files.fail_at = 0;
+    for (int i = 0; i < 64; ++i) {
+        CHECK_FALSE(store.wants_compaction());
+        change(store, opened->registry, changes.next(opened->registry));
+    }
+    CHECK(bell.wait([&] { return store.wants_compaction(); }));
+}
+
+TEST_CASE("no single failing operation, nor a crash at any, loses what was reported synced", "[storage]") {
+    for (const bool dead : {false, true}) {
+        for (const int error : {EIO, ENOSPC}) {
+            for (int fail_at = 1;; ++fail_at) {
+                Directory directory;
+                FaultyFiles files;
+                files.error = error;
+                files.short_writes = error == ENOSPC;
+                files.dead = dead;
+                files.fail_at = fail_at;
+                Bell bell;
+                Registry live;
+                Registry synced;  // as it was when the last sync was reported
+                Changes changes(16);
+                for (int life = 0; life < 2; ++life) {
+                    auto opened = Store::open(files, options_for(directory, &bell));
+                    if (!opened) { continue; }
+                    live = opened->registry;
+                    auto& store = *opened->store;
+                    for (int i = 0; i < 6; ++i) {
+                        change(store, live, changes.next(live));
+                        if (i == 2 || i == 4) { store.compact(live, k_now); }
+                        store.request_sync();
+                        // A failed append is told at once; a sync answers for those before it.
+                        const auto seq = live.last_seq();
+                        REQUIRE(bell.wait([&] { return sync_answered(store, seq) || store.degraded(); }));
+                        if (store.sync_state().synced_seq >= seq) { synced = live; }
+                    }
+                    if (life == 1) {
+                        store.close(live, k_now);
+                        if (store.sync_state().synced_seq >= live.last_seq()) { synced = live; }
+                    }
+                }
+                auto opened = Store::open(system_files(), options_for(directory));
+                REQUIRE(opened);
+                INFO("operation " << fail_at << " error " << error << " dead " << dead);
+                CHECK(opened->registry.last_seq() >= synced.last_seq());
+                if (opened->registry.last_seq() == synced.last_seq()) { CHECK(opened->registry == synced); }
+                // A whole registry that was appended to without a failure in between is there as a whole.
+                if (!files.failed) {
+                    CHECK(opened->registry == live);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("a crash between any two steps of a compaction changes nothing", "[storage]") {
+    Directory source;
+    const auto live = busy_directory(source, 17);
+    const auto contents = source.contents();
+    for (int step = 1;; ++step) {
+        Directory directory;
+        directory.replace_with(contents);
+        FaultyFiles files;
+        Bell bell;
+        {
+            auto opened = Store::open(files, options_for(directory, &bell));
+            REQUIRE(opened);
+            files.dead = true;
+            files.fail_at = files.count + step;
+            opened->store->compact(opened->registry, k_now);
+            REQUIRE(bell.wait([&] {
+                return opened->store->degraded() || opened->store->sync_state().synced_seq >= live.last_seq();
+            }));
+        }
+        auto opened = reopen(directory);
+        INFO("step " << step);
+        CHECK(opened.registry == live);
+        CHECK(opened.losses.empty());
+        if (!files.failed) { break; }
+    }
+}
+
+TEST_CASE("one sync answers for all that was appended before", "[storage]") {
+    Directory directory;
+    Bell bell;
+    auto opened = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(opened);
+    Changes changes(18);
+    for (int i = 0; i < 200; ++i) {
+        REQUIRE(change(*opened->store, opened->registry, changes.next(opened->registry)));
+        opened->store->request_sync();
+    }
+    CHECK(bell.wait([&] { return opened->store->sync_state().synced_seq == opened->registry.last_seq(); }));
+    CHECK(opened->store->sync_state().failed_seq == 0);
+}
+
+TEST_CASE("a store that is dropped without closing writes nothing more", "[storage]") {
+    Directory directory;
+    auto opened = Store::open(system_files(), options_for(directory));
+    REQUIRE(opened);
+    Changes changes(19);
+    change(*opened->store, opened->registry, changes.next(opened->registry));
+    const auto before = directory.contents();
+    opened->store.reset();
+    CHECK(directory.contents() == before);
+}
