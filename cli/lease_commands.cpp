@@ -16,17 +16,6 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// "me@host". $USER first: the account database would drag NSS into a static program.
-std::string who_asks() {
-    std::string user;
-    for (const char* name : {"USER", "LOGNAME"}) {
-        if (const char* value = std::getenv(name); user.empty() && value != nullptr) { user = value; }
-    }
-    if (user.empty()) { user = std::to_string(::geteuid()); }
-    std::array<char, 256> host{};
-    return ::gethostname(host.data(), host.size() - 1) == 0 ? user + '@' + host.data() : user;
-}
-
 /// Adds a word that means a port (under `number_name`) or a service to the parameters.
 Status add_target(Json& parameters, const std::string& word, const char* number_name) {
     if (word.empty()) { return Error{ErrorCode::invalid_request, "the service's name is empty"}; }
@@ -106,7 +95,6 @@ int run_get(Globals& globals, const Words& arguments) {
     for (const auto& text : texts) {
         if (!text.value.empty()) { (*parameters)[text.parameter] = text.value; }
     }
-    (*parameters)["allocated_by"] = who_asks();
     return ask(globals, "lease.get", *parameters, [&](const Json& result) { return print_port(globals, result); });
 }
 
