@@ -100,7 +100,7 @@ command -v ccache > /dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache 
 build() { # preset
     step "Build: $1"
     if ! { cmake --preset "$1" "${launcher[@]}" && cmake --build --preset "$1"; } > "$logs/build-$1.log" 2>&1; then
-        grep -E -A 12 'error|FAILED' "$logs/build-$1.log" | head -n 60 >&2
+        grep -iE -A 12 'error|FAILED' "$logs/build-$1.log" | head -n 60 >&2
         failed_step "build of preset $1 (build/test-logs/build-$1.log)"
         return 1
     fi

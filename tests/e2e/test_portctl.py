@@ -29,6 +29,10 @@ def assert_lease_shape(lease):
     assert type(lease["port"]) is int and 1 <= lease["port"] <= 65535
 
 
+def free_port():
+    return next(number for number in range(3700, 3990) if not is_listening(number))
+
+
 @pytest.fixture
 def shop(house):
     return house.project("shop", files={"package.json": '{"name": "shop"}'})
@@ -150,7 +154,7 @@ def test_wrong_usage_is_an_invalid_request(house, shop, words):
 
 def test_check_of_a_free_port(house, shop):
     house.start_agent()
-    port = next(number for number in range(3700, 3990) if not is_listening(number))
+    port = free_port()
     reply = house.ask("check", str(port), cwd=shop)
     assert (reply["port"], reply["available"], reply["code"], reply["lease"], reply["listeners"]) == (port, True, None, None, [])
     assert "suggestions" in reply
@@ -158,8 +162,9 @@ def test_check_of_a_free_port(house, shop):
 
 
 def test_check_of_a_port_that_a_stranger_listens_on(house, shop):
-    stranger = house.start("python3", "-m", "http.server", "0", "--bind", "127.0.0.1", cwd=house.home)
-    port = int(stranger.wait_for(r"port (\d+)")[1])
+    port = free_port()
+    stranger = house.start("python3", "-m", "http.server", str(port), "--bind", "127.0.0.1", cwd=house.home)
+    stranger.wait_for("^Serving HTTP")
     reply = house.ask("check", str(port), cwd=shop, status=1)
     assert (reply["port"], reply["available"], reply["code"], reply["lease"]) == (port, False, "PORT_IN_USE", None)
     (found,) = reply["listeners"]
