@@ -1,0 +1,61 @@
+// The exchange with the agent over its Unix socket: connect, ask, wait with a deadline, close. Nothing here fails a
+// program: whatever goes wrong, the caller fails open, that is, does what the program asked as without portwrap.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "environment.hpp"
+#include "portwrap/shim_frame.hpp"
+
+namespace portwrap::shim {
+
+/// What is to be bound. Lease 0: the agent has no part in it.
+struct Grant {
+    std::uint64_t lease = 0;
+    std::uint16_t port = 0;
+};
+
+/// One connection, closed when the object goes. Uses no errno; neither blocks nor raises a signal beyond its deadline,
+/// which holds for all that is asked on the connection together.
+class Exchange {
+public:
+    explicit Exchange(const Environment& environment) noexcept : m_environment(environment) {}
+    Exchange(const Exchange&) = delete;
+    Exchange& operator=(const Exchange&) = delete;
+    ~Exchange() { close(); }
+
+    /// False: fail open. Does not try within ten seconds of a failure of this process.
+    [[nodiscard]] bool open() noexcept;
+    void close() noexcept;
+
+    /// False: fail open.
+    [[nodiscard]] bool ask_bind(const shim_frame::BindRequest& request, Grant& grant) noexcept;
+    [[nodiscard]] bool ask_failed(const shim_frame::FailedRequest& request, std::uint16_t asked, Grant& grant) noexcept;
+
+    /// One way: nobody waits for the agent.
+    void tell_bound(const shim_frame::BoundNotification& bound) noexcept;
+
+    /// The notice without its escapes, in `line`; 0 bytes if there is none.
+    [[nodiscard]] std::size_t ask_listening(const shim_frame::ListeningRequest& request,
+                                            char (&line)[shim_frame::k_max_reply]) noexcept;
+
+private:
+    [[nodiscard]] bool connect() noexcept;
+    [[nodiscard]] bool send(const char* request, std::size_t size) noexcept;
+    [[nodiscard]] bool receive(char (&line)[shim_frame::k_max_reply], std::size_t& size) noexcept;
+    [[nodiscard]] bool exchange(const char* request, std::size_t request_size, char (&line)[shim_frame::k_max_reply],
+                                std::size_t& size) noexcept;
+    [[nodiscard]] bool take_grant(const char* line, std::size_t size, std::uint32_t id, std::uint16_t asked,
+                                  Grant& grant) noexcept;
+    [[nodiscard]] bool may_wait_on() noexcept;
+    bool give_up() noexcept;
+
+    const Environment& m_environment;
+    int m_fd = -1;
+    int m_agent = 0;             ///< the peer's pid once connected
+    std::int64_t m_began = 0;    ///< milliseconds of CLOCK_MONOTONIC
+    std::int64_t m_looked = 0;   ///< at the agent's state, or m_began
+};
+
+}  // namespace portwrap::shim

@@ -1,0 +1,25 @@
+// What the shim knows about where it runs: the agent's socket and the session. Read once, in the constructor, into memory
+// of its own: programs overwrite and delete their environment.
+#pragma once
+
+#include <cstddef>
+
+#include "portwrap/shim_frame.hpp"
+
+namespace portwrap::shim {
+
+inline constexpr std::size_t k_socket_path_capacity = 108;  ///< sun_path, its NUL included (unix(7))
+
+struct Environment {
+    char socket_path[k_socket_path_capacity] = {};
+    std::size_t socket_path_size = 0;  ///< without the NUL
+    shim_frame::Session session;
+};
+
+/// To be called by the constructor only.
+void read_environment() noexcept;
+
+/// Null until the constructor has run, and for good if the shim is turned off or no socket's path fits.
+[[nodiscard]] const Environment* environment() noexcept;
+
+}  // namespace portwrap::shim
