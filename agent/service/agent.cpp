@@ -68,11 +68,10 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         if (durable) { return written; }
         m_options.log_trouble("journal: " + written.error().message + "; running programs go on getting ports");
     }
-    bool timed = false;
     for (const auto& event : events) {
         if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
             const auto& lease = changed->lease;
-            timed = timed || lease.expires_at.has_value();
+            if (lease.expires_at && lease.sockets.empty()) { wake_by(*lease.expires_at); }
             const auto* before = m_registry.find(lease.id);
             // A number that was read back from port 0 and dropped.
             if (lease.key.requested == Port{0} && lease.sockets.empty() && lease.holder && before != nullptr && !before->sockets.empty()) {
@@ -92,7 +91,6 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         mind_sockets(event);
         for (const auto& watcher : m_watchers) { watcher(event, m_registry); }
     }
-    if (timed) { arm_timer(); }
     mind_store();
     return ok_status();
 }
@@ -165,19 +163,18 @@ void Agent::mind_store() {
     if (m_store->wants_compaction()) { m_store->compact(m_registry, m_outside.now()); }
 }
 
-void Agent::arm_timer() {
-    const auto decision = decide_expiry(m_registry, m_options.config, facts());
-    if (!decision.changes.empty()) {
-        m_outside.wake_at(m_outside.now());
-    } else if (decision.answer) {
-        m_outside.wake_at(*decision.answer);
-    }
+void Agent::wake_by(Time time) {
+    if (m_wake_at && *m_wake_at <= time) { return; }
+    m_wake_at = time;
+    m_outside.wake_at(time);
 }
 
 void Agent::on_timer() {
+    m_wake_at.reset();
     m_last_cleanup = m_outside.now();
     (void)commit(decide_expiry(m_registry, m_options.config, facts()).changes);
-    arm_timer();
+    // What the changes themselves will need later, too: a claim that ended today is forgotten some weeks on.
+    if (const auto next = decide_expiry(m_registry, m_options.config, facts()).answer) { wake_by(*next); }
 }
 
 void Agent::close() { m_store->close(m_registry, m_outside.now()); }
@@ -190,7 +187,7 @@ void Agent::start() {
     // Subscribed before the census: a socket that closes in between is then in the notifications.
     if (!m_socketed.empty()) { m_watching = m_outside.watch_sockets(true); }
     take_census();
-    arm_timer();
+    on_timer();
 }
 
 void Agent::mind_sockets(const Event& event) {

@@ -100,7 +100,8 @@ private:
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
     void refuse(const Request& request, const ReplyTo& reply, Refusal refusal);
     void mind_store();
-    void arm_timer();
+    /// on_timer comes at this time or before.
+    void wake_by(Time time);
 
     /// Finds the place of a directory, from the pool unless it was read a moment ago.
     void with_place(const std::string& directory, std::function<void(const Place&)> then);
@@ -120,6 +121,7 @@ private:
     Options m_options;
     Time m_started_at{};
     std::optional<Time> m_last_cleanup;
+    std::optional<Time> m_wake_at;
     PortInterval m_ephemeral;
     std::vector<PortInterval> m_kernel_reserved;
     std::vector<Watcher> m_watchers;

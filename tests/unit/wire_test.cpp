@@ -1,0 +1,68 @@
+// Strict reading of requests: nothing is coerced, nothing odd gets through.
+#include <catch2/catch.hpp>
+
+#include "service/wire.hpp"
+
+using namespace portwrap;
+
+namespace {
+int code_of(std::string_view line) {
+    const auto parsed = parse_request(line);
+    const auto* error = std::get_if<RequestError>(&parsed);
+    return error != nullptr ? error->code : 0;
+}
+}  // namespace
+
+TEST_CASE("a request is read whole", "[wire]") {
+    const auto parsed = parse_request(R"({"jsonrpc":"2.0","id":7,"method":"agent.status","params":{"a":[1,{"b":null}]}})");
+    const auto& request = std::get<Request>(parsed);
+    CHECK(request.id == 7);
+    CHECK(request.method == "agent.status");
+    CHECK_FALSE(request.notification);
+    CHECK(std::get<Request>(parse_request(R"({"jsonrpc":"2.0","method":"x"})")).notification);
+}
+
+TEST_CASE("what is no request is refused with the code of its kind", "[wire]") {
+    CHECK(code_of("") == k_rpc_parse_error);
+    CHECK(code_of("{") == k_rpc_parse_error);
+    CHECK(code_of("GET / HTTP/1.1") == k_rpc_parse_error);
+    CHECK(code_of("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\xfe\"}") == k_rpc_parse_error);
+    CHECK(code_of(std::string(60000, '[')) == k_rpc_parse_error);
+    CHECK(code_of("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":{\"a\":" + std::string(40, '[') + std::string(40, ']') + "}}") == k_rpc_parse_error);
+    CHECK(code_of("[]") == k_rpc_invalid_request);
+    CHECK(code_of("7") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"id":1,"method":"x"})") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","id":1.5,"method":"x"})") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":7})") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"id":2,"method":"x"})") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":"x","params":{"a":{"b":1,"b":2}}})") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":"x","params":[]})") == k_rpc_invalid_params);
+}
+
+TEST_CASE("a port is an integer from 1 to 65535 and nothing else", "[wire]") {
+    for (const auto* text : {"70000", "-1", "80.9", "true", "\"3000\"", "0", "65536", "[3000]", "1e400", "18446744073709551617"}) {
+        const auto json = Json::parse(std::string("{\"port\":") + text + "}", nullptr, false);
+        if (json.is_discarded()) { continue; }
+        Params params(json);
+        CHECK_FALSE(params.port("port"));
+        CHECK_FALSE(params.finish().empty());
+    }
+    const Json json{{"port", 65535}};
+    Params params(json);
+    CHECK(params.port("port") == Port{65535});
+    CHECK(params.finish().empty());
+}
+
+TEST_CASE("parameters that nobody knows and that are missing are named", "[wire]") {
+    const Json json{{"porT", 1}};
+    Params params(json);
+    (void)params.port("port");
+    CHECK(params.finish().find("porT") != std::string::npos);
+    Params needed(json);
+    needed.require("service");
+    CHECK(needed.finish().find("service") != std::string::npos);
+}
+
+TEST_CASE("bad bytes in a reply are replaced, not thrown about", "[wire]") {
+    CHECK(result_line(1, Json{{"a", "\xff"}}).find("\xEF\xBF\xBD") != std::string::npos);
+}
