@@ -180,7 +180,7 @@ run_demo() {
     done
     printf '\n'
     for copy in main fix; do
-        answer=$(fetch "http://localhost:${seen[$copy]}/")
+        answer=$(fetch "http://127.0.0.1:${seen[$copy]}/")
         # shellcheck disable=SC2016  # shown as one would type it
         printf '$ curl localhost:$(portctl -C shop-%s port)      # %s\n%s\n' "$copy" "${seen[$copy]}" "$answer"
         [[ $answer == "This is the copy \"$copy\"." ]] || fail "port ${seen[$copy]} does not answer for \"$copy\""
