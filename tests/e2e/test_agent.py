@@ -21,10 +21,8 @@ def lines_with(text, word):
 
 def test_start_stop_and_status_say_what_is(house):
     status = house.portctl("agent", "status", "--json")
-    if status.returncode == 0:
-        assert json.loads(status.stdout)["agent"]["running"] is False
-    else:
-        assert status.returncode == 69, status
+    assert status.returncode == 3
+    assert json.loads(status.stdout)["agent"]["running"] is False
     assert house.agent_pids() == [], "status must not start an agent"
 
     pid = house.start_agent()

@@ -41,6 +41,7 @@ sys.stdin.readline()
 NEVER_LISTENS = """
 import socket, sys
 server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 server.bind(("127.0.0.1", 3000))
 print("bound", server.getsockname()[1])
 sys.stdin.readline()

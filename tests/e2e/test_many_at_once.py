@@ -4,10 +4,13 @@ all; and nobody gets a port twice when the agent is killed in the middle of it.
 PORTWRAP_TEST_THOUSAND=1 adds a run with 1,000 processes."""
 
 import contextlib
+import errno
 import os
 import resource
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +25,7 @@ class Crowd:
         soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
         resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
         self.count = count
-        self.stderr_path = house.directory / "stderr"
+        self.stderr_path = Path(tempfile.mkstemp(prefix="stderr-", dir=house.directory)[1])
         gate_read, self.gate = os.pipe()
         stdin_read, self.stdin = os.pipe()
         self.reports, report_write = os.pipe()
@@ -122,9 +125,9 @@ def test_processes_started_at_one_instant_get_as_many_ports_and_registry_entries
 
 
 def test_nobody_gets_a_port_twice_when_the_agent_is_killed_in_the_middle(house, crowd):
-    count = 200
     shop, tools = house.project("shop"), house.project("tools")
     house.start_agent()
+    groups = [crowd(50, lambda index: shop) for _ in range(4)]
     acknowledged = {}  # service: port
     stop = threading.Event()
 
@@ -138,20 +141,21 @@ def test_nobody_gets_a_port_twice_when_the_agent_is_killed_in_the_middle(house, 
                 number += 1
 
     workers = [threading.Thread(target=allocate, args=(worker,)) for worker in range(3)]
-    everyone = crowd(count, lambda index: shop)
     for worker in workers:
         worker.start()
-    everyone.open_gate()
-    for reached in (count // 8, count // 2):
-        everyone.wait_for(reached)
-        house.kill_agent()
-    everyone.wait_for(count)
-    some = len(acknowledged)
-    wait_until(lambda: len(acknowledged) > some + 5, "named leases are given again after the last kill")
-    stop.set()
-    for worker in workers:
-        worker.join(2 * PATIENCE)
-        assert not worker.is_alive()
+    try:
+        for group in groups:
+            group.open_gate()
+            group.wait_for(1)
+            wait_until(house.kill_serving_agent, "the agent is killed while the group starts")
+        for group in groups:
+            group.wait_for(group.count)
+        some = len(acknowledged)
+        wait_until(lambda: len(acknowledged) > some + 5, "named leases are given again after the last kill")
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(2 * PATIENCE)
     house.kill_agent()
     house.start_agent()
 
@@ -161,13 +165,16 @@ def test_nobody_gets_a_port_twice_when_the_agent_is_killed_in_the_middle(house, 
     ports = [lease["port"] for lease in leases]
     assert len(ports) == len(set(ports)), sorted(port for port in ports if ports.count(port) > 1)
 
-    # Who listens has his port alone, in the kernel and in the registry.
-    assert len(set(everyone.ports.values())) == len(everyone.ports)
-    assert all(really_listens(pid, port) for pid, port in everyone.ports.items())
+    # Who listens has his port alone, in the kernel and in the registry. A process may have failed with EADDRINUSE, or
+    # run unmanaged on the port that it asked for; whoever was given another port is known.
+    listening = {pid: port for group in groups for pid, port in group.ports.items()}
+    assert len(set(listening.values())) == len(listening)
+    assert all(really_listens(pid, port) for pid, port in listening.items())
+    assert {error for group in groups for error in group.failures.values()} <= {errno.EADDRINUSE}
     active = {lease["holder"]["pid"]: lease["port"] for lease in leases if lease["state"] == "active"}
-    assert active.items() <= everyone.ports.items()
-    named = set(acknowledged.values())
-    assert not named & set(active.values())
+    assert active.items() <= listening.items()
+    assert {port for port in listening.values() if port != 3000} <= set(active.values())
+    assert not set(acknowledged.values()) & set(active.values())
 
 
 def test_a_thousand_requests_through_open_connections_get_a_thousand_ports(house):
