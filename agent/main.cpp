@@ -31,7 +31,7 @@ using namespace portwrap;
 constexpr int SO_NETNS_COOKIE = 71;  // Linux 5.14
 #endif
 
-/// Tells the client that started us that it may connect now, or that there is no use in waiting.
+/// Tells the client that started us that it may connect now; closed without a word it says that there is no agent.
 class Readiness {
 public:
     explicit Readiness(int fd) : m_fd(fd) {
@@ -113,9 +113,9 @@ std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foregrou
 }
 
 int run(const std::string& level, bool foreground, Readiness& ready) {
-    const auto fail = [&](const std::string& message, int status) {
+    const auto fail = [](const std::string& message, int status) {
+        // The ready descriptor closes without a word: the client need not wait.
         std::fprintf(stderr, "portwrap-agent: %s\n", message.c_str());
-        ready.tell('!');
         return status;
     };
     const auto runtime = runtime_directory();

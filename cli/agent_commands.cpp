@@ -120,7 +120,7 @@ int run_agent(Globals& globals, const std::vector<std::string>& arguments) {
     std::string word;
     const auto end = parse_command(globals, "agent start|stop|restart|status [OPTIONS]",
                                    "The background agent: other commands start it when it is needed.",
-                                   "  portctl agent status     exit status 3: not running\n"
+                                   "  portctl agent status     exit status 69: not running\n"
                                    "  portctl agent restart    after an upgrade; every lease is kept",
                                    arguments, [&](CLI::App& app) {
                                        app.add_option("action", word, "What to do")

@@ -17,8 +17,8 @@ class App;
 namespace portwrap {
 
 inline constexpr int k_portctl_deadline_ms = 30'000;
-/// What `systemctl status` says of a service that is not running.
-inline constexpr int k_exit_not_running = 3;
+/// What `.
+inline constexpr int k_exit_not_running = 69;
 
 struct Globals {
     bool json = false;

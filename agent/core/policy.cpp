@@ -161,6 +161,7 @@ Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     lease.claimed = false;
     lease.session = caller.session;
     lease.boot_id = facts.boot_id;
+    if (lease.allocated_by.empty()) { lease.allocated_by = facts.user_at_host; }
     if (lease.sockets.empty()) {
         lease.holder = caller.holder;
         if (lease.origin == LeaseOrigin::process) { lease.expires_at = facts.now + k_linger; }

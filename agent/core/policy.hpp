@@ -19,6 +19,7 @@ namespace portwrap {
 struct Facts {
     Time now{};
     std::string boot_id;
+    std::string user_at_host;  ///< "me@host", of allocated_by
     PortInterval ephemeral;  ///< the kernel's own
     std::vector<PortInterval> kernel_reserved;
     /// Does anybody in the system have this port? Asked only for ports that the registry would give.

@@ -22,7 +22,12 @@ constexpr auto k_dropped_for = 60s;
 constexpr std::size_t k_session_places = 64;
 constexpr int k_max_ancestors = 64;
 
-Json refused(const Registry& registry, const Refusal& refusal) { return refusal_shape(registry, refusal); }
+constexpr const char* k_service_rule = "has characters that cannot be shown, or begins or ends with a space";
+
+/// A package's directory can be a service's name, so spaces inside are fine.
+bool is_service_name(const std::string& name) {
+    return printable(name, 64) == name && name.front() != ' ' && name.back() != ' ';
+}
 
 /// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
 bool is_project_of_its_own(const Place& place) {
@@ -50,6 +55,7 @@ Facts Agent::facts() {
     Facts facts;
     facts.now = m_outside.now();
     facts.boot_id = m_options.boot_id;
+    facts.user_at_host = m_options.user_at_host;
     facts.ephemeral = m_ephemeral;
     facts.kernel_reserved = m_kernel_reserved;
     facts.in_use = [](Port port, bool tcp, bool udp) { return is_port_in_use(port, tcp, udp); };
@@ -252,9 +258,8 @@ void Agent::on_process_ended(const ProcessId& process) {
 // --- requests ----------------------------------------------------------------------------------------------------
 
 void Agent::refuse(const Request& request, const ReplyTo& reply, Refusal refusal) {
-    if (request.notification) { return reply({}); }
     const int code = refusal.code == ErrorCode::invalid_request ? k_rpc_invalid_params : k_rpc_refused;
-    reply({error_line(request.id, code, refusal.message, refused(m_registry, refusal)), false});
+    reply({error_line(request.id, code, refusal.message, refusal_shape(m_registry, refusal)), false});
 }
 
 void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply) {
@@ -262,7 +267,7 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
     if (const auto* error = std::get_if<RequestError>(&parsed)) {
         const Refusal refusal{ErrorCode::invalid_request, error->message, {}, {}};
         const bool close = error->code == k_rpc_parse_error || error->code == k_rpc_invalid_request;
-        return reply({error_line(error->id, error->code, error->message, refused(m_registry, refusal)), close});
+        return reply({error_line(error->id, error->code, error->message, refusal_shape(m_registry, refusal)), close});
     }
     struct Row {
         std::string_view name;
@@ -281,12 +286,14 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
                                                     {"agent.status", &Agent::agent_status},
                                                     {"agent.stop", &Agent::agent_stop}}};
     const auto& request = std::get<Request>(parsed);
+    if (request.notification) {
+        reply = [reply = std::move(reply)](Reply answer) { reply({{}, answer.close}); };
+    }
     for (const auto& row : k_methods) {
         if (row.name == request.method) { return (this->*row.handler)(exchange, request, std::move(reply)); }
     }
-    if (request.notification) { return reply({}); }
     const Refusal refusal{ErrorCode::invalid_request, "there is no method \"" + printable(request.method, 64) + "\"", {}, {}};
-    reply({error_line(request.id, k_rpc_unknown_method, refusal.message, refused(m_registry, refusal)), false});
+    reply({error_line(request.id, k_rpc_unknown_method, refusal.message, refusal_shape(m_registry, refusal)), false});
 }
 
 void Agent::on_closed(const std::shared_ptr<Exchange>& exchange) {
@@ -441,7 +448,7 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     get.description = params.text("description", 1024);
     get.hostname = params.text("hostname", 253);
     get.allocated_by = params.text("allocated_by").value_or(m_options.user_at_host);
-    if (!get.service.empty() && printable(get.service, 64) != get.service) { params.fail("service", "has characters that cannot be shown"); }
+    if (!get.service.empty() && !is_service_name(get.service)) { params.fail("service", k_service_rule); }
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
         auto decision = decide_get(m_registry, m_options.config, get, facts());
@@ -646,7 +653,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     if (said.range && find_range(m_options.config, *said.range) == nullptr) {
         return refuse(request, reply, {ErrorCode::unknown_range, "there is no range named \"" + printable(*said.range) + "\"", {}, {}});
     }
-    if (said.service && printable(*said.service, 64) != *said.service) { params.fail("service", "has characters that cannot be shown"); }
+    if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
     with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
         auto script = std::make_shared<std::string>();
         m_outside.run_in_pool(
@@ -705,6 +712,11 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
 namespace {
 std::string bind_reply(const Json& id, LeaseId lease, Port port) { return result_line(id, {{"lease", lease}, {"port", port}}); }
 
+void check_family(Params& params) {
+    const auto family = params.number("family", 255).value_or(2);
+    if (family != 2 && family != 10) { params.fail("family", "is not AF_INET (2) or AF_INET6 (10)"); }
+}
+
 ProcessId session_hint(const std::vector<std::uint64_t>& numbers) {
     return numbers[0] > 0 && numbers[0] <= INT32_MAX ? ProcessId{static_cast<std::int32_t>(numbers[0]), numbers[1]} : ProcessId{};
 }
@@ -714,9 +726,10 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
     Params params(request.params);
     for (const auto* name : {"port", "family", "scope", "protocol", "cookie"}) { params.require(name); }
     const auto port = static_cast<Port>(params.number("port", 65535).value_or(0));
-    (void)params.number("family", 255);
+    check_family(params);
     (void)params.number("scope", 2);
-    const auto protocol = params.number("protocol", 65535).value_or(0);
+    const auto protocol = params.number("protocol", 65535).value_or(6);
+    if (protocol != 6 && protocol != 17 && protocol != 262) { params.fail("protocol", "is not TCP (6), UDP (17) or MPTCP (262)"); }
     (void)params.number("reuseport", 1);
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
     const auto netns = params.number("netns", UINT64_MAX).value_or(0);
@@ -765,7 +778,7 @@ void Agent::shim_bound(const std::shared_ptr<Exchange>& exchange, const Request&
         (void)commit(decide_bound(m_registry, *exchange->caller, lease, port, cookie, facts()));
         if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
     }
-    reply({request.notification ? std::string() : result_line(request.id, Json::object()), true});
+    reply({result_line(request.id, Json::object()), true});
 }
 
 void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
@@ -774,7 +787,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
     const auto port = params.port("port").value_or(0);
     const auto code = params.number("errno", 4096).value_or(0);
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
-    (void)params.number("family", 255);
+    check_family(params);
     (void)params.number("scope", 2);
     const auto netns = params.number("netns", UINT64_MAX).value_or(0);
     const auto hint = session_hint(params.numbers("session", 2));
