@@ -517,6 +517,26 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
             if (census.sockets.contains(socket.cookie)) { return false; }
             return census.sees_bound || socket.listening || !holder_lives;
         });
+        bool heard = false;
+        for (auto& socket : lease.sockets) {
+            if (!socket.listening && census.listening.contains(socket.cookie)) { socket.listening = heard = true; }
+        }
+        if (lease.sockets.empty() && holder_lives) {
+            const auto found = census.unknown.find({lease.holder->process, lease.port});
+            if (found != census.unknown.end()) {
+                lease.sockets.push_back({found->second, true, true});
+                heard = true;
+            }
+        }
+        if (heard) {
+            lease.state = LeaseState::active;
+            lease.listened = true;
+            lease.last_active_at = facts.now;
+            if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
+            if (lease.session) { used.insert(*lease.session); }
+            changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+            continue;
+        }
         const bool session_lives = !rebooted && lease.session && census.is_alive(*lease.session);
         if (lease.sockets.size() != known.sockets.size()) {
             changes.push_back(after_sockets_changed(lease, config, facts));

@@ -96,7 +96,11 @@ struct BindAnswer {
 
 /// What the system says when the agent starts, or after lost notifications.
 struct Census {
-    std::set<Cookie> sockets;  ///< that exist
+    std::set<Cookie> sockets;    ///< that exist
+    std::set<Cookie> listening;  ///< those of them that listen
+    /// Listening sockets that no lease knows, by the process that has them and their port: a program bound while nobody
+    /// took its word (the agent was killed between its answer and the confirmation).
+    std::map<std::pair<ProcessId, Port>, Cookie> unknown;
     bool sees_bound = true;    ///< false: sockets that do not listen are missing from `sockets` (Linux before 6.8)
     std::function<bool(const ProcessId&)> is_alive;
 };

@@ -230,6 +230,30 @@ void Agent::take_census() {
     Census census;
     census.sockets.insert(sockets->begin(), sockets->end());
     census.sees_bound = sees_bound_sockets();
+    // Listeners on the ports of leases that know no socket: are they the holders' own?
+    std::map<Port, ProcessId> silent;
+    for (const auto& [id, lease] : m_registry.leases()) {
+        if (lease.live() && lease.sockets.empty() && lease.holder) { silent.emplace(lease.port, lease.holder->process); }
+    }
+    if (const auto listeners = list_listeners()) {
+        std::map<ino_t, const Listener*> candidates;
+        std::vector<ino_t> inodes;
+        std::vector<pid_t> holders;
+        for (const auto& listener : *listeners) {
+            census.listening.insert(listener.cookie);
+            const auto expected = silent.find(listener.port);
+            if (expected == silent.end() || m_registry.find_by_cookie(listener.cookie) != nullptr) { continue; }
+            candidates.emplace(listener.inode, &listener);
+            inodes.push_back(listener.inode);
+            holders.push_back(expected->second.pid);
+        }
+        if (!inodes.empty()) {
+            for (const auto& [inode, process] : find_socket_holders(inodes, holders)) {
+                const auto* listener = candidates.at(inode);
+                census.unknown.emplace(std::pair(process, listener->port), listener->cookie);
+            }
+        }
+    }
     census.is_alive = [](const ProcessId& process) { return is_alive(process); };
     (void)commit(decide_census(m_registry, m_options.config, census, facts()));
 }

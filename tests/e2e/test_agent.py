@@ -21,7 +21,7 @@ def lines_with(text, word):
 
 def test_start_stop_and_status_say_what_is(house):
     status = house.portctl("agent", "status", "--json")
-    assert status.returncode == 3
+    assert status.returncode == 69
     assert json.loads(status.stdout)["agent"]["running"] is False
     assert house.agent_pids() == [], "status must not start an agent"
 

@@ -426,7 +426,7 @@ TEST_CASE("after a reboot process leases are released with their stickiness and 
     const auto named = std::get<LeaseId>(world.get(place, "api"));
     auto facts = world.facts();
     facts.boot_id = "another";
-    world.apply(decide_census(world.registry, world.config, {{bound.cookie}, true, [](const ProcessId&) { return true; }}, facts));
+    world.apply(decide_census(world.registry, world.config, {{bound.cookie}, {}, {}, true, [](const ProcessId&) { return true; }}, facts));
     CHECK(world.lease(bound.lease).state == LeaseState::released);
     CHECK(world.lease(bound.lease).claimed);
     CHECK(world.lease(named).state == LeaseState::allocated);
@@ -437,9 +437,25 @@ TEST_CASE("a census ends what lost its sockets and keeps what has them", "[polic
     World world;
     const auto gone = world.serve(world.start(world.place("/a")), 3000);
     const auto kept = world.serve(world.start(world.place("/b")), 4000);
-    world.apply(decide_census(world.registry, world.config, {{kept.cookie}, true, [](const ProcessId&) { return false; }}, world.facts()));
+    world.apply(decide_census(world.registry, world.config, {{kept.cookie}, {}, {}, true, [](const ProcessId&) { return false; }}, world.facts()));
     CHECK(world.lease(gone.lease).state == LeaseState::released);
     CHECK(world.lease(kept.lease).state == LeaseState::active);
+}
+
+TEST_CASE("a census finds the sockets of programs whose word was lost", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto unconfirmed = world.ask(app, 3000);
+    const auto other = world.start(world.place("/b"));
+    const auto unheard = world.ask(other, 4000);
+    world.apply(decide_bound(world.registry, other, unheard.lease, 4000, 8, world.facts()));
+    Census census{{7, 8}, {7, 8}, {{{app.holder.process, Port{3000}}, 7}}, true, [](const ProcessId&) { return true; }};
+    world.apply(decide_census(world.registry, world.config, census, world.facts()));
+    CHECK(world.lease(unconfirmed.lease).state == LeaseState::active);
+    CHECK_FALSE(world.lease(unconfirmed.lease).expires_at);
+    CHECK(world.lease(unheard.lease).state == LeaseState::active);
+    world.close(7);
+    CHECK(world.lease(unconfirmed.lease).state == LeaseState::released);
 }
 
 TEST_CASE("a session's end frees what was offered and keeps what still listens", "[policy]") {
