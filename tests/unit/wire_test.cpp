@@ -47,7 +47,7 @@ TEST_CASE("a port is an integer from 1 to 65535 and nothing else", "[wire]") {
         CHECK_FALSE(params.port("port"));
         CHECK_FALSE(params.finish().empty());
     }
-    const Json json{{"port", 65535}};
+    const auto json = Json::parse(R"({"port":65535})");
     Params params(json);
     CHECK(params.port("port") == Port{65535});
     CHECK(params.finish().empty());
