@@ -174,8 +174,9 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     log->info("started version={} pid={} socket={} leases={}", k_version, ::getpid(), *socket_file, agent.registry().leases().size());
     ready.tell('+');
     const bool clean = server.run();
-    agent.close();
     log->info("stopped clean={}", clean);
+    log->flush();
+    if (!clean) { ::_exit(0); }
     return 0;
 }
 

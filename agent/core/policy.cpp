@@ -10,6 +10,10 @@ using namespace std::chrono_literals;
 
 /// A lease without a socket ends this long after its last socket closed (or after it was granted).
 constexpr auto k_linger = 10s;
+/// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process.
+constexpr auto k_offer_grace = 60s;
+/// How often a socket that is bound and does not listen is looked at again.
+constexpr auto k_look_again = 60s;
 /// Sockets on port 0 that one session may have alive; beyond, the kernel chooses.
 constexpr std::size_t k_max_port_zero = 32;
 
@@ -150,6 +154,9 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
     return query;
 }
 
+/// An adopted lease keeps its environment and kind.
+RangeQuery as_it_was(const Lease& lease) { return {std::nullopt, lease.environment, lease.kind, {}, false}; }
+
 /// The lease as the caller has it while it binds: allocated, until its socket is known no longer than k_linger.
 Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     if (!lease.live()) {
@@ -167,6 +174,16 @@ Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
         if (lease.origin == LeaseOrigin::process) { lease.expires_at = facts.now + k_linger; }
     }
     return lease;
+}
+
+/// Who takes a port ends the claims of others on it.
+void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes) {
+    for (const auto* other : registry.on_port(taken.port)) {
+        if (other->id == taken.id || other->live() || !other->claimed) { continue; }
+        Lease changed = *other;
+        changed.claimed = false;
+        changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(changed)});
+    }
 }
 
 Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts) {
@@ -239,15 +256,17 @@ bool is_open_to(const Registry& registry, const LeaseKey& key, Port port) {
     return owner == nullptr || owner->key == key;
 }
 
-Decision<BindAnswer> grant(Lease lease, Port port, std::string range, Environment environment, std::optional<std::string> kind,
+Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std::string range, const RangeQuery& query,
                            const Caller& caller, const Facts& facts, Move move) {
     lease.port = port;
     lease.range = std::move(range);
-    lease.environment = environment;
-    lease.kind = std::move(kind);
+    lease.environment = query.environment;
+    lease.kind = query.kind;
     auto granted = granted_to(std::move(lease), caller, facts);
-    const auto id = granted.id;
-    return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
+    Decision<BindAnswer> decision{{}, {port, granted.id, std::move(move)}};
+    unclaim_others(registry, granted, decision.changes);
+    decision.changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(granted)});
+    return decision;
 }
 
 Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
@@ -276,7 +295,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (returns) {
         const auto port = lease.port;
         auto range = lease.range;
-        return grant(std::move(lease), port, std::move(range), query.environment, query.kind, caller, facts, {});
+        return grant(registry, std::move(lease), port, std::move(range), query, caller, facts, {});
     }
     Search search(registry, config, facts, caller.place, key);
     search.exclude(request.refused);
@@ -284,7 +303,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (further) { search.use_upper_half(); }
     const auto [port, range] = search.run(ranges);
     if (port == 0) { return kernel_chooses; }
-    return grant(std::move(lease), port, range->name, query.environment, query.kind, caller, facts, {});
+    return grant(registry, std::move(lease), port, range->name, query, caller, facts, {});
 }
 
 std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {
@@ -338,9 +357,14 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     const Port asked = request.port;
     const auto own = registry.of_session(caller.session);
 
-    // Its own assigned port, read back, given to it, or bound for the second address family.
+    // Its own assigned port, read back, given to it, or bound for the second address family. Another service of the
+    // session that happens to have this number in its code is not meant.
+    const auto is_its_own = [&](const Lease& lease) {
+        const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
+        return lease.sockets.empty() || same_process || lease.key.service == service_of(caller.place, caller.scope, lease.key.requested);
+    };
     for (const auto* lease : own) {
-        if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts)) {
+        if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease)) {
             if (request.refused.contains(asked)) {
                 if (lease->sockets.empty()) { continue; }  // granted in this very exchange, and the kernel refused it
                 return {{}, {asked, lease->id, {}}};       // somebody of the session has it: the kernel's word is final
@@ -373,9 +397,17 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         for (const auto* lease : own) {
             const bool offered = is_silent(*lease) && lease->key.root == root && lease->origin == LeaseOrigin::process &&
                                  caller.scope && caller.scope->port == lease->port && is_own_session(*lease, caller.session, facts);
-            if (offered && free_for(lease->key, lease->port)) {
-                return grant(*lease, lease->port, lease->range, query.environment, query.kind, caller, facts, {MoveReason::asked, std::nullopt});
-            }
+            if (!offered || !free_for(lease->key, lease->port)) { continue; }
+            // From now on the program's own number finds it: the key is what the program asks for.
+            Lease meant = *lease;
+            meant.key.requested = asked;
+            meant.key.service = key.service;
+            meant.key.instance = 0;
+            const Lease* other = nullptr;
+            while ((other = registry.find(meant.key)) != nullptr && other->live() && other->id != lease->id) { ++meant.key.instance; }
+            auto decision = grant(registry, std::move(meant), lease->port, lease->range, query, caller, facts, {MoveReason::asked, std::nullopt});
+            if (other != nullptr && other->id != lease->id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
+            return decision;
         }
     }
 
@@ -383,7 +415,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     if (const auto* owner = owner_of(registry, asked); owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol) {
         const bool same_base = owner->key.service == key.service && owner->key.requested == key.requested;
         if (!same_base && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
-            return grant(*owner, asked, owner->range, owner->environment, owner->kind, caller, facts, {});
+            return grant(registry, *owner, asked, owner->range, as_it_was(*owner), caller, facts, {});
         }
     }
 
@@ -395,12 +427,12 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const auto port = lease.port;
         auto range = lease.range;
         auto move = port == asked ? Move{} : why_not(registry, config, key, asked, request.refused, facts);
-        return grant(std::move(lease), port, std::move(range), query.environment, query.kind, caller, facts, std::move(move));
+        return grant(registry, std::move(lease), port, std::move(range), query, caller, facts, std::move(move));
     }
 
     // The port itself, when it is nobody's.
     if (free_for(key, asked) && !is_system_port(config, asked) && !is_reserved_port(config, asked)) {
-        return grant(std::move(lease), asked, range_name_at(config, asked, ranges), query.environment, query.kind, caller, facts, {});
+        return grant(registry, std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, facts, {});
     }
     auto move = why_not(registry, config, key, asked, request.refused, facts);
 
@@ -408,7 +440,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     for (const auto* named : registry.of_project(root)) {
         const bool fits = named->key.service == key.service && named->key.protocol == key.protocol && !named->key.requested;
         if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
-            return grant(*named, named->port, named->range, named->environment, named->kind, caller, facts, std::move(move));
+            return grant(registry, *named, named->port, named->range, as_it_was(*named), caller, facts, std::move(move));
         }
     }
 
@@ -417,7 +449,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     search.set_asker(caller.holder.process);
     const auto [port, range] = search.run(ranges);
     if (port == 0) { return {{}, {asked, 0, std::move(move)}}; }
-    return grant(std::move(lease), port, range->name, query.environment, query.kind, caller, facts, std::move(move));
+    return grant(registry, std::move(lease), port, range->name, query, caller, facts, std::move(move));
 }
 
 std::vector<Change> decide_bound(const Registry& registry, const Caller& caller, LeaseId id, Port port, Cookie cookie, const Facts& facts) {
@@ -433,7 +465,8 @@ std::vector<Change> decide_bound(const Registry& registry, const Caller& caller,
     }
     lease.session = caller.session;
     lease.boot_id = facts.boot_id;
-    if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
+    // It may close unheard (a connected socket gives no notice that we would see): looked at again.
+    if (lease.origin == LeaseOrigin::process && !lease.listening()) { lease.expires_at = facts.now + k_linger; }
     if (lease == *known) { return {}; }
     return {LeaseEvent{LeaseChange::bound, std::move(lease)}};
 }
@@ -468,6 +501,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     } else {
         // Bound while the agent was away: recorded as what it is, unless the port is the kernel's choice or another's.
         const auto* owner = owner_of(registry, port);
+        if (!facts.in_use(port, true, false)) { return {{}, 0}; }  // gone already, or never was
         if (facts.ephemeral.contains(port) || (owner != nullptr && owner->live())) { return {{}, 0}; }
         LeaseKey key{caller.place.project.root, service_of(caller.place, caller.scope, port), Protocol::tcp, port, 0};
         while (const auto* other = registry.find(key)) {
@@ -514,6 +548,7 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
         const bool holder_lives = !rebooted && lease.holder && census.is_alive(lease.holder->process);
         std::erase_if(lease.sockets, [&](const Socket& socket) {
             if (rebooted) { return true; }
+            if (census.blind) { return !holder_lives; }
             if (census.sockets.contains(socket.cookie)) { return false; }
             return census.sees_bound || socket.listening || !holder_lives;
         });
@@ -565,8 +600,21 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
         if (!lease->live()) { continue; }
         if (!lease->sockets.empty()) {
             used = true;
-        } else if (lease->origin == LeaseOrigin::process) {
+        } else if (lease->origin == LeaseOrigin::named) {
+            Lease free = *lease;
+            free.session.reset();
+            free.holder.reset();
+            changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(free)});
+        } else if (lease->expires_at && *lease->expires_at <= facts.now) {
             changes.push_back(ended(*lease, LeaseChange::released, true, config, facts));
+        } else {
+            // A child may be about to bind: `portwrap sh -c 'server &'`.
+            used = true;
+            if (!lease->expires_at) {
+                Lease lingering = *lease;
+                lingering.expires_at = facts.now + k_offer_grace;
+                changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lingering)});
+            }
         }
     }
     if (!used) { changes.push_back(SessionClosed{session}); }
@@ -580,14 +628,27 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
     };
     for (const auto& [id, lease] : registry.leases()) {
         if (lease.live()) {
-            if (lease.expires_at && lease.sockets.empty()) {
+            if (lease.expires_at && !lease.sockets.empty()) {
+                if (lease.listening() || lease.origin == LeaseOrigin::named) { continue; }
+                if (*lease.expires_at > facts.now) {
+                    later(*lease.expires_at);
+                    continue;
+                }
+                Lease looked_at = lease;
+                std::erase_if(looked_at.sockets, [&](const Socket& socket) { return facts.is_gone && facts.is_gone(socket, lease); });
+                looked_at.expires_at = facts.now + k_look_again;
+                later(*looked_at.expires_at);
+                decision.changes.push_back(after_sockets_changed(std::move(looked_at), config, facts));
+            } else if (lease.expires_at) {
                 if (*lease.expires_at <= facts.now) {
                     decision.changes.push_back(ended(lease, LeaseChange::expired, true, config, facts));
                 } else {
                     later(*lease.expires_at);
                 }
             } else if (lease.origin == LeaseOrigin::named && lease.sockets.empty() && lease.state == LeaseState::allocated) {
-                const auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
+                auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
+                // A program that runs without portwrap may be listening on it.
+                if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }
                 if (end <= facts.now) {
                     decision.changes.push_back(ended(lease, LeaseChange::expired, false, config, facts));
                 } else {
@@ -614,6 +675,15 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
     return decision;
 }
 
+namespace {
+Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease) {
+    Decision<Outcome<LeaseId>> decision{{}, lease.id};
+    unclaim_others(registry, lease, decision.changes);
+    decision.changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(lease)});
+    return decision;
+}
+}  // namespace
+
 Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& config, const GetRequest& request, const Facts& facts) {
     const auto& root = request.place.project.root;
     const auto entry = configured(request.place, request.service);
@@ -630,8 +700,10 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
         const bool described = (request.description && request.description != live->description) ||
                                (request.hostname && request.hostname != live->hostname);
         // What somebody asked for by name stays when the program ends.
-        if (live->origin == LeaseOrigin::named && !described) { return {{}, live->id}; }
+        const bool used_lately = facts.now - live->last_active_at.value_or(live->allocated_at) < std::chrono::hours(24);
+        if (live->origin == LeaseOrigin::named && !described && used_lately) { return {{}, live->id}; }
         Lease lease = *live;
+        if (!used_lately) { lease.last_active_at = facts.now; }
         lease.origin = LeaseOrigin::named;
         lease.expires_at.reset();
         if (request.description) { lease.description = request.description; }
@@ -687,8 +759,7 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     lease.allocated_by = request.allocated_by;
     if (request.description) { lease.description = request.description; }
     if (request.hostname) { lease.hostname = request.hostname; }
-    const auto id = lease.id;
-    return {{LeaseEvent{LeaseChange::allocated, std::move(lease)}}, id};
+    return taken_by_name(registry, std::move(lease));
 }
 
 Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& config, const OfferRequest& request, const Facts& facts) {
@@ -762,8 +833,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     granted.holder.reset();
     // It lives as long as its session; a program may take its time before it binds.
     granted.expires_at.reset();
-    const auto id = granted.id;
-    return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, id};
+    return taken_by_name(registry, std::move(granted));
 }
 
 Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry, const Config& config, const ReleaseRequest& request,
@@ -774,6 +844,8 @@ Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry,
         for (const auto* lease : registry.on_port(*request.port)) {
             if (holds(lease)) { chosen.push_back(lease); }
         }
+        const auto is_own = [&](const Lease* lease) { return lease->key.root == request.root; };
+        if (std::any_of(chosen.begin(), chosen.end(), is_own)) { std::erase_if(chosen, [&](const Lease* lease) { return !is_own(lease); }); }
     } else {
         for (const auto* lease : registry.of_project(request.root)) {
             if (holds(lease) && (request.everything || lease->key.service == request.service)) { chosen.push_back(lease); }

@@ -24,6 +24,9 @@ struct Facts {
     std::vector<PortInterval> kernel_reserved;
     /// Does anybody in the system have this port? Asked only for ports that the registry would give.
     std::function<bool(Port port, bool tcp, bool udp)> in_use;
+    /// Has this socket stopped being a listener or a future one (closed unheard, or connected)? Asked when a bound socket
+    /// has not listened for a while; may be empty: nobody knows.
+    std::function<bool(const Socket&, const Lease&)> is_gone;
     /// Ports that a program got for port 0 and closed again a moment ago; only it may have them back.
     std::map<Port, ProcessId> dropped;
     /// Where the round robin of further port 0 listeners goes on; any number.
@@ -101,6 +104,7 @@ struct Census {
     /// Listening sockets that no lease knows, by the process that has them and their port: a program bound while nobody
     /// took its word (the agent was killed between its answer and the confirmation).
     std::map<std::pair<ProcessId, Port>, Cookie> unknown;
+    bool blind = false;          ///< the system could not be asked: only boot and living holders count
     bool sees_bound = true;    ///< false: sockets that do not listen are missing from `sockets` (Linux before 6.8)
     std::function<bool(const ProcessId&)> is_alive;
 };

@@ -27,7 +27,7 @@ struct Server::Connection {
     bool reading = false;
     bool ending = false;            ///< closes when its last reply is written
     bool too_long = false;
-    std::array<char, 16384> buffer{};
+    std::size_t queued = 0;         ///< bytes in `lines`
 };
 
 struct Server::ProcessWatch {
@@ -56,6 +56,7 @@ struct WriteRequest {
 
 struct PoolJob {
     uv_work_t request{};
+    const bool* left = nullptr;  ///< the loop has been left: nobody waits for the result
     std::function<void()> work;
     std::function<void()> done;
 };
@@ -79,9 +80,7 @@ Server::Server(spdlog::logger& log) : m_log(log) {
     }
 }
 
-Server::~Server() {
-    if (!m_clean) { uv_loop_close(&m_loop); }
-}
+Server::~Server() = default;
 
 Status Server::listen(UniqueFd socket, std::string path) {
     struct stat st {};
@@ -126,10 +125,14 @@ void Server::notify_synced() { uv_async_send(m_synced.get()); }
 
 bool Server::run() {
     uv_run(&m_loop, UV_RUN_DEFAULT);
-    // stop() has closed the handles; what is left are their close callbacks and jobs of the pool.
-    uv_run(&m_loop, UV_RUN_DEFAULT);
+    while (!m_connections.empty()) { drop(*m_connections.begin()->second); }
+    m_left = true;
+    // While the store's thread can still call notify_synced().
+    if (m_agent != nullptr) { m_agent->close(); }
     m_synced.reset();
-    uv_run(&m_loop, UV_RUN_DEFAULT);
+    m_farewell.reset();
+    // Close callbacks; nothing else is left, unless something hangs.
+    for (int turn = 0; turn < 16 && uv_run(&m_loop, UV_RUN_NOWAIT) != 0; ++turn) {}
     m_clean = uv_loop_close(&m_loop) == 0;
     return m_clean;
 }
@@ -137,13 +140,13 @@ bool Server::run() {
 Time Server::now() { return std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()); }
 
 void Server::run_in_pool(std::function<void()> work, std::function<void()> done) {
-    auto* job = new PoolJob{{}, std::move(work), std::move(done)};
+    auto* job = new PoolJob{{}, &m_left, std::move(work), std::move(done)};
     job->request.data = job;
     uv_queue_work(&m_loop, &job->request,
                   [](uv_work_t* request) noexcept { static_cast<PoolJob*>(request->data)->work(); },
                   [](uv_work_t* request, int status) noexcept {
                       const std::unique_ptr<PoolJob> finished(static_cast<PoolJob*>(request->data));
-                      if (status == 0) { finished->done(); }
+                      if (status == 0 && !*finished->left) { finished->done(); }
                   });
 }
 
@@ -212,7 +215,18 @@ void Server::stop() {
         connection->ending = true;
         if (!connection->busy && uv_stream_get_write_queue_size(reinterpret_cast<uv_stream_t*>(connection->pipe.get())) == 0) { drop(*connection); }
     }
-    uv_unref(reinterpret_cast<uv_handle_t*>(m_synced.get()));
+    // A peer that does not read, a mount that does not answer: the registry is safe, so they are not waited for.
+    m_farewell = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
+    uv_timer_start(m_farewell.get(), [](uv_timer_t* timer) noexcept {
+        if (auto* server = static_cast<Server*>(timer->data)) { uv_stop(&server->m_loop); }
+    }, Limits{}.farewell_ms, 0);
+    uv_unref(reinterpret_cast<uv_handle_t*>(m_farewell.get()));
+    leave_when_idle();
+}
+
+void Server::leave_when_idle() {
+    // The store's word for a waiting reply still wakes the loop while a connection waits for it.
+    if (m_stopping && m_connections.empty()) { uv_unref(reinterpret_cast<uv_handle_t*>(m_synced.get())); }
 }
 
 void Server::accept() {
@@ -236,7 +250,9 @@ void Server::accept() {
     uv_read_start(reinterpret_cast<uv_stream_t*>(connection->pipe.get()),
                   [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) noexcept {
                       auto* owner = static_cast<Connection*>(handle->data);
-                      *buffer = owner != nullptr ? uv_buf_init(owner->buffer.data(), static_cast<unsigned>(owner->buffer.size())) : uv_buf_init(nullptr, 0);
+                      if (owner == nullptr) { return void(*buffer = uv_buf_init(nullptr, 0)); }
+                      auto& shared = owner->server->m_buffer;
+                      *buffer = uv_buf_init(shared.data(), static_cast<unsigned>(shared.size()));
                   },
                   [](uv_stream_t* stream, ssize_t count, const uv_buf_t* buffer) noexcept {
                       auto* owner = static_cast<Connection*>(stream->data);
@@ -246,8 +262,8 @@ void Server::accept() {
                           owner->ending = true;
                           owner->reading = false;
                           uv_read_stop(stream);
-                          if (!owner->busy && owner->lines.empty()) { owner->server->drop(*owner); }
-                          return;
+                          if (count != UV_EOF) { return owner->server->drop(*owner); }  // a reset: nobody will read a reply
+                          return owner->server->next_line(owner->server->m_connections.at(owner));
                       }
                       owner->server->on_bytes(*owner, {buffer->base, static_cast<std::size_t>(count)});
                   });
@@ -258,6 +274,7 @@ void Server::drop(Connection& connection) {
     if (node.empty()) { return; }
     const auto kept = node.mapped();
     kept->pipe.reset();
+    leave_when_idle();
     if (m_agent != nullptr) { m_agent->on_closed(kept->exchange); }
 }
 
@@ -274,11 +291,12 @@ void Server::on_bytes(Connection& connection, std::string_view bytes) {
             break;
         }
         if (newline == std::string_view::npos) { break; }
+        connection.queued += connection.partial.size();
         connection.lines.push_back(std::move(connection.partial));
         connection.partial.clear();
     }
     const Limits limits;
-    if (connection.too_long || connection.lines.size() > limits.queued_lines) {
+    if (connection.too_long || connection.lines.size() > limits.queued_lines || connection.queued > limits.queued_input) {
         connection.reading = false;
         uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get()));
     }
@@ -290,6 +308,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         connection->busy = true;
         const auto line = std::move(connection->lines.front());
         connection->lines.pop_front();
+        connection->queued -= line.size();
         const std::weak_ptr<Connection> weak = connection;
         connection->dispatching = true;
         m_agent->on_line(connection->exchange, line, [this, weak](Reply reply) {
@@ -298,6 +317,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
             self->busy = false;
             if (reply.close) {
                 self->lines.clear();
+                self->queued = 0;
                 self->ending = true;
             }
             write(self, std::move(reply));

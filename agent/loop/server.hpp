@@ -3,6 +3,7 @@
 
 #include <uv.h>
 
+#include <array>
 #include <deque>
 #include <functional>
 #include <map>
@@ -38,6 +39,8 @@ public:
         std::size_t connections = 4096;
         std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read: then it is dropped
         std::size_t queued_lines = 64;               ///< of one connection: then its reading pauses
+        std::size_t queued_input = 128 * 1024;       ///< bytes of one connection's lines: the same
+        std::uint64_t farewell_ms = 2000;            ///< for peers that do not read their replies when the agent stops
     };
 
     explicit Server(spdlog::logger& log);
@@ -49,7 +52,8 @@ public:
     void serve(Agent& agent) { m_agent = &agent; }
     /// Callable from any thread: Agent::on_synced follows on the loop.
     void notify_synced();
-    /// Until stop(); returns true when the loop was left with every handle closed.
+    /// Until stop(); closes the agent. True when the loop was left with every handle closed; false when a job of the pool
+    /// or a peer hangs, and then the process must end by _exit: libuv would wait for its pool.
     [[nodiscard]] bool run();
 
     [[nodiscard]] Time now() override;
@@ -69,12 +73,15 @@ private:
     void next_line(const std::shared_ptr<Connection>& connection);
     void write(const std::shared_ptr<Connection>& connection, Reply reply);
     void on_signal(int signal);
+    void leave_when_idle();
 
     spdlog::logger& m_log;
     Agent* m_agent = nullptr;
     uv_loop_t m_loop{};
     HandlePtr<uv_pipe_t> m_listener;
     HandlePtr<uv_timer_t> m_timer;
+    HandlePtr<uv_timer_t> m_farewell;
+    std::array<char, 65536> m_buffer{};  ///< of all connections: what is read is copied at once
     HandlePtr<uv_async_t> m_synced;
     HandlePtr<uv_poll_t> m_destroyed;
     std::vector<HandlePtr<uv_signal_t>> m_signals;
@@ -84,6 +91,7 @@ private:
     std::string m_socket_path;
     ino_t m_socket_inode = 0;
     bool m_stopping = false;
+    bool m_left = false;  ///< run() has left the loop for good
     bool m_clean = false;
 };
 

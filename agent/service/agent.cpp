@@ -77,7 +77,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
     for (const auto& event : events) {
         if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
             const auto& lease = changed->lease;
-            if (lease.expires_at && lease.sockets.empty()) { wake_by(*lease.expires_at); }
+            if (lease.expires_at && !lease.listening()) { wake_by(*lease.expires_at); }
             const auto* before = m_registry.find(lease.id);
             // A number that was read back from port 0 and dropped.
             if (lease.key.requested == Port{0} && lease.sockets.empty() && lease.holder && before != nullptr && !before->sockets.empty()) {
@@ -95,6 +95,10 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         m_registry.apply(event);
         mind_sockets(event);
+        if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {
+            m_session_places.erase(closed->id);
+            std::erase_if(m_noticed, [&](const auto& entry) { return entry.first == closed->id; });
+        }
         for (const auto& watcher : m_watchers) { watcher(event, m_registry); }
     }
     mind_store();
@@ -129,33 +133,45 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
 
 void Agent::on_synced() {
     const auto state = m_store->sync_state();
+    // A degraded store cannot say of everything whether it is safe: what is not known to be on the disk is refused.
+    const bool degraded = m_store->degraded();
     std::vector<WaitingReply> failed;
     while (!m_waiting.empty()) {
         auto& front = m_waiting.front();
         if (front.seq <= state.synced_seq) {
             front.reply({std::move(front.line), false});
-        } else if (front.seq <= state.failed_seq) {
+        } else if (front.seq <= state.failed_seq || degraded) {
             failed.push_back(std::move(front));
         } else {
             break;
         }
         m_waiting.pop_front();
     }
-    std::vector<Change> undo;
-    for (const auto& waiting : failed) {
-        for (const auto& [changed, before] : waiting.undo) {
+    // Backwards, each against the value that it left, so that of two refused changes of one lease the first is undone too.
+    std::map<LeaseId, std::optional<Lease>> restored;
+    for (auto waiting = failed.rbegin(); waiting != failed.rend(); ++waiting) {
+        for (const auto& [changed, before] : waiting->undo) {
+            const auto known = restored.find(changed.id);
             const auto* current = m_registry.find(changed.id);
-            if (current == nullptr || !(*current == changed)) { continue; }  // somebody else has changed it by now
-            if (before) {
-                undo.emplace_back(LeaseEvent{LeaseChange::updated, *before});
-            } else {
-                undo.emplace_back(LeaseForgotten{changed.id});
-            }
+            const bool untouched = known != restored.end() ? known->second == changed : current != nullptr && *current == changed;
+            if (untouched) { restored[changed.id] = before; }
         }
+    }
+    std::vector<Change> undo;
+    for (auto& [id, before] : restored) {
+        if (!before) {
+            undo.emplace_back(LeaseForgotten{id});
+            continue;
+        }
+        // Somebody may have been given a released port since: a promise to a running program is not taken back.
+        const auto* owner = owner_of(m_registry, before->port);
+        if (before->live() && owner != nullptr && owner->live() && owner->id != id) { continue; }
+        undo.emplace_back(LeaseEvent{LeaseChange::updated, *before});
     }
     if (!failed.empty()) {
         m_options.log_trouble("journal: a sync failed; " + std::to_string(failed.size()) + " requests by name were refused");
         (void)commit(std::move(undo));
+        take_census();
     }
     for (const auto& waiting : failed) {
         Request request;
@@ -170,7 +186,8 @@ void Agent::mind_store() {
 }
 
 void Agent::wake_by(Time time) {
-    if (m_wake_at && *m_wake_at <= time) { return; }
+    // A time in the past: the wall clock has jumped, and the loop's timer has not.
+    if (m_wake_at && *m_wake_at <= time && *m_wake_at > m_outside.now()) { return; }
     m_wake_at = time;
     m_outside.wake_at(time);
 }
@@ -178,7 +195,22 @@ void Agent::wake_by(Time time) {
 void Agent::on_timer() {
     m_wake_at.reset();
     m_last_cleanup = m_outside.now();
-    (void)commit(decide_expiry(m_registry, m_options.config, facts()).changes);
+    auto now = facts();
+    const auto sockets = existing_sockets();
+    if (sockets) {
+        const bool sees_bound = sees_bound_sockets();
+        now.is_gone = [existing = std::set<Cookie>(sockets->begin(), sockets->end()), sees_bound](const Socket& socket, const Lease& lease) {
+            if (existing.contains(socket.cookie)) { return false; }
+            return sees_bound || !lease.holder || !is_alive(lease.holder->process);
+        };
+    }
+    (void)commit(decide_expiry(m_registry, m_options.config, now).changes);
+    // Sessions that waited for what has ended now.
+    std::vector<ProcessId> ended;
+    for (const auto& [id, session] : m_registry.sessions()) {
+        if (!is_alive(id)) { ended.push_back(id); }
+    }
+    for (const auto& id : ended) { on_process_ended(id); }
     // What the changes themselves will need later, too: a claim that ended today is forgotten some weeks on.
     if (const auto next = decide_expiry(m_registry, m_options.config, facts()).answer) { wake_by(*next); }
 }
@@ -211,6 +243,10 @@ void Agent::mind_sockets(const Event& event) {
     if (before != !m_socketed.empty()) { m_watching = m_outside.watch_sockets(!m_socketed.empty()); }
 }
 
+void Agent::refresh() {
+    if (!m_watching && !m_socketed.empty()) { take_census(); }
+}
+
 void Agent::note_destroyed(Cookie cookie) {
     constexpr std::size_t k_remembered = 4096;
     if (!m_destroyed_set.insert(cookie).second) { return; }
@@ -223,12 +259,13 @@ void Agent::note_destroyed(Cookie cookie) {
 
 void Agent::take_census() {
     const auto sockets = existing_sockets();
-    if (!sockets) {
-        m_options.log_trouble("census: " + sockets.error().message);
-        return;
-    }
     Census census;
-    census.sockets.insert(sockets->begin(), sockets->end());
+    census.blind = !sockets;
+    if (sockets) {
+        census.sockets.insert(sockets->begin(), sockets->end());
+    } else {
+        m_options.log_trouble("census: " + sockets.error().message);
+    }
     census.sees_bound = sees_bound_sockets();
     // Listeners on the ports of leases that know no socket: are they the holders' own?
     std::map<Port, ProcessId> silent;
@@ -273,10 +310,6 @@ void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
 
 void Agent::on_process_ended(const ProcessId& process) {
     (void)commit(decide_session_ended(m_registry, m_options.config, process, facts()));
-    if (m_registry.find_session(process) == nullptr) {
-        m_session_places.erase(process);
-        std::erase_if(m_noticed, [&](const auto& entry) { return entry.first == process; });
-    }
 }
 
 // --- requests ----------------------------------------------------------------------------------------------------
@@ -388,44 +421,45 @@ std::optional<Session> Agent::scope_of(const ProcessId& process, const ProcessId
     return std::nullopt;
 }
 
-void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller&)> then) {
-    if (exchange->caller) { return then(*exchange->caller); }
+void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then) {
+    if (exchange->caller) { return then(&*exchange->caller); }
     const auto pid = exchange->peer.pid;
     const auto stat = read_process(pid);
+    if (!stat) { return then(nullptr); }  // gone already
     Caller caller;
-    caller.holder.process = stat ? stat->id : exchange->peer.process;
-    caller.holder.started_at = stat ? stat->started_at : m_outside.now();
+    caller.holder.process = stat->id;
+    caller.holder.started_at = stat->started_at;
     caller.holder.command = read_command(pid);
     caller.holder.cwd = read_cwd(pid);
     caller.arguments = read_arguments(pid);
     caller.executable = read_executable(pid);
     caller.scope = scope_of(caller.holder.process, hint);
     caller.session = caller.scope ? caller.scope->outermost : caller.holder.process;
-    const auto finish = [this, exchange, then = std::move(then)](Caller done, Place place) {
-        if (done.scope && place.project.root != done.scope->root && !is_project_of_its_own(place)) {
-            // Somewhere outside of any project (/tmp, a cache): the session's project, its root's service.
-            const auto places = m_session_places.find(done.scope->outermost);
-            if (places != m_session_places.end()) {
-                for (const auto& [directory, known] : places->second) {
-                    if (known.project.root == done.scope->root) { place = known; }
-                }
-            }
+    const auto done = [exchange, then = std::move(then)](Caller known, const Place& place) {
+        known.place = place;
+        exchange->caller = std::move(known);
+        then(&*exchange->caller);
+    };
+    // Read once a session: what was read of a directory is good for the session's life.
+    const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Place&)> use) {
+        if (!scope) { return with_place(path, std::move(use)); }
+        const auto places = m_session_places.find(scope->outermost);
+        if (places != m_session_places.end()) {
+            if (const auto known = places->second.find(path); known != places->second.end()) { return use(known->second); }
         }
-        done.place = std::move(place);
-        exchange->caller = std::move(done);
-        then(*exchange->caller);
+        with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place& place) {
+            if (m_registry.find_session(session) != nullptr) {
+                auto& places_of_session = m_session_places[session];
+                if (places_of_session.size() < k_session_places) { places_of_session[path] = place; }
+            }
+            use(place);
+        });
     };
     const std::string directory = caller.holder.cwd.empty() && caller.scope ? caller.scope->cwd : caller.holder.cwd;
-    if (caller.scope) {
-        auto& places = m_session_places[caller.scope->outermost];
-        if (const auto known = places.find(directory); known != places.end()) { return finish(std::move(caller), known->second); }
-    }
-    with_place(directory.empty() ? "/" : directory, [this, caller, finish, directory](const Place& place) {
-        if (caller.scope) {
-            auto& places = m_session_places[caller.scope->outermost];
-            if (places.size() < k_session_places) { places[directory] = place; }
-        }
-        finish(caller, place);
+    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, done, with_known_place](const Place& place) {
+        if (!caller.scope || place.project.root == caller.scope->root || is_project_of_its_own(place)) { return done(caller, place); }
+        // Somewhere outside of any project (/tmp, a cache): where the session was started.
+        with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place& started_in) { done(caller, started_in); });
     });
 }
 
@@ -475,6 +509,7 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     if (!get.service.empty() && !is_service_name(get.service)) { params.fail("service", k_service_rule); }
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
+        refresh();
         auto decision = decide_get(m_registry, m_options.config, get, facts());
         if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, std::move(*refusal)); }
         if (!decision.changes.empty()) { see_project(place.project, decision.changes); }
@@ -494,7 +529,7 @@ void Agent::with_true_holders(std::function<void()> then) {
         std::vector<Cookie> cookies;
         ProcessId old;
     };
-    if (!m_watching && !m_socketed.empty()) { take_census(); }
+    refresh();
     auto lost = std::make_shared<std::vector<Lost>>();
     for (const auto& [id, lease] : m_registry.leases()) {
         if (!lease.live() || lease.sockets.empty() || (lease.holder && is_alive(lease.holder->process))) { continue; }
@@ -580,6 +615,7 @@ void Agent::lease_port(const std::shared_ptr<Exchange>&, const Request& request,
     const auto service = params.text("service", 64);
     const auto requested = params.port("requested");
     with_project(request, params, reply, [this, request, reply, service, requested](const Place& place) {
+        refresh();
         const auto* lease = current_lease(m_registry, place, service, requested);
         if (lease == nullptr) {
             const std::string what = requested ? "nobody in project \"" + place.project.name + "\" asked for port " + std::to_string(*requested)
@@ -605,6 +641,7 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
     }
     with_project(request, params, reply, [this, request, reply, release](const Place& place) mutable {
         release.root = place.project.root;
+        refresh();
         auto decision = decide_release(m_registry, m_options.config, release, facts());
         if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, std::move(*refusal)); }
         const auto ids = std::get<std::vector<LeaseId>>(decision.answer);
@@ -698,6 +735,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 launch.place = place;
                 launch.script = *script;
                 launch.allocated_by = m_options.user_at_host;
+                refresh();
                 auto plan = plan_launch(m_registry, m_options.config, launch, facts());
                 if (auto* refusal = std::get_if<Refusal>(&plan)) {
                     if (refusal->message.empty()) {
@@ -763,11 +801,16 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
     const bool elsewhere = netns != 0 && m_options.netns != 0 && netns != m_options.netns;
     if (exchange->peer.pid <= 0 || elsewhere) { return reply({bind_reply(request.id, 0, port), false}); }
     exchange->bind = {port, protocol == 17 ? Protocol::udp : Protocol::tcp, cookie, {}};
-    with_caller(exchange, hint, [this, exchange, request, reply](const Caller&) { answer_bind(exchange, request, reply); });
+    with_caller(exchange, hint, [this, exchange, request, reply, port](const Caller* caller) {
+        if (caller == nullptr) { return reply({bind_reply(request.id, 0, port), false}); }
+        answer_bind(exchange, request, reply);
+    });
 }
 
 void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     if (exchange->closed) { return reply({}); }  // it hung up before this was decided: nothing was granted
+    refresh();
+    const auto before = exchange->lease;
     auto decision = decide_bind(m_registry, m_options.config, *exchange->caller, exchange->bind, facts());
     if (exchange->bind.port == 0) { ++m_rotation; }
     if (!decision.changes.empty()) { see_project(exchange->caller->place.project, decision.changes); }
@@ -775,6 +818,8 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     exchange->lease = answer.lease;
     if (answer.lease != 0 && answer.move.reason != MoveReason::none) { m_moves[answer.lease] = answer.move; }
     (void)commit(std::move(decision.changes));
+    // Refused by the kernel, and another one granted: the first is nobody's again.
+    if (before != 0 && before != answer.lease) { (void)commit(decide_unbound(m_registry, m_options.config, before, true, facts())); }
     reply({bind_reply(request.id, answer.lease, answer.port), false});
 }
 
@@ -820,7 +865,9 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
     const auto answer = [request](const std::string& notice) { return Reply{result_line(request.id, {{"notice", notice}}), true}; };
     const bool elsewhere = netns != 0 && m_options.netns != 0 && netns != m_options.netns;
     if (exchange->peer.pid <= 0 || elsewhere) { return reply(answer("")); }
-    with_caller(exchange, hint, [this, reply, port, code, cookie, error_file, answer](const Caller& caller) {
+    with_caller(exchange, hint, [this, reply, port, code, cookie, error_file, answer](const Caller* known_caller) {
+        if (known_caller == nullptr) { return reply(answer("")); }
+        const auto& caller = *known_caller;
         if (code != 0) {
             m_options.log("listen failed port=" + std::to_string(port) + " errno=" + std::to_string(code) + " pid=" +
                           std::to_string(caller.holder.process.pid));

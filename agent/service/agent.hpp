@@ -91,6 +91,8 @@ private:
     [[nodiscard]] Facts facts();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
     void take_census();
+    /// Without notifications, what ended is seen now, before somebody relies on it.
+    void refresh();
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
     void note_destroyed(Cookie cookie);
@@ -107,8 +109,8 @@ private:
     void with_place(const std::string& directory, std::function<void(const Place&)> then);
     /// The project that a request means (cwd, or project by name or path).
     void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
-    /// Who the peer is: session, scope, place.
-    void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller&)> then);
+    /// Who the peer is: session, scope, place; null when its process is gone.
+    void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process, const ProcessId& hint) const;
     /// Leases whose holder has died but whose socket lives get their new holder; then `then` runs.
     void with_true_holders(std::function<void()> then);

@@ -132,11 +132,17 @@ std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Co
         });
         if (refusal) { return std::move(*refusal); }
     }
-    // The config's own variables.
+    // The config's own variables. Where a port cannot be had, the command runs as it would have without.
+    const auto unset = [&](const std::string& name, const Refusal& refusal) {
+        plan.notices.push_back("portwrap: " + name + " is not set: " + refusal.message);
+    };
     for (const auto& service : place.config.services) {
         if (!service.env || given_by_user(*service.env)) { continue; }
-        auto port = offers.port_of(service.name, std::nullopt);
-        if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
+        const auto port = offers.port_of(service.name, std::nullopt);
+        if (const auto* refusal = std::get_if<Refusal>(&port)) {
+            unset(*service.env, *refusal);
+            continue;
+        }
         set(*service.env, std::to_string(std::get<Port>(port)));
     }
     for (const auto& [name, value] : place.config.env) {
@@ -146,7 +152,10 @@ std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Co
             if (!is_configured(service)) { return std::nullopt; }
             return offers.port_of(service, std::nullopt);
         });
-        if (refusal) { return std::move(*refusal); }
+        if (refusal) {
+            unset(name, *refusal);
+            continue;
+        }
         set(name, filled);
     }
     // PORT, where the command or the script that it runs says that it reads it.
@@ -154,9 +163,12 @@ std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Co
                             std::any_of(request.command.begin(), request.command.end(),
                                         [](const std::string& argument) { return mentions_variable(argument, "PORT"); });
     if (reads_port && !given_by_user("PORT")) {
-        auto port = offers.port_of(plan.service, std::nullopt);
-        if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
-        set("PORT", std::to_string(std::get<Port>(port)));
+        const auto port = offers.port_of(plan.service, std::nullopt);
+        if (const auto* refusal = std::get_if<Refusal>(&port)) {
+            unset("PORT", *refusal);
+        } else {
+            set("PORT", std::to_string(std::get<Port>(port)));
+        }
     }
 
     RangeQuery query;

@@ -29,7 +29,6 @@ public:
 /// The other end of a connection.
 struct Peer {
     pid_t pid = 0;  ///< 0: not visible from here (another pid namespace)
-    ProcessId process;
 };
 
 /// A reply as a line without its newline (empty: no reply), and whether the connection ends after it.

@@ -285,7 +285,6 @@ TEST_CASE("a lease that never listened leaves nothing, after ten seconds at most
     const auto app = world.start(world.place("/a"));
     const auto answer = world.ask(app, 3000);
     world.apply(decide_bound(world.registry, app, answer.lease, answer.port, 7, world.facts()));
-    CHECK_FALSE(world.lease(answer.lease).expires_at);
     world.close(7);
     CHECK(world.lease(answer.lease).state == LeaseState::allocated);
     CHECK(decide_expiry(world.registry, world.config, world.facts()).answer == world.now + 10s);
@@ -380,9 +379,79 @@ TEST_CASE("-p takes the port that the user named, claims of others included, liv
     CHECK(std::get<Refusal>(decide_offer(world.registry, world.config, offer, world.facts()).answer).code == ErrorCode::port_in_use);
     world.close(held.cookie);
     world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
-    // Whatever number the program has in its code.
+    CHECK_FALSE(world.lease(held.lease).claimed);
+    // Whatever number the program has in its code; and again after a restart inside the session.
+    const auto bound = world.serve(app, 4321);
+    CHECK(bound.port == 3000);
+    CHECK(world.lease(bound.lease).key.requested == Port{4321});
+    world.close(bound.cookie);
     CHECK(world.ask(app, 4321).port == 3000);
     CHECK(world.serve(world.start(a), 3000).port == 3001);
+}
+
+TEST_CASE("another service of the session is not handed a port that this one listens on", "[policy]") {
+    World world;
+    world.external.insert(3000);
+    auto web = world.start(world.place("/a"));
+    web.place.package_dir = "web";
+    web.holder.cwd = "/a/web";
+    const auto bound = world.serve(web, 3000);
+    REQUIRE(bound.port == 3001);
+    auto api = web;
+    api.holder.process = {++world.next_pid, 1};
+    api.holder.cwd = "/a/api";
+    api.place.package_dir = "api";
+    CHECK(world.ask(api, 3001).port == 3002);
+    auto worker = web;
+    worker.holder.process = {++world.next_pid, 1};
+    CHECK(world.ask(worker, 3001).lease == bound.lease);
+}
+
+TEST_CASE("a named lease that a session did not use is free for the next one", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto named = std::get<LeaseId>(world.get(place, "main"));
+    auto app = world.start(place);
+    OfferRequest offer{*app.scope, place, "main", "node", std::nullopt, std::nullopt, "me"};
+    auto decision = decide_offer(world.registry, world.config, offer, world.facts());
+    REQUIRE(std::get<LeaseId>(decision.answer) == named);
+    world.apply(decision.changes);
+    world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts()));
+    app = world.start(place);
+    offer.session = *app.scope;
+    CHECK(std::get<LeaseId>(decide_offer(world.registry, world.config, offer, world.facts()).answer) == named);
+}
+
+TEST_CASE("a socket that was bound and then connected does not keep its lease", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto answer = world.ask(app, 0);
+    world.apply(decide_bound(world.registry, app, answer.lease, answer.port, 5, world.facts()));
+    world.now += 10s;
+    auto facts = world.facts();
+    facts.is_gone = [](const Socket&, const Lease&) { return false; };
+    world.apply(decide_expiry(world.registry, world.config, facts).changes);
+    REQUIRE(world.lease(answer.lease).sockets.size() == 1);
+    world.now += 60s;
+    facts = world.facts();
+    facts.is_gone = [](const Socket&, const Lease&) { return true; };
+    world.apply(decide_expiry(world.registry, world.config, facts).changes);
+    world.now += 10s;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.registry.leases().empty());
+}
+
+TEST_CASE("a named lease in use by a program without portwrap does not expire", "[policy]") {
+    World world;
+    const auto named = std::get<LeaseId>(world.get(world.place("/a"), "web"));
+    world.external.insert(world.lease(named).port);
+    world.now += 8 * 24h;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.lease(named).state == LeaseState::allocated);
+    world.external.clear();
+    world.now += 2h;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.lease(named).state == LeaseState::released);
 }
 
 TEST_CASE("port 0 gets a port of the range, sticky for the first listener, the upper half for more", "[policy]") {
@@ -413,6 +482,8 @@ TEST_CASE("a number that was dropped is given to no other process for a while", 
 TEST_CASE("listening makes an unmanaged program's port known", "[policy]") {
     World world;
     const auto app = world.start(world.place("/a"));
+    CHECK(decide_listening(world.registry, world.config, app, 3333, 55, world.facts()).answer == 0);  // it has gone by now
+    world.external = {3333, 40000};
     const auto decision = decide_listening(world.registry, world.config, app, 3333, 55, world.facts());
     world.apply(decision.changes);
     CHECK(world.lease(decision.answer).state == LeaseState::active);
@@ -426,7 +497,7 @@ TEST_CASE("after a reboot process leases are released with their stickiness and 
     const auto named = std::get<LeaseId>(world.get(place, "api"));
     auto facts = world.facts();
     facts.boot_id = "another";
-    world.apply(decide_census(world.registry, world.config, {{bound.cookie}, {}, {}, true, [](const ProcessId&) { return true; }}, facts));
+    world.apply(decide_census(world.registry, world.config, {{bound.cookie}, {}, {}, false, true, [](const ProcessId&) { return true; }}, facts));
     CHECK(world.lease(bound.lease).state == LeaseState::released);
     CHECK(world.lease(bound.lease).claimed);
     CHECK(world.lease(named).state == LeaseState::allocated);
@@ -437,7 +508,7 @@ TEST_CASE("a census ends what lost its sockets and keeps what has them", "[polic
     World world;
     const auto gone = world.serve(world.start(world.place("/a")), 3000);
     const auto kept = world.serve(world.start(world.place("/b")), 4000);
-    world.apply(decide_census(world.registry, world.config, {{kept.cookie}, {}, {}, true, [](const ProcessId&) { return false; }}, world.facts()));
+    world.apply(decide_census(world.registry, world.config, {{kept.cookie}, {}, {}, false, true, [](const ProcessId&) { return false; }}, world.facts()));
     CHECK(world.lease(gone.lease).state == LeaseState::released);
     CHECK(world.lease(kept.lease).state == LeaseState::active);
 }
@@ -449,7 +520,7 @@ TEST_CASE("a census finds the sockets of programs whose word was lost", "[policy
     const auto other = world.start(world.place("/b"));
     const auto unheard = world.ask(other, 4000);
     world.apply(decide_bound(world.registry, other, unheard.lease, 4000, 8, world.facts()));
-    Census census{{7, 8}, {7, 8}, {{{app.holder.process, Port{3000}}, 7}}, true, [](const ProcessId&) { return true; }};
+    Census census{{7, 8}, {7, 8}, {{{app.holder.process, Port{3000}}, 7}}, false, true, [](const ProcessId&) { return true; }};
     world.apply(decide_census(world.registry, world.config, census, world.facts()));
     CHECK(world.lease(unconfirmed.lease).state == LeaseState::active);
     CHECK_FALSE(world.lease(unconfirmed.lease).expires_at);
@@ -464,10 +535,13 @@ TEST_CASE("a session's end frees what was offered and keeps what still listens",
     const auto bound = world.serve(app, 3000);
     const auto offered = world.ask(app, 4000);
     world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts()));
-    CHECK(world.registry.find(offered.lease) == nullptr);
     CHECK(world.lease(bound.lease).state == LeaseState::active);
     CHECK(world.registry.sessions().size() == 1);
     world.close(bound.cookie);
+    CHECK(world.registry.sessions().size() == 1);  // a child may be about to bind what was granted
+    world.now += 10s;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.registry.find(offered.lease) == nullptr);
     world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts()));
     CHECK(world.registry.sessions().empty());
 }
