@@ -212,7 +212,12 @@ void Agent::on_timer() {
     }
     for (const auto& id : ended) { on_process_ended(id); }
     // What the changes themselves will need later, too: a claim that ended today is forgotten some weeks on.
-    if (const auto next = decide_expiry(m_registry, m_options.config, facts()).answer) { wake_by(*next); }
+    const auto next = decide_expiry(m_registry, m_options.config, facts());
+    if (!next.changes.empty()) {
+        wake_by(m_outside.now());  // it has become due in the meantime
+    } else if (next.answer) {
+        wake_by(*next.answer);
+    }
 }
 
 void Agent::close() { m_store->close(m_registry, m_outside.now()); }
