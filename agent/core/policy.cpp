@@ -635,7 +635,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                     continue;
                 }
                 Lease looked_at = lease;
-                std::erase_if(looked_at.sockets, [&](const Socket& socket) { return facts.is_gone && facts.is_gone(socket, lease); });
+                std::erase_if(looked_at.sockets, [&facts, &as_known = lease](const Socket& socket) { return facts.is_gone && facts.is_gone(socket, as_known); });
                 looked_at.expires_at = facts.now + k_look_again;
                 later(*looked_at.expires_at);
                 decision.changes.push_back(after_sockets_changed(std::move(looked_at), config, facts));
