@@ -106,6 +106,27 @@ int bind_as_told(Exchange& exchange, const BindCase& that) noexcept {
     }
 }
 
+/// An unknown network namespace is 0 (kernels before 5.14); without a cookie (before 4.12) nothing could be confirmed.
+int managed_bind(const Environment& where, int fd, const Address& address, const Endpoint& endpoint,
+                 std::uint32_t protocol) noexcept {
+    int reuseport = 0;
+    shim_frame::BindRequest request;
+    request.port = endpoint.port;
+    request.family = endpoint.family;
+    request.scope = static_cast<std::uint32_t>(endpoint.scope);
+    request.protocol = protocol;
+    request.reuseport = sys::getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, reuseport) && reuseport != 0 ? 1 : 0;
+    request.session = where.session;
+    if (!sys::getsockopt(fd, SOL_SOCKET, k_so_netns_cookie, request.netns)) {
+        request.netns = 0;
+    }
+    Exchange exchange(where);
+    if (!sys::getsockopt(fd, SOL_SOCKET, k_so_cookie, request.cookie) || !exchange.open()) {
+        return bind_copy(fd, address, endpoint.port);
+    }
+    return bind_as_told(exchange, {fd, address, endpoint, request});
+}
+
 struct StandardError {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
@@ -228,30 +249,10 @@ extern "C" {
         return real_bind(fd, caller_address, size);
     }
     const int errno_before = get_errno();
-    int reuseport = 0;
-    shim_frame::BindRequest request;
-    request.port = endpoint.port;
-    request.family = endpoint.family;
-    request.scope = static_cast<std::uint32_t>(endpoint.scope);
-    request.protocol = static_cast<std::uint32_t>(protocol);
-    request.reuseport = sys::getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, reuseport) && reuseport != 0 ? 1 : 0;
-    request.session = where->session;
-    int result = 0;
-    int error = 0;
-    {
-        // An unknown network namespace is 0 (kernels before 5.14); without a cookie (before 4.12) nothing can be confirmed.
-        Exchange exchange(*where);
-        if (!sys::getsockopt(fd, SOL_SOCKET, k_so_netns_cookie, request.netns)) {
-            request.netns = 0;
-        }
-        if (sys::getsockopt(fd, SOL_SOCKET, k_so_cookie, request.cookie) && exchange.open()) {
-            result = bind_as_told(exchange, {fd, address, endpoint, request});
-        } else {
-            result = real_bind(fd, caller_address, size);
-        }
-        error = get_errno();
+    const int result = managed_bind(*where, fd, address, endpoint, static_cast<std::uint32_t>(protocol));
+    if (result == 0) {
+        set_errno(errno_before);
     }
-    set_errno(result == 0 ? errno_before : error);
     return result;
 }
 
