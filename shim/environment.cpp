@@ -266,6 +266,10 @@ void read_environment() noexcept {
     __atomic_store_n(&g_ready, true, __ATOMIC_RELEASE);
 }
 
+std::uintptr_t first_environment() noexcept {
+    return &__environ != nullptr ? reinterpret_cast<std::uintptr_t>(__environ) : 0;
+}
+
 const Environment* environment() noexcept {
     return __atomic_load_n(&g_ready, __ATOMIC_ACQUIRE) ? &g_environment : nullptr;
 }

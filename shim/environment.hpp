@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "portwrap/shim_frame.hpp"
 
@@ -18,6 +19,9 @@ struct Environment {
 
 /// To be called by the constructor only.
 void read_environment() noexcept;
+
+/// Where the environment's table lies at start: on the first thread's stack, above every frame; 0 if there is none.
+[[nodiscard]] std::uintptr_t first_environment() noexcept;
 
 /// Null until the constructor has run, and for good if the shim is turned off or no socket's path fits.
 [[nodiscard]] const Environment* environment() noexcept;

@@ -57,6 +57,37 @@ bool copy_in(const sockaddr* address, std::size_t size, Address& copy) noexcept 
     return true;
 }
 
+/// Highest address that is known to belong to the first thread's stack; 0 if unknown.
+std::uintptr_t g_stack_top = 0;
+constexpr std::uintptr_t k_stack_reach = 1024 * 1024;
+
+/// Called in the constructor: the kernel puts the first environment above all frames of the stack.
+void find_stack_top(const void* frame) noexcept {
+    const auto from = reinterpret_cast<std::uintptr_t>(frame);
+    const auto top = first_environment();
+    if (top > from && top - from < k_stack_reach) {
+        __atomic_store_n(&g_stack_top, top, __ATOMIC_RELAXED);
+    }
+}
+
+/// Addresses of other families must cost no system call. Most lie in the caller's frame, and what lies above our own
+/// frame is readable without asking up to the end of its page, on the first thread's stack up to its top (nothing else
+/// is mapped within 128 MB below that stack, mmap_base in the kernel, so being near the top means being on it).
+[[gnu::noinline]] bool is_another_family(const sockaddr* address) noexcept {
+    constexpr std::uintptr_t k_least_page = 4096;
+    const auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+    const auto at = reinterpret_cast<std::uintptr_t>(address);
+    const auto top = __atomic_load_n(&g_stack_top, __ATOMIC_RELAXED);
+    const bool is_on_page = at >= frame && at + sizeof(sa_family_t) <= (frame | (k_least_page - 1)) + 1;
+    const bool is_on_stack = frame < top && top - frame < k_stack_reach && at >= frame && at < top - sizeof(sa_family_t);
+    if (!is_on_page && !is_on_stack) {
+        return false;
+    }
+    sa_family_t family = 0;
+    __builtin_memcpy(&family, address, sizeof family);
+    return family != AF_INET && family != AF_INET6;
+}
+
 /// Outgoing connections that fix their address only: the kernel chooses the port at connect.
 bool wants_no_port_yet(int fd) noexcept {
     int value = 0;
@@ -223,6 +254,7 @@ void tell_listening(const Environment& where, int fd, int error) noexcept {
 
 [[gnu::constructor]] void start() noexcept {
     resolve_real_calls();
+    find_stack_top(__builtin_frame_address(0));
     read_environment();
 }
 
@@ -237,7 +269,8 @@ extern "C" {
 
 [[gnu::visibility("default")]] int bind(int fd, const sockaddr* caller_address, socklen_t size) noexcept {
     const Environment* const where = environment();
-    if (where == nullptr || caller_address == nullptr || size < k_least_inet || size > Address::k_capacity) {
+    if (where == nullptr || caller_address == nullptr || size < k_least_inet || size > Address::k_capacity ||
+        is_another_family(caller_address)) {
         return real_bind(fd, caller_address, size);
     }
     int domain = 0;
