@@ -7,13 +7,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 usage() {
     cat <<'USAGE'
-usage: bash tests/run.sh [--quick | --full] [--no-install]
+usage: bash tests/run.sh [--full] [--no-install]
 
-  (default)      release build with gcc, unit and integration tests, the same under address and undefined-behaviour
-                 sanitizers, then the end-to-end tests on an installed copy
-  --quick        without the sanitizer build
-  --full         also: build and tests with clang, clang-tidy, thread sanitizer, 1,000 processes at once, and
-                 everything repeated 20 times (PORTWRAP_REPEAT=N for another number)
+  (default)      release build with gcc, unit and integration tests, then the end-to-end tests on an installed copy
+  --full         also: unit tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
+                 clang-tidy, 1,000 processes at once, and everything repeated 20 times (PORTWRAP_REPEAT=N for another
+                 number)
   --no-install   install no Debian packages: use what is there
   -k EXPRESSION  only the end-to-end and integration tests in Python that match (pytest's -k)
   --help         this text
@@ -25,7 +24,6 @@ install_packages=yes
 select=()
 while [ $# -gt 0 ]; do
     case "$1" in
-        --quick) mode=quick ;;
         --full) mode=full ;;
         --no-install) install_packages=no ;;
         -k) select=(-k "${2:?-k needs an expression}"); shift ;;
@@ -185,7 +183,7 @@ prefix="$work/installed here" # a space in the path is part of the test
 
 build release || finish
 unit release $([ "$repeat" -gt 1 ] && echo "--repeat until-fail:$repeat")
-if [ "$mode" != quick ]; then
+if [ "$mode" = full ]; then
     build asan && ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 unit asan
 fi
 if [ "$mode" = full ]; then
