@@ -79,6 +79,16 @@ if [ "$install_packages" = yes ]; then
     fi
 fi
 
+# A root file system made by debootstrap has no /etc/hosts; the servers under test listen on "localhost".
+if ! getent ahosts localhost > /dev/null; then
+    if [ "$install_packages" = yes ] && [ "$(id -u)" = 0 ]; then
+        step "This machine has no name for localhost: added to /etc/hosts"
+        echo "127.0.0.1 localhost" >> /etc/hosts
+    else
+        echo "tests/run.sh: localhost does not resolve; add \"127.0.0.1 localhost\" to /etc/hosts" >&2
+    fi
+fi
+
 step "Node modules of tests/servers"
 if ! cmp -s tests/servers/package-lock.json tests/servers/node_modules/.installed-lock; then
     if (cd tests/servers && npm ci --ignore-scripts --no-audit --no-fund) > "$logs/npm.log" 2>&1; then
