@@ -1,0 +1,297 @@
+// What a program gets when it binds and listens. Order matters in decide_bind: its steps are the rows of the table in
+// docs/architecture.md.
+#include <algorithm>
+
+#include "core/lease_steps.hpp"
+#include "core/search.hpp"
+
+namespace portwrap {
+namespace {
+
+/// Sockets on port 0 that one session may have alive; beyond, the kernel chooses.
+constexpr std::size_t k_max_port_zero = 32;
+
+RangeQuery range_query(const Caller& caller, const std::string& service) {
+    RangeQuery query;
+    for (const auto& entry : caller.place.config.services) {
+        if (entry.name == service) {
+            query.kind = entry.kind;
+            query.type = entry.type.value_or("");
+        }
+    }
+    if (caller.scope) {
+        query.range = caller.scope->range;
+        query.environment = caller.scope->environment;
+        if (caller.scope->kind) { query.kind = caller.scope->kind; }
+        if (caller.scope->type) { query.type = *caller.scope->type; }
+    }
+    if (!query.kind) { query.kind = kind_of_program(caller.executable); }
+    if (query.type.empty()) { query.type = caller.place.config.type.value_or(""); }
+    if (query.type.empty()) { query.type = type_of_program(caller.executable, caller.arguments); }
+    if (query.type.empty()) { query.type = caller.place.type; }
+    return query;
+}
+
+/// An adopted lease keeps its environment and kind.
+RangeQuery as_it_was(const Lease& lease) { return {std::nullopt, lease.environment, lease.kind, {}, false}; }
+
+
+Move why_not(const Registry& registry, const Config& config, const LeaseKey& key, Port port, const std::map<Port, int>& refused,
+             const Facts& facts) {
+    if (const auto it = refused.find(port); it != refused.end() && it->second == 13 /* EACCES */) {
+        return {MoveReason::not_permitted, std::nullopt};
+    }
+    if (const auto* owner = owner_of(registry, port); owner != nullptr && owner->key != key) {
+        if (!owner->live()) { return {MoveReason::claimed, *owner}; }
+        const bool same = owner->key.root == key.root && owner->key.service == key.service;
+        return {same ? MoveReason::already_running : MoveReason::held, *owner};
+    }
+    if (is_system_port(config, port) || is_reserved_port(config, port)) { return {MoveReason::reserved, std::nullopt}; }
+    if (refused.contains(port) || facts.in_use(port, true, false)) { return {MoveReason::external, std::nullopt}; }
+    return {MoveReason::usual, std::nullopt};
+}
+
+Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std::string range, const RangeQuery& query,
+                           const Caller& caller, const Facts& facts, Move move) {
+    lease.port = port;
+    lease.range = std::move(range);
+    lease.environment = query.environment;
+    lease.kind = query.kind;
+    auto granted = granted_to(std::move(lease), caller, facts);
+    Decision<BindAnswer> decision{{}, {port, granted.id, std::move(move)}};
+    unclaim_others(registry, granted, decision.changes);
+    decision.changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(granted)});
+    return decision;
+}
+
+Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
+                                      const BindRequest& request, const Facts& facts) {
+    const Decision<BindAnswer> kernel_chooses{{}, {0, 0, {}}};
+    if (is_test_runner(caller.arguments)) { return kernel_chooses; }
+    std::size_t alive = 0;
+    bool further = false;
+    LeaseKey key{caller.place.project.root, service_of(caller.place, caller.scope, std::nullopt), Protocol::tcp, Port{0}, 0};
+    for (const auto* lease : registry.of_session(caller.session)) {
+        if (!lease->live() || lease->key.requested != Port{0}) { continue; }
+        ++alive;
+        further = further || lease->key.service == key.service;
+    }
+    if (alive >= k_max_port_zero) { return kernel_chooses; }
+    while (true) {
+        const auto* known = registry.find(key);
+        if (known == nullptr || !known->live()) { break; }
+        ++key.instance;
+    }
+    const auto query = range_query(caller, key.service);
+    const auto ranges = ranges_that_serve(config, query);
+    auto lease = new_lease(registry, key, facts);
+    const bool returns = lease.port != 0 && !further && lease.listened && is_open_to(registry, key, lease.port) &&
+                         !request.refused.contains(lease.port) && !facts.in_use(lease.port, true, true);
+    if (returns) {
+        const auto port = lease.port;
+        auto range = lease.range;
+        return grant(registry, std::move(lease), port, std::move(range), query, caller, facts, {});
+    }
+    Search search(registry, config, facts, caller.place, key);
+    search.exclude(request.refused);
+    search.set_asker(caller.holder.process);
+    if (further) { search.use_upper_half(); }
+    const auto [port, range] = search.run(ranges);
+    if (port == 0) { return kernel_chooses; }
+    return grant(registry, std::move(lease), port, range->name, query, caller, facts, {});
+}
+
+bool is_below(const std::string& directory, const std::string& parent) {
+    return directory == parent || directory.starts_with(parent + "/");
+}
+
+}  // namespace
+
+std::string service_of(const Place& place, const std::optional<Session>& scope, std::optional<Port> requested) {
+    if (requested.value_or(0) != 0) {
+        for (const auto& service : place.config.services) {
+            if (service.port == requested) { return service.name; }
+        }
+    }
+    std::string base = scope && scope->service ? *scope->service : std::string();
+    if (base.empty()) {
+        std::size_t best = 0;
+        for (const auto& service : place.config.services) {
+            if (service.dir && !service.dir->empty() && is_below(place.package_dir, *service.dir) && service.dir->size() > best) {
+                best = service.dir->size();
+                base = service.name;
+            }
+        }
+    }
+    if (base.empty()) { base = place.package_dir.empty() ? "main" : place.package_dir; }
+    const auto role = requested ? auxiliary_role(*requested) : std::string_view();
+    return role.empty() ? base : base + "." + std::string(role);
+}
+
+Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config, const Caller& caller, const BindRequest& request,
+                                 const Facts& facts) {
+    if (request.port == 0) { return decide_port_zero(registry, config, caller, request, facts); }
+    const auto& root = caller.place.project.root;
+    const Port asked = request.port;
+    const auto own = registry.of_session(caller.session);
+
+    // Its own assigned port, read back, given to it, or bound for the second address family. Another service of the
+    // session that happens to have this number in its code is not meant.
+    const auto is_its_own = [&](const Lease& lease) {
+        const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
+        return lease.sockets.empty() || same_process || lease.key.service == service_of(caller.place, caller.scope, lease.key.requested);
+    };
+    for (const auto* lease : own) {
+        if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease)) {
+            if (request.refused.contains(asked)) {
+                if (lease->sockets.empty()) { continue; }  // granted in this very exchange, and the kernel refused it
+                return {{}, {asked, lease->id, {}}};       // somebody of the session has it: the kernel's word is final
+            }
+            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}}, {asked, lease->id, {}}};
+        }
+    }
+
+    LeaseKey key{root, service_of(caller.place, caller.scope, asked), request.protocol, asked, 0};
+    const auto query = range_query(caller, key.service);
+    const auto ranges = ranges_that_serve(config, query);
+
+    // Asked for before in this session: the same answer, whoever listens.
+    for (const auto* lease : own) {
+        const bool same = lease->live() && lease->key.root == root && lease->key.service == key.service &&
+                          lease->key.protocol == key.protocol && lease->key.requested == key.requested;
+        if (same && is_own_session(*lease, caller.session, facts)) {
+            if (request.refused.contains(lease->port) && lease->sockets.empty()) { continue; }
+            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}},
+                    {lease->port, lease->id, lease->port == asked ? Move{} : why_not(registry, config, lease->key, asked, request.refused, facts)}};
+        }
+    }
+
+    const auto free_for = [&](const LeaseKey& owner, Port port) {
+        return is_open_to(registry, owner, port) && !request.refused.contains(port) && !facts.in_use(port, true, request.protocol == Protocol::udp);
+    };
+
+    // -p: the first listener that is not auxiliary gets the port that the user named.
+    if (auxiliary_role(asked).empty()) {
+        for (const auto* lease : own) {
+            const bool offered = is_silent(*lease) && lease->key.root == root && lease->origin == LeaseOrigin::process &&
+                                 caller.scope && caller.scope->port == lease->port && is_own_session(*lease, caller.session, facts);
+            if (!offered || !free_for(lease->key, lease->port)) { continue; }
+            // From now on the program's own number finds it: the key is what the program asks for.
+            Lease meant = *lease;
+            meant.key.requested = asked;
+            meant.key.service = key.service;
+            meant.key.instance = 0;
+            const Lease* other = nullptr;
+            while ((other = registry.find(meant.key)) != nullptr && other->live() && other->id != lease->id) { ++meant.key.instance; }
+            auto decision = grant(registry, std::move(meant), lease->port, lease->range, query, caller, facts, {MoveReason::asked, std::nullopt});
+            if (other != nullptr && other->id != lease->id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
+            return decision;
+        }
+    }
+
+    // A silent lease or claim of its own project under another key.
+    if (const auto* owner = owner_of(registry, asked); owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol) {
+        const bool same_base = owner->key.service == key.service && owner->key.requested == key.requested;
+        if (!same_base && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
+            return grant(registry, *owner, asked, owner->range, as_it_was(*owner), caller, facts, {});
+        }
+    }
+
+    // The lowest instance that no other session has; what it had before is its own again.
+    const Lease* known = nullptr;
+    while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
+    auto lease = new_lease(registry, key, facts);
+    if (lease.port != 0 && free_for(key, lease.port) && !is_system_port(config, lease.port) && !is_reserved_port(config, lease.port)) {
+        const auto port = lease.port;
+        auto range = lease.range;
+        auto move = port == asked ? Move{} : why_not(registry, config, key, asked, request.refused, facts);
+        return grant(registry, std::move(lease), port, std::move(range), query, caller, facts, std::move(move));
+    }
+
+    // The port itself, when it is nobody's.
+    if (free_for(key, asked) && !is_system_port(config, asked) && !is_reserved_port(config, asked)) {
+        return grant(registry, std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, facts, {});
+    }
+    auto move = why_not(registry, config, key, asked, request.refused, facts);
+
+    // A port that this service got by name or was offered, without a number of its own.
+    for (const auto* named : registry.of_project(root)) {
+        const bool fits = named->key.service == key.service && named->key.protocol == key.protocol && !named->key.requested;
+        if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
+            return grant(registry, *named, named->port, named->range, as_it_was(*named), caller, facts, std::move(move));
+        }
+    }
+
+    Search search(registry, config, facts, caller.place, key);
+    search.exclude(request.refused);
+    search.set_asker(caller.holder.process);
+    const auto [port, range] = search.run(ranges);
+    if (port == 0) { return {{}, {asked, 0, std::move(move)}}; }
+    return grant(registry, std::move(lease), port, range->name, query, caller, facts, std::move(move));
+}
+
+std::vector<Change> decide_bound(const Registry& registry, const Caller& caller, LeaseId id, Port port, Cookie cookie, const Facts& facts) {
+    const auto* known = registry.find(id);
+    if (known == nullptr || !known->live() || known->port != port || cookie == 0) { return {}; }
+    Lease lease = *known;
+    const auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
+    if (socket == lease.sockets.end()) {
+        if (lease.sockets.empty()) { lease.holder = caller.holder; }
+        lease.sockets.push_back({cookie, true, false});
+    } else {
+        socket->bound = true;
+    }
+    lease.session = caller.session;
+    lease.boot_id = facts.boot_id;
+    // It may close unheard (a connected socket gives no notice that we would see): looked at again.
+    if (lease.origin == LeaseOrigin::process && !lease.listening()) { lease.expires_at = facts.now + k_linger; }
+    if (lease == *known) { return {}; }
+    return {LeaseEvent{LeaseChange::bound, std::move(lease)}};
+}
+
+Decision<LeaseId> decide_listening(const Registry& registry, const Config& config, const Caller& caller, Port port, Cookie cookie,
+                                   const Facts& facts) {
+    const Lease* known = registry.find_by_cookie(cookie);
+    if (known != nullptr && (!known->live() || known->port != port)) { known = nullptr; }
+    if (known == nullptr) {
+        for (const auto* lease : registry.on_port(port)) {
+            const bool ours = lease->live() && (lease->key.root == caller.place.project.root || is_own_session(*lease, caller.session, facts));
+            if (ours) { known = lease; }
+        }
+    }
+    Lease lease;
+    if (known != nullptr) {
+        lease = *known;
+    } else {
+        // Bound while the agent was away: recorded as what it is, unless the port is the kernel's choice or another's.
+        const auto* owner = owner_of(registry, port);
+        if (!facts.in_use(port, true, false)) { return {{}, 0}; }  // gone already, or never was
+        if (facts.ephemeral.contains(port) || (owner != nullptr && owner->live())) { return {{}, 0}; }
+        LeaseKey key{caller.place.project.root, service_of(caller.place, caller.scope, port), Protocol::tcp, port, 0};
+        while (const auto* other = registry.find(key)) {
+            if (!other->live()) { break; }
+            ++key.instance;
+        }
+        const auto query = range_query(caller, key.service);
+        lease = new_lease(registry, key, facts);
+        lease.port = port;
+        lease.range = range_name_at(config, port, ranges_that_serve(config, query));
+        lease = granted_to(std::move(lease), caller, facts);
+    }
+    const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
+    auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
+    if (socket == lease.sockets.end() && cookie != 0) { socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false}); }
+    if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }
+    if (first) { lease.holder = caller.holder; }
+    lease.session = caller.session;
+    lease.boot_id = facts.boot_id;
+    lease.state = LeaseState::active;
+    lease.listened = true;
+    lease.claimed = false;
+    lease.last_active_at = facts.now;
+    if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
+    const auto id = lease.id;
+    return {{LeaseEvent{LeaseChange::activated, std::move(lease)}}, id};
+}
+
+}  // namespace portwrap

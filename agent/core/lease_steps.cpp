@@ -1,0 +1,104 @@
+#include "core/lease_steps.hpp"
+
+namespace portwrap {
+
+bool is_silent(const Lease& lease) { return lease.live() && lease.sockets.empty(); }
+
+bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& facts) {
+    return lease.session && *lease.session == session && lease.boot_id == facts.boot_id;
+}
+
+bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& facts) {
+    if (!is_silent(lease)) { return false; }
+    return is_own_session(lease, session, facts) || (lease.origin == LeaseOrigin::named && !lease.session);
+}
+
+std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {
+    for (const auto& entry : place.config.services) {
+        if (entry.name == service) { return entry; }
+    }
+    return std::nullopt;
+}
+
+Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts) {
+    Lease lease;
+    if (const auto* known = registry.find(key)) {
+        lease = *known;
+    } else {
+        lease.id = registry.next_lease_id();
+        lease.key = key;
+        lease.allocated_at = facts.now;
+        lease.state = LeaseState::released;
+    }
+    return lease;
+}
+
+Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
+    if (!lease.live()) {
+        lease.allocated_at = facts.now;
+        lease.origin = LeaseOrigin::process;
+        lease.released_at.reset();
+    }
+    if (lease.state != LeaseState::active) { lease.state = LeaseState::allocated; }
+    lease.claimed = false;
+    lease.session = caller.session;
+    lease.boot_id = facts.boot_id;
+    if (lease.allocated_by.empty()) { lease.allocated_by = facts.user_at_host; }
+    if (lease.sockets.empty()) {
+        lease.holder = caller.holder;
+        if (lease.origin == LeaseOrigin::process) { lease.expires_at = facts.now + k_linger; }
+    }
+    return lease;
+}
+
+void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes) {
+    for (const auto* other : registry.on_port(taken.port)) {
+        if (other->id == taken.id || other->live() || !other->claimed) { continue; }
+        Lease changed = *other;
+        changed.claimed = false;
+        changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(changed)});
+    }
+}
+
+Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease) {
+    Decision<Outcome<LeaseId>> decision{{}, lease.id};
+    unclaim_others(registry, lease, decision.changes);
+    decision.changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(lease)});
+    return decision;
+}
+
+Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts) {
+    const bool further_zero = lease.key.requested == Port{0} && lease.key.instance > 0;
+    const bool remembered = (lease.listened && !further_zero) || lease.origin == LeaseOrigin::named;
+    if (!remembered) { return LeaseForgotten{lease.id}; }
+    lease.state = LeaseState::released;
+    lease.health = Health::unknown;
+    lease.claimed = keeps_claim && lease.listened && config.claims;
+    lease.holder.reset();
+    lease.session.reset();
+    lease.sockets.clear();
+    lease.expires_at.reset();
+    lease.released_at = facts.now;
+    return LeaseEvent{change, std::move(lease)};
+}
+
+Change after_sockets_changed(Lease lease, const Config& config, const Facts& facts) {
+    if (!lease.sockets.empty()) {
+        if (!lease.listening() && lease.state == LeaseState::active) { lease.state = LeaseState::allocated; }
+        return LeaseEvent{LeaseChange::held, std::move(lease)};
+    }
+    if (lease.state == LeaseState::active) { lease.last_active_at = facts.now; }
+    if (lease.origin == LeaseOrigin::named) {
+        lease.state = LeaseState::allocated;
+        lease.health = Health::unknown;
+        lease.holder.reset();
+        lease.session.reset();
+        return LeaseEvent{LeaseChange::silenced, std::move(lease)};
+    }
+    if (lease.listened) { return ended(std::move(lease), LeaseChange::released, true, config, facts); }
+    lease.state = LeaseState::allocated;
+    lease.expires_at = facts.now + k_linger;
+    return LeaseEvent{LeaseChange::silenced, std::move(lease)};
+}
+
+}  // namespace portwrap

@@ -1,0 +1,38 @@
+// The steps that several rules share: how a lease is granted, what becomes of it when its use ends. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/policy.hpp"
+
+namespace portwrap {
+
+/// A lease without a socket ends this long after its last socket closed (or after it was granted).
+constexpr auto k_linger = std::chrono::seconds(10);
+
+/// A lease that nobody uses: got by name, reserved, or offered, and no process has a socket of it.
+[[nodiscard]] bool is_silent(const Lease& lease);
+[[nodiscard]] bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& facts);
+/// May this session take over a silent lease: one got by name, or one of its own. Another session's offer is not free.
+[[nodiscard]] bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& facts);
+
+/// What .portwrap.json says of a service.
+[[nodiscard]] std::optional<ServiceConfig> configured(const Place& place, const std::string& service);
+
+/// What is remembered under a key, or a new record for it.
+[[nodiscard]] Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts);
+/// The lease as the caller has it while it binds: allocated, until its socket is known no longer than k_linger.
+[[nodiscard]] Lease granted_to(Lease lease, const Caller& caller, const Facts& facts);
+/// Who takes a port ends the claims of others on it.
+void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes);
+/// Granted to a person or script: the changes, and the lease's id as the answer.
+[[nodiscard]] Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease);
+
+/// The lease after its use has ended. Process leases that never listened leave nothing behind.
+[[nodiscard]] Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts);
+/// What becomes of a lease whose sockets have changed (some or all gone).
+[[nodiscard]] Change after_sockets_changed(Lease lease, const Config& config, const Facts& facts);
+
+}  // namespace portwrap

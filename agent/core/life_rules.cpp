@@ -1,0 +1,176 @@
+// What ends, and when: sockets, processes, sessions, time, and the comparison with the system at start.
+#include <algorithm>
+
+#include "core/lease_steps.hpp"
+
+namespace portwrap {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process.
+constexpr auto k_offer_grace = 60s;
+/// How often a socket that is bound and does not listen is looked at again.
+constexpr auto k_look_again = 60s;
+}  // namespace
+
+std::vector<Change> decide_unbound(const Registry& registry, const Config& config, LeaseId id, bool gone, const Facts& facts) {
+    const auto* known = registry.find(id);
+    if (known == nullptr || !known->live() || !known->sockets.empty()) { return {}; }
+    Lease lease = *known;
+    if (lease.origin == LeaseOrigin::named) {
+        lease.holder.reset();
+        lease.session.reset();
+        return {LeaseEvent{LeaseChange::silenced, std::move(lease)}};
+    }
+    if (gone) { return {ended(std::move(lease), LeaseChange::released, true, config, facts)}; }
+    lease.expires_at = facts.now + k_linger;
+    return {LeaseEvent{LeaseChange::silenced, std::move(lease)}};
+}
+
+std::vector<Change> decide_destroyed(const Registry& registry, const Config& config, Cookie cookie, const Facts& facts) {
+    const auto* known = registry.find_by_cookie(cookie);
+    if (known == nullptr || !known->live()) { return {}; }
+    Lease lease = *known;
+    std::erase_if(lease.sockets, [cookie](const Socket& socket) { return socket.cookie == cookie; });
+    return {after_sockets_changed(std::move(lease), config, facts)};
+}
+
+std::vector<Change> decide_census(const Registry& registry, const Config& config, const Census& census, const Facts& facts) {
+    std::vector<Change> changes;
+    std::set<ProcessId> used;
+    for (const auto& [id, known] : registry.leases()) {
+        if (!known.live()) { continue; }
+        Lease lease = known;
+        const bool rebooted = !lease.boot_id.empty() && lease.boot_id != facts.boot_id;
+        const bool holder_lives = !rebooted && lease.holder && census.is_alive(lease.holder->process);
+        std::erase_if(lease.sockets, [&](const Socket& socket) {
+            if (rebooted) { return true; }
+            if (census.blind) { return !holder_lives; }
+            if (census.sockets.contains(socket.cookie)) { return false; }
+            return census.sees_bound || socket.listening || !holder_lives;
+        });
+        bool heard = false;
+        for (auto& socket : lease.sockets) {
+            if (!socket.listening && census.listening.contains(socket.cookie)) { socket.listening = heard = true; }
+        }
+        if (lease.sockets.empty() && holder_lives) {
+            const auto found = census.unknown.find({lease.holder->process, lease.port});
+            if (found != census.unknown.end()) {
+                lease.sockets.push_back({found->second, true, true});
+                heard = true;
+            }
+        }
+        if (heard) {
+            lease.state = LeaseState::active;
+            lease.listened = true;
+            lease.last_active_at = facts.now;
+            if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
+            if (lease.session) { used.insert(*lease.session); }
+            changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+            continue;
+        }
+        const bool session_lives = !rebooted && lease.session && census.is_alive(*lease.session);
+        if (lease.sockets.size() != known.sockets.size()) {
+            changes.push_back(after_sockets_changed(lease, config, facts));
+        } else if (lease.origin == LeaseOrigin::process && lease.sockets.empty() && !holder_lives && !session_lives) {
+            changes.push_back(ended(lease, LeaseChange::released, true, config, facts));
+        } else if (lease.origin == LeaseOrigin::named && lease.sockets.empty() && lease.session && !session_lives) {
+            lease.session.reset();
+            lease.holder.reset();
+            changes.push_back(LeaseEvent{LeaseChange::silenced, lease});
+        }
+        if (!lease.sockets.empty() && lease.session) { used.insert(*lease.session); }
+    }
+    for (const auto& [id, session] : registry.sessions()) {
+        const bool lives = session.boot_id == facts.boot_id && census.is_alive(id);
+        if (!lives && !used.contains(id)) { changes.push_back(SessionClosed{id}); }
+    }
+    return changes;
+}
+
+std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session, const Facts& facts) {
+    const auto* known = registry.find_session(session);
+    if (known == nullptr) { return {}; }
+    std::vector<Change> changes;
+    bool used = false;
+    for (const auto* lease : registry.of_session(session)) {
+        if (!lease->live()) { continue; }
+        if (!lease->sockets.empty()) {
+            used = true;
+        } else if (lease->origin == LeaseOrigin::named) {
+            Lease free = *lease;
+            free.session.reset();
+            free.holder.reset();
+            changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(free)});
+        } else if (lease->expires_at && *lease->expires_at <= facts.now) {
+            changes.push_back(ended(*lease, LeaseChange::released, true, config, facts));
+        } else {
+            // A child may be about to bind: `portwrap sh -c 'server &'`.
+            used = true;
+            if (!lease->expires_at) {
+                Lease lingering = *lease;
+                lingering.expires_at = facts.now + k_offer_grace;
+                changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lingering)});
+            }
+        }
+    }
+    if (!used) { changes.push_back(SessionClosed{session}); }
+    return changes;
+}
+
+Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Config& config, const Facts& facts) {
+    Decision<std::optional<Time>> decision;
+    const auto later = [&](Time time) {
+        if (!decision.answer || time < *decision.answer) { decision.answer = time; }
+    };
+    for (const auto& [id, lease] : registry.leases()) {
+        if (lease.live()) {
+            if (lease.expires_at && !lease.sockets.empty()) {
+                if (lease.listening() || lease.origin == LeaseOrigin::named) { continue; }
+                if (*lease.expires_at > facts.now) {
+                    later(*lease.expires_at);
+                    continue;
+                }
+                Lease looked_at = lease;
+                std::erase_if(looked_at.sockets, [&facts, &as_known = lease](const Socket& socket) { return facts.is_gone && facts.is_gone(socket, as_known); });
+                looked_at.expires_at = facts.now + k_look_again;
+                later(*looked_at.expires_at);
+                decision.changes.push_back(after_sockets_changed(std::move(looked_at), config, facts));
+            } else if (lease.expires_at) {
+                if (*lease.expires_at <= facts.now) {
+                    decision.changes.push_back(ended(lease, LeaseChange::expired, true, config, facts));
+                } else {
+                    later(*lease.expires_at);
+                }
+            } else if (lease.origin == LeaseOrigin::named && lease.sockets.empty() && lease.state == LeaseState::allocated) {
+                auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
+                // A program that runs without portwrap may be listening on it.
+                if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }
+                if (end <= facts.now) {
+                    decision.changes.push_back(ended(lease, LeaseChange::expired, false, config, facts));
+                } else {
+                    later(end);
+                }
+            }
+            continue;
+        }
+        const auto used = lease.last_active_at.value_or(lease.allocated_at);
+        const auto forget = lease.released_at.value_or(used) + config.remembered;
+        if (forget <= facts.now) {
+            decision.changes.push_back(LeaseForgotten{id});
+            continue;
+        }
+        later(forget);
+        if (lease.claimed && used + config.inactive <= facts.now) {
+            Lease changed = lease;
+            changed.claimed = false;
+            decision.changes.push_back(LeaseEvent{LeaseChange::updated, std::move(changed)});
+        } else if (lease.claimed) {
+            later(used + config.inactive);
+        }
+    }
+    return decision;
+}
+
+}  // namespace portwrap

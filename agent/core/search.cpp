@@ -1,0 +1,125 @@
+#include "core/search.hpp"
+
+#include <algorithm>
+
+namespace portwrap {
+
+bool is_sibling(const Project& a, const Project& b) {
+    if (a.root == b.root) { return false; }
+    return (!a.family.empty() && a.family == b.family) || (!a.root_commit.empty() && a.root_commit == b.root_commit);
+}
+
+std::set<Port> numbers_asked_for(const Registry& registry, const Place& place) {
+    std::set<Port> numbers;
+    for (const auto& service : place.config.services) {
+        if (service.port) { numbers.insert(*service.port); }
+    }
+    const auto add = [&](const std::string& root) {
+        for (const auto* lease : registry.of_project(root)) {
+            if (lease->key.requested.value_or(0) != 0) { numbers.insert(*lease->key.requested); }
+        }
+    };
+    add(place.project.root);
+    for (const auto& [root, project] : registry.projects()) {
+        if (is_sibling(project, place.project)) { add(root); }
+    }
+    return numbers;
+}
+
+bool in_any(const std::vector<PortInterval>& intervals, Port port) {
+    return std::any_of(intervals.begin(), intervals.end(), [port](const auto& part) { return part.contains(port); });
+}
+
+std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& ranges) const {
+    struct Claimed {
+        Time used;
+        Port port;
+        const Range* range;
+    };
+    std::vector<Claimed> claimed;
+    for (const auto* range : ranges) {
+        for (const auto& part : range->intervals) {
+            const int half = m_upper_half ? part.size() / 2 : 0;
+            const int count = part.size() - half;
+            for (int i = 0; i < count; ++i) {
+                const int step = m_upper_half ? (i + static_cast<int>(m_facts.rotation % static_cast<unsigned>(count))) % count : i;
+                const auto port = static_cast<Port>(part.start + half + step);
+                if (!may_choose(port, range)) { continue; }
+                const Lease* owner = owner_of(m_registry, port);
+                if (owner != nullptr && owner->live()) { continue; }
+                if (owner != nullptr && owner->key != m_key) {
+                    claimed.push_back({owner->last_active_at.value_or(owner->allocated_at), port, range});
+                    continue;
+                }
+                if (m_facts.in_use(port, true, true)) { continue; }
+                return {port, range};
+            }
+        }
+    }
+    // Only now the claims of others, the oldest first.
+    std::stable_sort(claimed.begin(), claimed.end(), [](const Claimed& a, const Claimed& b) { return a.used < b.used; });
+    for (const auto& candidate : claimed) {
+        if (!m_facts.in_use(candidate.port, true, true)) { return {candidate.port, candidate.range}; }
+    }
+    return {0, nullptr};
+}
+
+bool Search::may_choose(Port port, const Range* range) const {
+    if (port < 1024 || is_bad_port(port) || is_reserved_port(m_config, port)) { return false; }
+    if (range->kind != RangeKind::system && is_system_port(m_config, port)) { return false; }
+    if (m_facts.ephemeral.contains(port) || in_any(m_facts.kernel_reserved, port)) { return false; }
+    if (m_asked.contains(port) && m_key.requested != port) { return false; }
+    if (m_refused != nullptr && m_refused->contains(port)) { return false; }
+    if (const auto it = m_facts.dropped.find(port); it != m_facts.dropped.end() && it->second != m_asker) { return false; }
+    return std::none_of(m_config.ranges.begin(), m_config.ranges.end(),
+                        [&](const Range& other) { return other.exclusive && &other != range && other.contains(port); });
+}
+
+std::string range_name_at(const Config& config, Port port, const std::vector<const Range*>& preferred) {
+    for (const auto* range : preferred) {
+        if (range->contains(port)) { return range->name; }
+    }
+    for (const auto& range : config.ranges) {
+        if (range.kind == RangeKind::type && range.contains(port)) { return range.name; }
+    }
+    return {};
+}
+
+bool is_open_to(const Registry& registry, const LeaseKey& key, Port port) {
+    const auto* owner = owner_of(registry, port);
+    return owner == nullptr || owner->key == key;
+}
+
+const Lease* owner_of(const Registry& registry, Port port) {
+    const Lease* claim = nullptr;
+    for (const auto* lease : registry.on_port(port)) {
+        if (lease->live()) { return lease; }
+        if (lease->claimed) { claim = lease; }
+    }
+    return claim;
+}
+
+std::vector<Port> suggest_ports(const Registry& registry, const Config& config, const std::string& root, Port port, std::size_t count,
+                                const Facts& facts) {
+    std::vector<Port> found;
+    const auto consider = [&](int candidate) {
+        if (found.size() >= count || candidate < 1024 || candidate > 65535 || candidate == port) { return; }
+        const auto number = static_cast<Port>(candidate);
+        const auto* owner = owner_of(registry, number);
+        const bool own_claim = owner != nullptr && !owner->live() && owner->key.root == root;
+        if ((owner != nullptr && !own_claim) || is_bad_port(number) || is_system_port(config, number) || is_reserved_port(config, number) ||
+            facts.ephemeral.contains(number) || in_any(facts.kernel_reserved, number)) {
+            return;
+        }
+        if (std::find(found.begin(), found.end(), number) != found.end() || facts.in_use(number, true, true)) { return; }
+        found.push_back(number);
+    };
+    for (const auto* lease : registry.of_project(root)) {
+        if (!lease->live()) { consider(lease->port); }
+    }
+    for (int step = 1; step <= 200; ++step) { consider(port + step); }
+    for (int step = 10; step <= 1000; step *= 10) { consider(port + step); }
+    return found;
+}
+
+}  // namespace portwrap

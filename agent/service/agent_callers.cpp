@@ -1,0 +1,184 @@
+// Who asks, and from where: directories, projects, processes and their sessions.
+#include <algorithm>
+
+#include "service/agent.hpp"
+#include "system/places.hpp"
+#include "system/processes.hpp"
+
+namespace portwrap {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// How long what was read of a directory is believed outside of a session.
+constexpr auto k_place_lifetime = 1s;
+/// Directories of one session that are remembered.
+constexpr std::size_t k_session_places = 64;
+constexpr int k_max_ancestors = 64;
+
+/// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
+bool is_project_of_its_own(const Place& place) {
+    return place.project.family.starts_with("git:") || !(place.config == ProjectConfig{});
+}
+
+}  // namespace
+
+void Agent::with_place(const std::string& directory, std::function<void(const Place&)> then) {
+    if (const auto known = m_places.find(directory); known != m_places.end()) {
+        if (m_outside.now() - known->second.read_at < k_place_lifetime) { return then(known->second.place); }
+        m_places.erase(known);
+    }
+    auto& waiters = m_place_waiters[directory];
+    waiters.push_back(std::move(then));
+    if (waiters.size() > 1) { return; }
+    auto found = std::make_shared<Place>();
+    m_outside.run_in_pool([found, directory, home = m_options.home] { *found = find_place(directory, home); },
+                          [this, found, directory] {
+                              if (m_places.size() > 256) { m_places.clear(); }
+                              m_places[directory] = {*found, m_outside.now()};
+                              auto node = m_place_waiters.extract(directory);
+                              for (const auto& waiter : node.mapped()) { waiter(*found); }
+                          });
+}
+
+void Agent::with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then) {
+    const auto cwd = params.text("cwd", 4096);
+    const auto project = params.text("project", 4096);
+    if (!cwd && !project) { params.fail("cwd", "is missing"); }
+    if (cwd && cwd->front() != '/') { params.fail("cwd", "is not an absolute path"); }
+    if (const auto problem = params.finish(); !problem.empty()) {
+        return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}});
+    }
+    std::string directory = cwd.value_or("");
+    if (project) {
+        directory = *project;
+        if (project->front() != '/') {
+            std::vector<std::string> roots;
+            for (const auto& [root, known] : m_registry.projects()) {
+                if (known.name == *project) { roots.push_back(root); }
+            }
+            if (roots.size() != 1) {
+                const std::string what = roots.empty() ? "there is no project named \"" : "several projects are named \"";
+                return refuse(request, reply, {roots.empty() ? ErrorCode::not_found : ErrorCode::invalid_request,
+                                               what + printable(*project) + "\"" + (roots.empty() ? "" : "; name its directory"), {}, {}});
+            }
+            directory = roots.front();
+        }
+    }
+    with_place(directory, std::move(then));
+}
+
+std::optional<Session> Agent::scope_of(const ProcessId& process, const ProcessId& hint) const {
+    // Through the ancestors: an identity inherited through the environment proves nothing.
+    ProcessId current = process;
+    for (int level = 0; level < k_max_ancestors && current.pid > 1; ++level) {
+        if (const auto* session = m_registry.find_session(current)) { return *session; }
+        const auto stat = read_process(current.pid);
+        if (!stat || stat->parent <= 1) { break; }
+        const auto parent = read_process(stat->parent);
+        if (!parent) { break; }
+        current = parent->id;
+    }
+    // An orphan: what its environment says, which the caller's directory must bear out.
+    if (const auto* session = m_registry.find_session(hint)) { return *session; }
+    return std::nullopt;
+}
+
+void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then) {
+    if (exchange->caller) { return then(&*exchange->caller); }
+    const auto pid = exchange->peer.pid;
+    const auto stat = read_process(pid);
+    if (!stat) { return then(nullptr); }  // gone already
+    Caller caller;
+    caller.holder.process = stat->id;
+    caller.holder.started_at = stat->started_at;
+    caller.holder.command = read_command(pid);
+    caller.holder.cwd = read_cwd(pid);
+    caller.arguments = read_arguments(pid);
+    caller.executable = read_executable(pid);
+    caller.scope = scope_of(caller.holder.process, hint);
+    caller.session = caller.scope ? caller.scope->outermost : caller.holder.process;
+    const auto done = [exchange, then = std::move(then)](Caller known, const Place& place) {
+        known.place = place;
+        exchange->caller = std::move(known);
+        then(&*exchange->caller);
+    };
+    // Read once a session: what was read of a directory is good for the session's life.
+    const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Place&)> use) {
+        if (!scope) { return with_place(path, std::move(use)); }
+        const auto places = m_session_places.find(scope->outermost);
+        if (places != m_session_places.end()) {
+            if (const auto known = places->second.find(path); known != places->second.end()) { return use(known->second); }
+        }
+        with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place& place) {
+            if (m_registry.find_session(session) != nullptr) {
+                auto& places_of_session = m_session_places[session];
+                if (places_of_session.size() < k_session_places) { places_of_session[path] = place; }
+            }
+            use(place);
+        });
+    };
+    const std::string directory = caller.holder.cwd.empty() && caller.scope ? caller.scope->cwd : caller.holder.cwd;
+    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, done, with_known_place](const Place& place) {
+        if (!caller.scope || place.project.root == caller.scope->root || is_project_of_its_own(place)) { return done(caller, place); }
+        // Somewhere outside of any project (/tmp, a cache): where the session was started.
+        with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place& started_in) { done(caller, started_in); });
+    });
+}
+
+void Agent::see_project(const Project& project, std::vector<Change>& changes) const {
+    const auto* known = m_registry.find_project(project.root);
+    if (known == nullptr || !(*known == project)) { changes.insert(changes.begin(), ProjectSeen{project}); }
+}
+
+void Agent::with_true_holders(std::function<void()> then) {
+    struct Lost {
+        LeaseId lease;
+        std::vector<Cookie> cookies;
+        ProcessId old;
+    };
+    refresh();
+    auto lost = std::make_shared<std::vector<Lost>>();
+    for (const auto& [id, lease] : m_registry.leases()) {
+        if (!lease.live() || lease.sockets.empty() || (lease.holder && is_alive(lease.holder->process))) { continue; }
+        Lost entry{id, {}, lease.holder ? lease.holder->process : ProcessId{}};
+        for (const auto& socket : lease.sockets) { entry.cookies.push_back(socket.cookie); }
+        lost->push_back(std::move(entry));
+    }
+    if (lost->empty()) { return then(); }
+    auto found = std::make_shared<std::map<LeaseId, Holder>>();
+    const auto work = [lost, found] {
+        const auto listeners = list_listeners();
+        if (!listeners) { return; }
+        std::map<ino_t, LeaseId> wanted;
+        std::vector<ino_t> inodes;
+        for (const auto& listener : *listeners) {
+            for (const auto& entry : *lost) {
+                if (std::find(entry.cookies.begin(), entry.cookies.end(), listener.cookie) != entry.cookies.end()) {
+                    wanted[listener.inode] = entry.lease;
+                    inodes.push_back(listener.inode);
+                }
+            }
+        }
+        if (inodes.empty()) { return; }
+        for (const auto& [inode, process] : find_socket_holders(inodes, {})) {
+            Holder holder{process, read_command(process.pid), read_cwd(process.pid), {}};
+            if (const auto stat = read_process(process.pid)) { holder.started_at = stat->started_at; }
+            found->emplace(wanted[inode], std::move(holder));
+        }
+    };
+    m_outside.run_in_pool(work, [this, found, then = std::move(then)] {
+        std::vector<Change> changes;
+        for (auto& [id, holder] : *found) {
+            const auto* known = m_registry.find(id);
+            if (known == nullptr || !known->live() || known->sockets.empty()) { continue; }
+            Lease lease = *known;
+            lease.holder = holder;
+            changes.emplace_back(LeaseEvent{LeaseChange::held, std::move(lease)});
+        }
+        (void)commit(std::move(changes));
+        then();
+    });
+}
+
+}  // namespace portwrap

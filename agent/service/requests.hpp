@@ -1,0 +1,18 @@
+// What the handlers of requests share: checks of words and numbers that come in from outside.
+#pragma once
+
+#include <string>
+
+#include "core/types.hpp"
+#include "system/places.hpp"
+
+namespace portwrap {
+
+inline constexpr const char* k_service_rule = "has characters that cannot be shown, or begins or ends with a space";
+
+/// A package's directory can be a service's name, so spaces inside are fine.
+[[nodiscard]] inline bool is_service_name(const std::string& name) {
+    return !name.empty() && printable(name, 64) == name && name.front() != ' ' && name.back() != ' ';
+}
+
+}  // namespace portwrap

@@ -1,0 +1,89 @@
+// session.open: what `portwrap` asks before it runs its command.
+#include "portwrap/protocol.hpp"
+#include "service/agent.hpp"
+#include "service/launch_plan.hpp"
+#include "service/requests.hpp"
+#include "system/places.hpp"
+#include "system/processes.hpp"
+
+namespace portwrap {
+
+void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
+    Params params(request.params);
+    LaunchRequest launch;
+    launch.command = params.texts("command", 4096, 65536);
+    launch.environment_names = params.texts("environment_names", 1024, 256);
+    launch.dry_run = params.flag("dry_run");
+    auto& said = launch.session;
+    said.port = params.port("port");
+    said.service = params.text("service", 64);
+    said.type = params.text("type", 64);
+    said.range = params.text("range", 64);
+    said.kind = params.text("kind", 64);
+    said.environment = params.choice<Environment>("environment").value_or(Environment::dev);
+    said.quiet = params.flag("quiet");
+    said.connect = params.flag("connect", true);
+    const auto error_file = params.numbers("stderr", 2);
+    said.stderr_device = error_file[0];
+    said.stderr_inode = error_file[1];
+    said.cwd = params.text("cwd", 4096).value_or("");
+    if (launch.command.empty()) { params.fail("command", "is missing"); }
+    if (said.range && find_range(m_options.config, *said.range) == nullptr) {
+        return refuse(request, reply, {ErrorCode::unknown_range, "there is no range named \"" + printable(*said.range) + "\"", {}, {}});
+    }
+    if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
+    with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
+        auto script = std::make_shared<std::string>();
+        m_outside.run_in_pool(
+            [script, command = launch.command, cwd = launch.session.cwd] { *script = script_of_command(command, cwd); },
+            [this, exchange, request, reply, launch, place, script]() mutable {
+                auto& session = launch.session;
+                if (exchange->closed) { return reply({}); }
+                const auto stat = read_process(exchange->peer.pid);
+                if (!stat) { return refuse(request, reply, {ErrorCode::permission_denied, "the process of the session cannot be seen from here", {}, {}}); }
+                session.id = stat->id;
+                const auto outer = scope_of(stat->id, {});
+                session.outermost = outer ? outer->outermost : session.id;
+                session.root = place.project.root;
+                session.boot_id = m_options.boot_id;
+                session.started_at = m_outside.now();
+                for (const auto& word : launch.command) { session.command += (session.command.empty() ? "" : " ") + word; }
+                session.command = printable(session.command);
+                launch.place = place;
+                launch.script = *script;
+                launch.allocated_by = m_options.user_at_host;
+                refresh();
+                auto plan = plan_launch(m_registry, m_options.config, launch, facts());
+                if (auto* refusal = std::get_if<Refusal>(&plan)) {
+                    if (refusal->message.empty()) {
+                        refusal->message = taken_message(m_registry, session.port.value_or(0), refusal->conflict ? &*refusal->conflict : nullptr,
+                                                         refusal->code == ErrorCode::port_in_use);
+                    }
+                    return refuse(request, reply, std::move(*refusal));
+                }
+                auto& ready = std::get<LaunchPlan>(plan);
+                if (!launch.dry_run) {
+                    see_project(place.project, ready.changes);
+                    (void)commit(std::move(ready.changes));
+                    m_session_places[session.outermost][session.cwd] = place;
+                    m_outside.watch_process(session.id);
+                }
+                auto result = ok_shape();
+                result["session"] = std::to_string(session.outermost.pid) + "." + std::to_string(session.outermost.start_ticks);
+                result["project"] = {{"name", place.project.name},
+                                     {"root", place.project.root},
+                                     {"branch", place.project.branch ? Json(*place.project.branch) : Json(nullptr)},
+                                     {"worktree_of", place.project.worktree_of ? Json(*place.project.worktree_of) : Json(nullptr)}};
+                result["service"] = ready.service;
+                result["range"] = ready.range;
+                result["command"] = ready.command;
+                result["set"] = Json::object();
+                for (const auto& [name, value] : ready.set) { result["set"][name] = value; }
+                result["notices"] = ready.notices;
+                result["explain"] = ready.explain;
+                reply({result_line(request.id, result), false});
+            });
+    });
+}
+
+}  // namespace portwrap
