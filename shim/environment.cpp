@@ -152,7 +152,7 @@ void read_of_process(int pid, Found& found) noexcept {
         const std::size_t end = kept + static_cast<std::size_t>(count);
         std::size_t begin = 0;
         for (std::size_t i = kept; i < end; ++i) {
-            if (buffer[i] != '\0') {
+            if (buffer[i] != '\0') {  // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): the kernel wrote it
                 continue;
             }
             if (!too_long) {

@@ -263,7 +263,6 @@ void tell_listening(const Environment& where, int fd, int error) noexcept {
 }  // namespace portwrap::shim
 
 using namespace portwrap::shim;
-namespace shim_frame = portwrap::shim_frame;
 
 extern "C" {
 

@@ -66,7 +66,7 @@ Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std
 
 Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
                                       const BindRequest& request, const Facts& facts) {
-    const Decision<BindAnswer> kernel_chooses{{}, {0, 0, {}}};
+    Decision<BindAnswer> kernel_chooses{{}, {0, 0, {}}};
     if (is_test_runner(caller.arguments)) { return kernel_chooses; }
     std::size_t alive = 0;
     bool further = false;

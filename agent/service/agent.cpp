@@ -300,7 +300,7 @@ void Agent::on_process_ended(const ProcessId& process) {
 
 // --- requests ----------------------------------------------------------------------------------------------------
 
-void Agent::refuse(const Request& request, const ReplyTo& reply, Refusal refusal) {
+void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal) {
     const int code = refusal.code == ErrorCode::invalid_request ? k_rpc_invalid_params : k_rpc_refused;
     reply({error_line(request.id, code, refusal.message, refusal_shape(m_registry, refusal)), false});
 }
@@ -330,10 +330,10 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
                                                     {"agent.stop", &Agent::agent_stop}}};
     const auto& request = std::get<Request>(parsed);
     if (request.notification) {
-        reply = [reply = std::move(reply)](Reply answer) { reply({{}, answer.close}); };
+        reply = [reply = std::move(reply)](const Reply& answer) { reply({{}, answer.close}); };
     }
     for (const auto& row : k_methods) {
-        if (row.name == request.method) { return (this->*row.handler)(exchange, request, std::move(reply)); }
+        if (row.name == request.method) { return (this->*row.handler)(exchange, request, reply); }
     }
     const Refusal refusal{ErrorCode::invalid_request, "there is no method \"" + printable(request.method, 64) + "\"", {}, {}};
     reply({error_line(request.id, k_rpc_unknown_method, refusal.message, refusal_shape(m_registry, refusal)), false});
@@ -346,7 +346,7 @@ void Agent::on_closed(const std::shared_ptr<Exchange>& exchange) {
     (void)commit(decide_unbound(m_registry, m_options.config, exchange->lease, gone, facts()));
 }
 
-void Agent::agent_status(const std::shared_ptr<Exchange>&, const Request& request, ReplyTo reply) {
+void Agent::agent_status(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
     const auto& leases = m_registry.leases();
@@ -364,8 +364,8 @@ void Agent::agent_status(const std::shared_ptr<Exchange>&, const Request& reques
     reply({result_line(request.id, result), false});
 }
 
-void Agent::agent_stop(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
-    agent_status(exchange, request, [this, reply = std::move(reply)](Reply answer) {
+void Agent::agent_stop(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
+    agent_status(exchange, request, [this, reply](Reply answer) {
         answer.close = true;
         reply(std::move(answer));
         m_outside.stop();

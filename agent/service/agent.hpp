@@ -62,7 +62,7 @@ public:
     void watch(Watcher watcher) { m_watchers.push_back(std::move(watcher)); }
 
 private:
-    using Handler = void (Agent::*)(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    using Handler = void (Agent::*)(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     struct WaitingReply {
         std::uint64_t seq = 0;
         std::string line;
@@ -75,18 +75,18 @@ private:
         Time read_at{};
     };
 
-    void agent_status(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void agent_stop(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void lease_get(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void lease_list(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void lease_port(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void lease_release(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void port_check(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void session_open(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void shim_bind(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void shim_failed(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void shim_bound(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
-    void shim_listening(const std::shared_ptr<Exchange>&, const Request&, ReplyTo);
+    void agent_status(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void agent_stop(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_get(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_list(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_port(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_release(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void port_check(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void shim_bind(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void shim_bound(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void shim_listening(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
 
     [[nodiscard]] Facts facts();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
@@ -100,7 +100,7 @@ private:
     Status commit(std::vector<Change> changes, bool durable = false);
     /// Commits by name: the reply goes out when the changes are on the disk.
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
-    void refuse(const Request& request, const ReplyTo& reply, Refusal refusal);
+    void refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal);
     void mind_store();
     /// on_timer comes at this time or before.
     void wake_by(Time time);

@@ -6,7 +6,7 @@
 
 namespace portwrap {
 
-void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, ReplyTo reply) {
+void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     GetRequest get;
     params.require("service");
@@ -23,7 +23,7 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
         get.place = place;
         refresh();
         auto decision = decide_get(m_registry, m_options.config, get, facts());
-        if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, std::move(*refusal)); }
+        if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
         if (!decision.changes.empty()) { see_project(place.project, decision.changes); }
         const auto id = std::get<LeaseId>(decision.answer);
         commit_durably(std::move(decision.changes), request, reply, [this, id] {
@@ -35,7 +35,7 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     });
 }
 
-void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request, ReplyTo reply) {
+void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     const bool all = params.flag("all");
     std::set<LeaseState> states;
@@ -72,7 +72,7 @@ void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request,
     with_project(request, params, reply, [answer](const Place& place) { answer(place.project.root); });
 }
 
-void Agent::lease_port(const std::shared_ptr<Exchange>&, const Request& request, ReplyTo reply) {
+void Agent::lease_port(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     const auto service = params.text("service", 64);
     const auto requested = params.port("requested");
@@ -91,7 +91,7 @@ void Agent::lease_port(const std::shared_ptr<Exchange>&, const Request& request,
     });
 }
 
-void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& request, ReplyTo reply) {
+void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     ReleaseRequest release;
     release.port = params.port("port");
@@ -105,7 +105,7 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
         release.root = place.project.root;
         refresh();
         auto decision = decide_release(m_registry, m_options.config, release, facts());
-        if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, std::move(*refusal)); }
+        if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
         const auto ids = std::get<std::vector<LeaseId>>(decision.answer);
         commit_durably(std::move(decision.changes), request, reply, [this, ids] {
             auto result = ok_shape();
@@ -118,7 +118,7 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
     });
 }
 
-void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request, ReplyTo reply) {
+void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     params.require("port");
     const auto port = params.port("port").value_or(0);

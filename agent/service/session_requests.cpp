@@ -8,7 +8,7 @@
 
 namespace portwrap {
 
-void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
+void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     LaunchRequest launch;
     launch.command = params.texts("command", 4096, 65536);
@@ -59,7 +59,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                         refusal->message = taken_message(m_registry, session.port.value_or(0), refusal->conflict ? &*refusal->conflict : nullptr,
                                                          refusal->code == ErrorCode::port_in_use);
                     }
-                    return refuse(request, reply, std::move(*refusal));
+                    return refuse(request, reply, *refusal);
                 }
                 auto& ready = std::get<LaunchPlan>(plan);
                 if (!launch.dry_run) {

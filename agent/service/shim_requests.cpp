@@ -18,7 +18,7 @@ ProcessId session_hint(const std::vector<std::uint64_t>& numbers) {
 }
 }  // namespace
 
-void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
+void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     for (const auto* name : {"port", "family", "scope", "protocol", "cookie"}) { params.require(name); }
     const auto port = static_cast<Port>(params.number("port", 65535).value_or(0));
@@ -57,7 +57,7 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     reply({bind_reply(request.id, answer.lease, answer.port), false});
 }
 
-void Agent::shim_failed(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
+void Agent::shim_failed(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     for (const auto* name : {"lease", "port", "errno"}) { params.require(name); }
     (void)params.number("lease", UINT64_MAX);
@@ -69,7 +69,7 @@ void Agent::shim_failed(const std::shared_ptr<Exchange>& exchange, const Request
     answer_bind(exchange, request, reply);
 }
 
-void Agent::shim_bound(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
+void Agent::shim_bound(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     for (const auto* name : {"lease", "port", "cookie"}) { params.require(name); }
     const auto lease = params.number("lease", UINT64_MAX).value_or(0);
@@ -84,7 +84,7 @@ void Agent::shim_bound(const std::shared_ptr<Exchange>& exchange, const Request&
     reply({result_line(request.id, Json::object()), true});
 }
 
-void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Request& request, ReplyTo reply) {
+void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     for (const auto* name : {"port", "errno", "cookie"}) { params.require(name); }
     const auto port = params.port("port").value_or(0);

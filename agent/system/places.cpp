@@ -81,7 +81,7 @@ std::optional<GitRoot> find_git_root(const std::vector<std::string>& ancestors, 
 }
 
 std::string directory_name(const std::string& directory) {
-    const std::string name = printable(fs::path(directory).filename().string());
+    std::string name = printable(fs::path(directory).filename().string());
     if (!name.empty()) { return name; }
     return directory == "/" ? "/" : "unnamed";
 }

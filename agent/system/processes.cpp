@@ -279,7 +279,7 @@ std::string read_boot_id() {
 
 std::string read_machine_id() {
     for (const char* path : {"/etc/machine-id", "/var/lib/dbus/machine-id"}) {
-        const std::string id = printable(trimmed_line(read_system_file(path, 128).value_or("")), 64);
+        std::string id = printable(trimmed_line(read_system_file(path, 128).value_or("")), 64);
         // "uninitialized" is what systemd leaves in images until the first boot.
         if (!id.empty() && id != "uninitialized") { return id; }
     }
