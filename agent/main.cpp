@@ -195,8 +195,8 @@ int main(int argc, char** argv) {
 
     ::umask(077);
     std::signal(SIGPIPE, SIG_IGN);
-    // One hanging file system must not fill the pool: more threads than libuv's four. Set before the pool's first use.
-    ::setenv("UV_THREADPOOL_SIZE", "16", 1);
+    // Hanging file systems must not fill the pool: more threads than libuv's four. Set before the pool's first use.
+    ::setenv("UV_THREADPOOL_SIZE", std::to_string(FileJobs::k_at_once + 4).c_str(), 1);
     rlimit files{};
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

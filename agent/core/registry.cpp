@@ -45,6 +45,10 @@ std::vector<Event> Registry::stamp(std::vector<Change> changes, Time now) {
     return events;
 }
 
+void Registry::skip(const std::vector<Event>& events) {
+    if (!events.empty()) { m_last_seq = std::max(m_last_seq, events.back().seq); }
+}
+
 void Registry::apply(const Event& event) {
     if (event.seq <= m_last_seq) { return; }
     m_last_seq = event.seq;

@@ -15,6 +15,8 @@ class Registry {
 public:
     /// Gives the changes their sequence numbers and the time. Does not apply them.
     [[nodiscard]] std::vector<Event> stamp(std::vector<Change> changes, Time now);
+    /// Stamped and never to be applied: their numbers are not given again, since a journal on a failing disk may hold them.
+    void skip(const std::vector<Event>& events);
     /// Events come in rising sequence; one that was applied already is passed over.
     void apply(const Event& event);
 

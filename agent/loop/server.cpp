@@ -2,12 +2,14 @@
 // the socket is made by hand and only adopted here; a write to a peer that is gone raises SIGPIPE (ignored in main).
 #include "loop/server.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <spdlog/spdlog.h>
 
@@ -26,8 +28,22 @@ struct Server::Connection {
     bool dispatching = false;       ///< next_line is at work further up the stack, and goes on by itself
     bool reading = false;
     bool ending = false;            ///< closes when its last reply is written
-    bool too_long = false;
+    std::string refusal;            ///< why it ends; said once it is this connection's turn
     std::size_t queued = 0;         ///< bytes in `lines`
+    std::size_t accounted = 0;      ///< its part of m_input
+    std::size_t unread = 0;         ///< its part of m_unwritten
+    std::uint64_t partial_since = 0;  ///< the loop's time in ms when the half message began
+
+    [[nodiscard]] std::size_t unwritten() const {
+        return pipe ? uv_stream_get_write_queue_size(reinterpret_cast<const uv_stream_t*>(pipe.get())) : 0;
+    }
+};
+
+struct Server::Deadline {
+    HandlePtr<uv_timer_t> timer;
+    Server* server = nullptr;
+    std::uint64_t number = 0;
+    std::function<void()> then;
 };
 
 struct Server::ProcessWatch {
@@ -54,6 +70,11 @@ struct WriteRequest {
     std::function<void()> done;
 };
 
+std::string refusal_line(ErrorCode code, const std::string& message) {
+    return error_line(nullptr, code == ErrorCode::invalid_request ? k_rpc_invalid_request : k_rpc_refused, message,
+                      {{"code", error_code_name(code)}, {"message", message}, {"details", Json::object()}, {"suggestions", Json::array()}});
+}
+
 struct PoolJob {
     uv_work_t request{};
     const bool* left = nullptr;  ///< the loop has been left: nobody waits for the result
@@ -71,6 +92,7 @@ Server::Server(spdlog::logger& log) : m_log(log) {
             if (auto* server = static_cast<Server*>(sent->data); server != nullptr && server->m_agent != nullptr) { server->m_agent->on_synced(); }
         });
     });
+    m_half_messages = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
     for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
         auto handle = initialised<uv_signal_t>(this, [this](uv_signal_t* watcher) { return uv_signal_init(&m_loop, watcher); });
         uv_signal_start(handle.get(), [](uv_signal_t* watcher, int number) noexcept {
@@ -131,6 +153,8 @@ bool Server::run() {
     if (m_agent != nullptr) { m_agent->close(); }
     m_synced.reset();
     m_farewell.reset();
+    m_half_messages.reset();
+    m_deadlines.clear();
     // Close callbacks; nothing else is left, unless something hangs.
     for (int turn = 0; turn < 16 && uv_run(&m_loop, UV_RUN_NOWAIT) != 0; ++turn) {}
     m_clean = uv_loop_close(&m_loop) == 0;
@@ -148,6 +172,25 @@ void Server::run_in_pool(std::function<void()> work, std::function<void()> done)
                       const std::unique_ptr<PoolJob> finished(static_cast<PoolJob*>(request->data));
                       if (status == 0 && !*finished->left) { finished->done(); }
                   });
+}
+
+std::function<void()> Server::call_after(std::chrono::milliseconds delay, std::function<void()> then) {
+    const auto number = ++m_next_deadline;
+    auto deadline = std::make_unique<Deadline>();
+    deadline->server = this;
+    deadline->number = number;
+    deadline->then = std::move(then);
+    deadline->timer = initialised<uv_timer_t>(deadline.get(), [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
+    uv_timer_start(deadline->timer.get(), [](uv_timer_t* timer) noexcept {
+        auto* passed = static_cast<Deadline*>(timer->data);
+        if (passed == nullptr) { return; }
+        const auto node = passed->server->m_deadlines.extract(passed->number);
+        if (!node.empty()) { node.mapped()->then(); }
+    }, static_cast<std::uint64_t>(delay.count()), 0);
+    // Whoever is waited for keeps the loop alive; the waiting does not.
+    uv_unref(reinterpret_cast<uv_handle_t*>(deadline->timer.get()));
+    m_deadlines.emplace(number, std::move(deadline));
+    return [this, number] { m_deadlines.erase(number); };
 }
 
 void Server::wake_at(Time time) {
@@ -213,9 +256,11 @@ void Server::stop() {
     for (const auto& [key, connection] : m_connections) { connections.push_back(connection); }
     for (const auto& connection : connections) {
         connection->ending = true;
-        if (!connection->busy && uv_stream_get_write_queue_size(reinterpret_cast<uv_stream_t*>(connection->pipe.get())) == 0) { drop(*connection); }
+        if (!connection->busy && connection->unwritten() == 0) { drop(*connection); }
     }
     // A peer that does not read, a mount that does not answer: the registry is safe, so they are not waited for.
+    m_half_messages.reset();
+    m_deadlines.clear();
     m_farewell = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
     uv_timer_start(m_farewell.get(), [](uv_timer_t* timer) noexcept {
         if (auto* server = static_cast<Server*>(timer->data)) { uv_stop(&server->m_loop); }
@@ -240,7 +285,11 @@ void Server::accept() {
     socklen_t size = sizeof peer;
     const bool known = uv_fileno(reinterpret_cast<uv_handle_t*>(connection->pipe.get()), &fd) == 0 &&
                        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-    if (!known || peer.uid != ::geteuid() || m_connections.size() >= limits.connections) {
+    const bool stranger = !known || peer.uid != ::geteuid();
+    if (stranger || m_connections.size() >= limits.connections) {
+        const auto line = stranger ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
+                                   : refusal_line(ErrorCode::agent_unavailable, "too many connections");
+        [[maybe_unused]] const auto sent = ::send(fd, (line + "\n").data(), line.size() + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         m_log.warn("refused a connection pid={} uid={} connections={}", peer.pid, peer.uid, m_connections.size());
         return;
     }
@@ -257,22 +306,105 @@ void Server::accept() {
                   [](uv_stream_t* stream, ssize_t count, const uv_buf_t* buffer) noexcept {
                       auto* owner = static_cast<Connection*>(stream->data);
                       if (owner == nullptr || count == 0) { return; }
-                      if (count < 0) {
-                          // The lines that came before the end are still due: `printf ... | socat -` half-closes.
-                          owner->ending = true;
-                          owner->reading = false;
-                          uv_read_stop(stream);
-                          if (count != UV_EOF) { return owner->server->drop(*owner); }  // a reset: nobody will read a reply
-                          return owner->server->next_line(owner->server->m_connections.at(owner));
-                      }
+                      if (count < 0) { return owner->server->on_end_of_input(*owner, count != UV_EOF); }
                       owner->server->on_bytes(*owner, {buffer->base, static_cast<std::size_t>(count)});
                   });
+}
+
+void Server::on_end_of_input(Connection& connection, bool reset) {
+    connection.ending = true;
+    connection.reading = false;
+    uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get()));
+    connection.partial.clear();
+    account(connection);
+    if (reset) { return drop(connection); }
+    // `printf ... | socat -` half-closes and reads on. Hung up altogether (unix(7): POLLHUP), nobody reads a reply: what was
+    // asked need not be decided, and only notifications that came before the end are still heard.
+    int fd = -1;
+    pollfd state{};
+    if (uv_fileno(reinterpret_cast<const uv_handle_t*>(connection.pipe.get()), &fd) == 0) {
+        state.fd = fd;
+        if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) { connection.exchange->closed = true; }
+    }
+    if (connection.exchange->closed && connection.lines.empty()) { return drop(connection); }
+    next_line(m_connections.at(&connection));
+}
+
+void Server::turn_away(Connection& connection, std::string why) {
+    connection.refusal = std::move(why);
+    connection.partial.clear();
+    connection.lines.clear();
+    connection.queued = 0;
+    if (connection.reading) { uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get())); }
+    connection.reading = false;
+    account(connection);
+    next_line(m_connections.at(&connection));
+}
+
+void Server::account(Connection& connection) {
+    const auto held = connection.partial.size() + connection.queued;
+    m_input = m_input - connection.accounted + held;
+    connection.accounted = held;
+}
+
+void Server::bound_input() {
+    while (m_input > Limits{}.all_input) {
+        Connection* oldest = nullptr;
+        for (const auto& [key, connection] : m_connections) {
+            if (connection->partial.empty()) { continue; }
+            if (oldest == nullptr || connection->partial_since < oldest->partial_since) { oldest = key; }
+        }
+        if (oldest == nullptr) { return; }  // whole lines alone: their connections are paused one by one
+        turn_away(*oldest, "too many unfinished messages at once");
+    }
+}
+
+void Server::bound_replies() {
+    while (m_unwritten > Limits{}.all_queued_bytes) {
+        Connection* slowest = nullptr;
+        for (const auto& [key, connection] : m_connections) {
+            if (slowest == nullptr || connection->unread > slowest->unread) { slowest = key; }
+        }
+        if (slowest == nullptr || slowest->unread == 0) { return; }
+        m_log.warn("dropped a connection that does not read pid={} bytes={}", slowest->exchange->peer.pid, slowest->unread);
+        drop(*slowest);
+    }
+}
+
+void Server::arm_half_messages(std::uint64_t delay_ms) {
+    if (m_stopping || uv_is_active(reinterpret_cast<const uv_handle_t*>(m_half_messages.get())) != 0) { return; }
+    uv_timer_start(m_half_messages.get(), [](uv_timer_t* timer) noexcept {
+        if (auto* server = static_cast<Server*>(timer->data)) { server->end_half_messages(); }
+    }, delay_ms, 0);
+}
+
+void Server::end_half_messages() {
+    const auto patience = Limits{}.half_message_ms;
+    const auto now = uv_now(&m_loop);
+    std::vector<std::shared_ptr<Connection>> overdue;
+    std::uint64_t next = 0;
+    for (const auto& [key, connection] : m_connections) {
+        if (connection->partial.empty()) { continue; }
+        const auto age = now - connection->partial_since;
+        if (age >= patience) {
+            overdue.push_back(connection);
+        } else {
+            next = next == 0 ? patience - age : std::min(next, patience - age);
+        }
+    }
+    for (const auto& connection : overdue) {
+        if (connection->pipe) { turn_away(*connection, "the message was not finished within " + std::to_string(patience / 1000) + " s"); }
+    }
+    if (next != 0) { arm_half_messages(next); }
 }
 
 void Server::drop(Connection& connection) {
     const auto node = m_connections.extract(&connection);
     if (node.empty()) { return; }
     const auto kept = node.mapped();
+    m_input -= kept->accounted;
+    m_unwritten -= kept->unread;
+    kept->accounted = kept->unread = 0;
     kept->pipe.reset();
     leave_when_idle();
     if (m_agent != nullptr) { m_agent->on_closed(kept->exchange); }
@@ -283,24 +415,27 @@ void Server::on_bytes(Connection& connection, std::string_view bytes) {
     for (std::size_t at = 0; at < bytes.size();) {
         const auto newline = bytes.find('\n', at);
         const auto end = newline == std::string_view::npos ? bytes.size() : newline;
+        if (connection.partial.empty()) { connection.partial_since = uv_now(&m_loop); }
         connection.partial.append(bytes.substr(at, end - at));
         at = end + 1;
         if (connection.partial.size() >= k_max_line) {
-            connection.too_long = true;
-            connection.partial.clear();
+            connection.refusal = "a line is longer than " + std::to_string(k_max_line) + " bytes";
+            connection.partial = {};
             break;
         }
         if (newline == std::string_view::npos) { break; }
         connection.queued += connection.partial.size();
-        connection.lines.push_back(std::move(connection.partial));
-        connection.partial.clear();
+        connection.lines.push_back(std::exchange(connection.partial, {}));
     }
     const Limits limits;
-    if (connection.too_long || connection.lines.size() > limits.queued_lines || connection.queued > limits.queued_input) {
+    if (!connection.refusal.empty() || connection.lines.size() > limits.queued_lines || connection.queued > limits.queued_input) {
         connection.reading = false;
         uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get()));
     }
+    account(connection);
+    if (!connection.partial.empty()) { arm_half_messages(limits.half_message_ms); }
     next_line(self);
+    bound_input();
 }
 
 void Server::next_line(const std::shared_ptr<Connection>& connection) {
@@ -309,6 +444,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         const auto line = std::move(connection->lines.front());
         connection->lines.pop_front();
         connection->queued -= line.size();
+        account(*connection);
         const std::weak_ptr<Connection> weak = connection;
         connection->dispatching = true;
         m_agent->on_line(connection->exchange, line, [this, weak](Reply reply) {
@@ -319,21 +455,19 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
                 self->lines.clear();
                 self->queued = 0;
                 self->ending = true;
+                account(*self);
             }
             write(self, std::move(reply));
         });
         connection->dispatching = false;
     }
     if (!connection->pipe || connection->busy) { return; }
-    if (connection->too_long) {
-        connection->too_long = false;
+    if (!connection->refusal.empty()) {
+        const auto why = std::exchange(connection->refusal, {});
         connection->ending = true;
-        connection->reading = false;
-        return write(connection, {error_line(nullptr, k_rpc_invalid_request, "a line is longer than " + std::to_string(k_max_line) + " bytes",
-                                             {{"code", "INVALID_REQUEST"}, {"message", "over-long line"}, {"details", Json::object()}, {"suggestions", Json::array()}}), true});
+        return write(connection, {refusal_line(ErrorCode::invalid_request, why), true});
     }
-    const auto* stream = reinterpret_cast<const uv_stream_t*>(connection->pipe.get());
-    if (connection->ending && connection->lines.empty() && uv_stream_get_write_queue_size(stream) == 0) { return drop(*connection); }
+    if (connection->ending && connection->lines.empty() && connection->unwritten() == 0) { return drop(*connection); }
     if (!connection->reading && !connection->ending) {
         connection->reading = true;
         // Same callbacks as before: libuv keeps them across a stop.
@@ -354,13 +488,18 @@ void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
     const auto done = written < 0 ? std::size_t{0} : static_cast<std::size_t>(written);
     if (written < 0 && written != UV_EAGAIN) { return drop(*connection); }
     if (done == reply.line.size()) { return go_on(); }
-    const Limits limits;
-    if (uv_stream_get_write_queue_size(stream) + reply.line.size() > limits.queued_bytes) { return drop(*connection); }
+    if (connection->unwritten() > Limits{}.queued_bytes) { return drop(*connection); }
     auto* request = new WriteRequest{{}, reply.line.substr(done), {}};
     const std::weak_ptr<Connection> weak = connection;
-    request->done = [this, weak] {
+    const auto size = request->bytes.size();
+    m_unwritten += size;
+    connection->unread += size;
+    request->done = [this, weak, size] {
         const auto self = weak.lock();
-        if (self && self->pipe) { next_line(self); }
+        if (!self || !self->pipe) { return; }  // drop() has settled its account
+        m_unwritten -= size;
+        self->unread -= size;
+        next_line(self);
     };
     request->request.data = request;
     uv_buf_t rest = uv_buf_init(request->bytes.data(), static_cast<unsigned>(request->bytes.size()));
@@ -370,8 +509,9 @@ void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
     });
     if (error != 0) {
         delete request;
-        drop(*connection);
+        return drop(*connection);
     }
+    bound_replies();
 }
 
 }  // namespace portwrap

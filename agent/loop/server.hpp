@@ -37,7 +37,10 @@ class Server : public Outside {
 public:
     struct Limits {
         std::size_t connections = 4096;
-        std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read: then it is dropped
+        std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read, besides the last: then it is dropped
+        std::size_t all_queued_bytes = 12 * 1024 * 1024;  ///< of all peers together: then the slowest reader is dropped
+        std::size_t all_input = 4 * 1024 * 1024;     ///< of all connections together: then the oldest half message is refused
+        std::uint64_t half_message_ms = 10'000;      ///< for the end of a message that has begun
         std::size_t queued_lines = 64;               ///< of one connection: then its reading pauses
         std::size_t queued_input = 128 * 1024;       ///< bytes of one connection's lines: the same
         std::uint64_t farewell_ms = 2000;            ///< for peers that do not read their replies when the agent stops
@@ -58,6 +61,7 @@ public:
 
     [[nodiscard]] Time now() override;
     void run_in_pool(std::function<void()> work, std::function<void()> done) override;
+    [[nodiscard]] std::function<void()> call_after(std::chrono::milliseconds delay, std::function<void()> then) override;
     void wake_at(Time time) override;
     void watch_process(const ProcessId& process) override;
     bool watch_sockets(bool on) override;
@@ -66,9 +70,19 @@ public:
 private:
     struct Connection;
     struct ProcessWatch;
+    struct Deadline;
 
     void accept();
     void drop(Connection& connection);
+    void on_end_of_input(Connection& connection, bool reset);
+    /// Says why and closes, after the replies that are still due.
+    void turn_away(Connection& connection, std::string why);
+    /// Keeps the sum of what all connections hold.
+    void account(Connection& connection);
+    void bound_input();
+    void bound_replies();
+    void end_half_messages();
+    void arm_half_messages(std::uint64_t delay_ms);
     void on_bytes(Connection& connection, std::string_view bytes);
     void next_line(const std::shared_ptr<Connection>& connection);
     void write(const std::shared_ptr<Connection>& connection, Reply reply);
@@ -88,6 +102,11 @@ private:
     std::optional<DestroyWatch> m_watch;
     std::map<Connection*, std::shared_ptr<Connection>> m_connections;
     std::map<ProcessId, std::unique_ptr<ProcessWatch>> m_processes;
+    std::map<std::uint64_t, std::unique_ptr<Deadline>> m_deadlines;
+    std::uint64_t m_next_deadline = 0;
+    HandlePtr<uv_timer_t> m_half_messages;  ///< runs only while there is one
+    std::size_t m_input = 0;                ///< bytes that all connections have sent and that were not decided yet
+    std::size_t m_unwritten = 0;            ///< bytes of replies that wait for their readers
     std::string m_socket_path;
     ino_t m_socket_inode = 0;
     bool m_stopping = false;

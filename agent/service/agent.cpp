@@ -19,6 +19,7 @@ constexpr auto k_dropped_for = std::chrono::seconds(60);
 
 Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options)
     : m_outside(outside),
+      m_file_jobs(outside),
       m_store(std::move(store)),
       m_registry(std::move(registry)),
       m_options(std::move(options)),
@@ -52,7 +53,10 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
     const auto events = m_registry.stamp(std::move(changes), now);
     auto written = m_store->append(events);
     if (!written) {
-        if (durable) { return written; }
+        if (durable) {
+            m_registry.skip(events);
+            return written;
+        }
         m_options.log_trouble("journal: " + written.error().message + "; running programs go on getting ports");
     }
     for (const auto& event : events) {
@@ -328,9 +332,12 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
                                                     {"port.check", &Agent::port_check},
                                                     {"agent.status", &Agent::agent_status},
                                                     {"agent.stop", &Agent::agent_stop}}};
-    const auto& request = std::get<Request>(parsed);
+    auto& request = std::get<Request>(parsed);
+    request.from = exchange;
     if (request.notification) {
         reply = [reply = std::move(reply)](const Reply& answer) { reply({{}, answer.close}); };
+    } else if (exchange->closed) {
+        return reply({});  // nobody waits for it any more
     }
     for (const auto& row : k_methods) {
         if (row.name == request.method) { return (this->*row.handler)(exchange, request, reply); }

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "core/policy.hpp"
+#include "service/file_jobs.hpp"
 #include "service/outside.hpp"
 #include "service/shapes.hpp"
 #include "service/wire.hpp"
@@ -70,6 +71,10 @@ private:
         ReplyTo reply;
         std::vector<std::pair<Lease, std::optional<Lease>>> undo;  ///< as changed, as before
     };
+    struct PlaceRead {
+        std::vector<std::function<void(const Place*)>> waiters;
+        bool late = false;  ///< its file system does not answer: nobody waits for it any more
+    };
     struct KnownPlace {
         Place place;
         Time read_at{};
@@ -105,9 +110,10 @@ private:
     /// on_timer comes at this time or before.
     void wake_by(Time time);
 
-    /// Finds the place of a directory, from the pool unless it was read a moment ago.
-    void with_place(const std::string& directory, std::function<void(const Place&)> then);
-    /// The project that a request means (cwd, or project by name or path).
+    /// Finds the place of a directory, from the pool unless it was read a moment ago; null when its file system hangs.
+    void with_place(const std::string& directory, std::function<void(const Place*)> then);
+    /// The project that a request means (cwd, or project by name or path). `then` does not follow for a peer that has hung
+    /// up by then; a project that cannot be found is refused here.
     void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
     /// Who the peer is: session, scope, place; null when its process is gone.
     void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
@@ -118,6 +124,7 @@ private:
     void answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply);
 
     Outside& m_outside;
+    FileJobs m_file_jobs;
     std::unique_ptr<Store> m_store;
     Registry m_registry;
     Options m_options;
@@ -129,7 +136,7 @@ private:
     std::vector<Watcher> m_watchers;
     std::deque<WaitingReply> m_waiting;
     std::unordered_map<std::string, KnownPlace> m_places;
-    std::unordered_map<std::string, std::vector<std::function<void(const Place&)>>> m_place_waiters;
+    std::unordered_map<std::string, PlaceRead> m_place_reads;  ///< under way
     std::map<ProcessId, std::map<std::string, Place>> m_session_places;  ///< read at the session's start; good for its life
     std::map<LeaseId, Move> m_moves;              ///< why a lease is not where it was asked for
     std::set<std::pair<ProcessId, LeaseId>> m_noticed;  ///< said once a session

@@ -1,5 +1,6 @@
 // Who asks, and from where: directories, projects, processes and their sessions.
 #include <algorithm>
+#include <utility>
 
 #include "service/agent.hpp"
 #include "system/places.hpp"
@@ -23,22 +24,31 @@ bool is_project_of_its_own(const Place& place) {
 
 }  // namespace
 
-void Agent::with_place(const std::string& directory, std::function<void(const Place&)> then) {
+void Agent::with_place(const std::string& directory, std::function<void(const Place*)> then) {
     if (const auto known = m_places.find(directory); known != m_places.end()) {
-        if (m_outside.now() - known->second.read_at < k_place_lifetime) { return then(known->second.place); }
+        if (m_outside.now() - known->second.read_at < k_place_lifetime) { return then(&known->second.place); }
         m_places.erase(known);
     }
-    auto& waiters = m_place_waiters[directory];
-    waiters.push_back(std::move(then));
-    if (waiters.size() > 1) { return; }
+    const auto [entry, is_new] = m_place_reads.try_emplace(directory);
+    if (entry->second.late) { return then(nullptr); }
+    entry->second.waiters.push_back(std::move(then));
+    if (!is_new) { return; }
     auto found = std::make_shared<Place>();
-    m_outside.run_in_pool([found, directory, home = m_options.home] { *found = find_place(directory, home); },
-                          [this, found, directory] {
-                              if (m_places.size() > 256) { m_places.clear(); }
-                              m_places[directory] = {*found, m_outside.now()};
-                              auto node = m_place_waiters.extract(directory);
-                              for (const auto& waiter : node.mapped()) { waiter(*found); }
-                          });
+    m_file_jobs.run(directory, [found, directory, home = m_options.home] { *found = find_place(directory, home); },
+                    [this, found, directory](FileJobs::Progress progress) {
+                        if (progress == FileJobs::Progress::late) {
+                            m_options.log_trouble("the file system of " + printable(directory) + " does not answer");
+                            auto& read = m_place_reads[directory];
+                            read.late = true;
+                            const auto waiters = std::exchange(read.waiters, {});
+                            for (const auto& waiter : waiters) { waiter(nullptr); }
+                            return;
+                        }
+                        if (m_places.size() > 256) { m_places.clear(); }
+                        m_places[directory] = {*found, m_outside.now()};
+                        auto node = m_place_reads.extract(directory);
+                        for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
+                    });
 }
 
 void Agent::with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then) {
@@ -65,7 +75,13 @@ void Agent::with_project(const Request& request, Params& params, const ReplyTo& 
             directory = roots.front();
         }
     }
-    with_place(directory, std::move(then));
+    with_place(directory, [this, request, reply, directory, then = std::move(then)](const Place* place) {
+        if (request.from && request.from->closed) { return reply({}); }  // it hung up before this was decided
+        if (place == nullptr) {
+            return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(directory) + " does not answer", {}, {}});
+        }
+        then(*place);
+    });
 }
 
 std::optional<Session> Agent::scope_of(const ProcessId& process, const ProcessId& hint) const {
@@ -98,31 +114,32 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     caller.executable = read_executable(pid);
     caller.scope = scope_of(caller.holder.process, hint);
     caller.session = caller.scope ? caller.scope->outermost : caller.holder.process;
-    const auto done = [exchange, then = std::move(then)](Caller known, const Place& place) {
-        known.place = place;
+    const auto done = [exchange, then = std::move(then)](Caller known, const Place* place) {
+        if (place == nullptr) { return then(nullptr); }
+        known.place = *place;
         exchange->caller = std::move(known);
         then(&*exchange->caller);
     };
     // Read once a session: what was read of a directory is good for the session's life.
-    const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Place&)> use) {
+    const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Place*)> use) {
         if (!scope) { return with_place(path, std::move(use)); }
         const auto places = m_session_places.find(scope->outermost);
         if (places != m_session_places.end()) {
-            if (const auto known = places->second.find(path); known != places->second.end()) { return use(known->second); }
+            if (const auto known = places->second.find(path); known != places->second.end()) { return use(&known->second); }
         }
-        with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place& place) {
-            if (m_registry.find_session(session) != nullptr) {
+        with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place* place) {
+            if (place != nullptr && m_registry.find_session(session) != nullptr) {
                 auto& places_of_session = m_session_places[session];
-                if (places_of_session.size() < k_session_places) { places_of_session[path] = place; }
+                if (places_of_session.size() < k_session_places) { places_of_session[path] = *place; }
             }
             use(place);
         });
     };
     const std::string directory = caller.holder.cwd.empty() && caller.scope ? caller.scope->cwd : caller.holder.cwd;
-    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, done, with_known_place](const Place& place) {
-        if (!caller.scope || place.project.root == caller.scope->root || is_project_of_its_own(place)) { return done(caller, place); }
+    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, done, with_known_place](const Place* place) {
+        if (place == nullptr || !caller.scope || place->project.root == caller.scope->root || is_project_of_its_own(*place)) { return done(caller, place); }
         // Somewhere outside of any project (/tmp, a cache): where the session was started.
-        with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place& started_in) { done(caller, started_in); });
+        with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place* started_in) { done(caller, started_in); });
     });
 }
 

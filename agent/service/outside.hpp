@@ -15,6 +15,8 @@ public:
     [[nodiscard]] virtual Time now() = 0;
     /// `work` runs on a pool thread, `done` afterwards on the loop's thread.
     virtual void run_in_pool(std::function<void()> work, std::function<void()> done) = 0;
+    /// Calls `then` once after this time, unless the returned function was called before. For deadlines, not for polling.
+    [[nodiscard]] virtual std::function<void()> call_after(std::chrono::milliseconds delay, std::function<void()> then) = 0;
     /// Calls Agent::on_timer at this time; replaces an earlier wish.
     virtual void wake_at(Time time) = 0;
     /// Calls Agent::on_process_ended once this process is gone (at once when it is gone already).

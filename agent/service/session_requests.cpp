@@ -1,4 +1,6 @@
 // session.open: what `portwrap` asks before it runs its command.
+#include <utility>
+
 #include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "service/launch_plan.hpp"
@@ -34,13 +36,19 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
     with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
         auto script = std::make_shared<std::string>();
-        m_outside.run_in_pool(
+        auto answered = std::make_shared<bool>(false);
+        m_file_jobs.run(
+            launch.session.cwd,
             [script, command = launch.command, cwd = launch.session.cwd] { *script = script_of_command(command, cwd); },
-            [this, exchange, request, reply, launch, place, script]() mutable {
+            [this, exchange, request, reply, launch, place, script, answered](FileJobs::Progress progress) mutable {
                 auto& session = launch.session;
+                if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
                 if (exchange->closed) { return reply({}); }
+                if (progress == FileJobs::Progress::late) {
+                    return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(session.cwd) + " does not answer", {}, {}});
+                }
                 const auto stat = read_process(exchange->peer.pid);
-                if (!stat) { return refuse(request, reply, {ErrorCode::permission_denied, "the process of the session cannot be seen from here", {}, {}}); }
+                if (!stat) { return refuse(request, reply, {ErrorCode::agent_unavailable, "the process of the session cannot be seen from here", {}, {}}); }
                 session.id = stat->id;
                 const auto outer = scope_of(stat->id, {});
                 session.outermost = outer ? outer->outermost : session.id;

@@ -1,6 +1,7 @@
 // JSON-RPC lines in and out: strict reading of requests and their parameters.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -14,6 +15,8 @@ namespace portwrap {
 
 using Json = nlohmann::json;
 
+struct Exchange;
+
 /// Codes of JSON-RPC 2.0; k_rpc_refused is the first of its range for applications.
 inline constexpr int k_rpc_parse_error = -32700;
 inline constexpr int k_rpc_invalid_request = -32600;
@@ -24,6 +27,7 @@ inline constexpr int k_rpc_refused = -32000;
 struct Request {
     Json id;  ///< null when absent
     bool notification = false;
+    std::shared_ptr<const Exchange> from;  ///< whose it is; null until somebody has taken it
     std::string method;
     Json params = Json::object();
 };

@@ -26,6 +26,14 @@ TEST_CASE("stamping numbers the changes from the last applied one and applies no
     CHECK(registry.stamp({LeaseForgotten{1}}, k_now)[0].seq == 3);
 }
 
+TEST_CASE("the number of an event that was given up is not given again", "[registry]") {
+    Registry registry;
+    const auto refused = registry.stamp({SessionClosed{{1, 2}}, SessionClosed{{3, 4}}}, {});
+    registry.skip(refused);
+    CHECK(registry.last_seq() == refused.back().seq);
+    CHECK(registry.stamp({SessionClosed{{5, 6}}}, {}).front().seq == refused.back().seq + 1);
+}
+
 TEST_CASE("an event that was applied already is passed over", "[registry]") {
     Registry registry;
     auto lease = full_lease(1);

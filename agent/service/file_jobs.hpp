@@ -1,0 +1,50 @@
+// Jobs that touch users' files: any of them may hang in a file system that does not answer (a dead network mount). They have
+// a part of the pool's threads, each mount but "/" only a few of those, and a deadline, so that nobody waits for ever.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "service/outside.hpp"
+#include "system/mounts.hpp"
+
+namespace portwrap {
+
+class FileJobs {
+public:
+    /// Threads of the pool that such jobs may have; the pool has more (main.cpp).
+    static constexpr int k_at_once = 28;
+    static constexpr int k_at_once_on_a_mount = 4;
+    /// From run() to `late`. Less than the clients' own deadline of 5 s.
+    static constexpr std::chrono::milliseconds k_deadline{3000};
+
+    explicit FileJobs(Outside& outside) : m_outside(outside) {}
+
+    /// `work`, which touches files below `path`, runs in the pool; `done` follows on the loop. It is called with `late` at
+    /// the deadline if the work has not come to its end by then; and with `ended` once, whenever the work has ended. What
+    /// `work` writes to may be read after `ended` alone.
+    enum class Progress { late, ended };
+    void run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done);
+
+private:
+    struct Job {
+        std::string mount;
+        std::function<void()> work;
+        std::function<void(Progress)> done;
+        std::function<void()> cancel_deadline;
+    };
+    [[nodiscard]] bool may_start(const Job& job) const;
+    void start(const std::shared_ptr<Job>& job);
+    void start_waiting();
+
+    Outside& m_outside;
+    Mounts m_mounts;
+    int m_running = 0;
+    std::map<std::string, int> m_running_on;  ///< by mount
+    std::deque<std::shared_ptr<Job>> m_waiting;
+};
+
+}  // namespace portwrap

@@ -1,0 +1,91 @@
+#include "service/file_jobs.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <vector>
+
+using namespace portwrap;
+
+namespace {
+
+/// A loop whose pool and clock are the test's hands.
+class HandLoop : public Outside {
+public:
+    struct Pooled {
+        std::function<void()> work;
+        std::function<void()> done;
+    };
+    Time now() override { return {}; }
+    void run_in_pool(std::function<void()> work, std::function<void()> done) override { pool.push_back({std::move(work), std::move(done)}); }
+    std::function<void()> call_after(std::chrono::milliseconds delay, std::function<void()> then) override {
+        delays.push_back(delay);
+        deadlines.push_back(std::move(then));
+        return [this, index = deadlines.size() - 1] { deadlines[index] = nullptr; };
+    }
+    void wake_at(Time) override {}
+    void watch_process(const ProcessId&) override {}
+    bool watch_sockets(bool) override { return false; }
+    void stop() override {}
+
+    void end(std::size_t index) {
+        pool[index].work();
+        pool[index].done();
+    }
+    std::vector<Pooled> pool;
+    std::vector<std::function<void()>> deadlines;
+    std::vector<std::chrono::milliseconds> delays;
+};
+
+}  // namespace
+
+TEST_CASE("a job on files is told ended once its work is done, and its deadline is off", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    std::vector<FileJobs::Progress> told;
+    bool worked = false;
+    jobs.run("/home/me", [&] { worked = true; }, [&](FileJobs::Progress progress) { told.push_back(progress); });
+    REQUIRE(loop.pool.size() == 1);
+    CHECK(loop.delays.front() == FileJobs::k_deadline);
+    CHECK(told.empty());
+    loop.end(0);
+    CHECK(worked);
+    CHECK(told == std::vector{FileJobs::Progress::ended});
+    CHECK(loop.deadlines.front() == nullptr);
+}
+
+TEST_CASE("a job on files that hangs is told late, and ended when it comes back after all", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    std::vector<FileJobs::Progress> told;
+    jobs.run("/home/me", [] {}, [&](FileJobs::Progress progress) { told.push_back(progress); });
+    loop.deadlines.front()();
+    CHECK(told == std::vector{FileJobs::Progress::late});
+    loop.end(0);
+    CHECK(told == std::vector{FileJobs::Progress::late, FileJobs::Progress::ended});
+}
+
+TEST_CASE("a mount that hangs has a few threads only, and the others go on", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    // The test's own mounts are unknown: /proc is a mount on every Linux machine, and / is never bounded.
+    for (int i = 0; i < 20; ++i) { jobs.run("/proc/" + std::to_string(i), [] {}, [](FileJobs::Progress) {}); }
+    CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount);
+    int ended = 0;
+    for (int i = 0; i < 20; ++i) { jobs.run("/", [] {}, [&](FileJobs::Progress) { ++ended; }); }
+    CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount + 20);
+    for (std::size_t i = FileJobs::k_at_once_on_a_mount; i < FileJobs::k_at_once_on_a_mount + 20; ++i) { loop.end(i); }
+    CHECK(ended == 20);
+    // One comes back, the next of its mount begins.
+    loop.end(0);
+    CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount + 21);
+}
+
+TEST_CASE("jobs beyond the bound wait their turn", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    std::vector<int> order;
+    for (int i = 0; i < FileJobs::k_at_once + 3; ++i) { jobs.run("/", [] {}, [&order, i](FileJobs::Progress) { order.push_back(i); }); }
+    CHECK(loop.pool.size() == FileJobs::k_at_once);
+    for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
+    CHECK(order.size() == FileJobs::k_at_once + 3);
+}
