@@ -70,6 +70,14 @@ struct WriteRequest {
     std::function<void()> done;
 };
 
+/// The peer reads no reply any more: what it asked need not be decided, and only its notifications are still heard. One that
+/// has only half-closed, as `printf ... | socat -` does, reads on (poll(2): POLLHUP is both directions).
+bool has_hung_up(const uv_pipe_t& pipe) {
+    pollfd state{};
+    return uv_fileno(reinterpret_cast<const uv_handle_t*>(&pipe), &state.fd) == 0 && ::poll(&state, 1, 0) == 1 &&
+           (state.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 std::string refusal_line(ErrorCode code, const std::string& message) {
     return error_line(nullptr, code == ErrorCode::invalid_request ? k_rpc_invalid_request : k_rpc_refused, message,
                       {{"code", error_code_name(code)}, {"message", message}, {"details", Json::object()}, {"suggestions", Json::array()}});
@@ -318,14 +326,7 @@ void Server::on_end_of_input(Connection& connection, bool reset) {
     connection.partial.clear();
     account(connection);
     if (reset) { return drop(connection); }
-    // `printf ... | socat -` half-closes and reads on. Hung up altogether (unix(7): POLLHUP), nobody reads a reply: what was
-    // asked need not be decided, and only notifications that came before the end are still heard.
-    int fd = -1;
-    pollfd state{};
-    if (uv_fileno(reinterpret_cast<const uv_handle_t*>(connection.pipe.get()), &fd) == 0) {
-        state.fd = fd;
-        if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) { connection.exchange->closed = true; }
-    }
+    connection.exchange->closed = has_hung_up(*connection.pipe);
     if (connection.exchange->closed && connection.lines.empty()) { return drop(connection); }
     next_line(m_connections.at(&connection));
 }
@@ -445,6 +446,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         connection->lines.pop_front();
         connection->queued -= line.size();
         account(*connection);
+        connection->exchange->closed = has_hung_up(*connection->pipe);
         const std::weak_ptr<Connection> weak = connection;
         connection->dispatching = true;
         m_agent->on_line(connection->exchange, line, [this, weak](Reply reply) {

@@ -4,6 +4,7 @@ other clients are served meanwhile."""
 import json
 import os
 import signal
+import socket
 import struct
 
 import pytest
@@ -177,6 +178,46 @@ def test_half_a_message_and_a_hang_up_disturb_nobody(house, unharmed, shop):
         connection = connect_to_agent(house)
         connection.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER
         connection.sendall(whole[:20])
+        connection.close()
+
+
+def test_what_is_asked_by_a_peer_that_hung_up_before_is_not_decided(house, unharmed, shop):
+    pid = house.agent_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for number in range(20):
+            connection = connect_to_agent(house)
+            connection.sendall(request("lease.get", {"cwd": str(shop), "service": f"never{number}"}))
+            connection.close()
+        # One that only says that it will not ask more is answered.
+        half = Rpc(house)
+        half.send(request("lease.port", {"cwd": str(shop), "service": "web"}))
+        half.connection.shutdown(socket.SHUT_WR)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert half.line()["result"]["lease"]["service"] == "web"
+    assert half.line() is None
+
+
+def test_half_a_message_is_told_so_and_ends(rpc):
+    rpc.send(b'{"jsonrpc":"2.0","id":1,')
+    reply = rpc.line()
+    assert reply["error"]["data"]["code"] == "INVALID_REQUEST"
+    assert "not finished" in reply["error"]["message"]
+    assert rpc.line() is None
+
+
+def test_a_flood_of_half_messages_is_bounded_and_the_oldest_are_told_so(house, unharmed):
+    def resident():
+        with open(f"/proc/{house.agent_pids()[0]}/status") as status:
+            return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+    flood = [Rpc(house) for _ in range(400)]
+    for connection in flood:
+        connection.send(b"x" * 60000)
+    assert "too many unfinished" in flood[0].line()["error"]["message"]
+    assert resident() < 32 * 1024
+    for connection in flood:
         connection.close()
 
 
