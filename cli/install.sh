@@ -50,7 +50,8 @@ done
 manifest=$prefix/lib/portwrap/installed-files
 
 install_packages() {
-    local wanted=(g++ cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev)
+    local wanted=(g++ cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
+        zlib1g-dev)
     local missing=() package as_root=()
     [[ $demo == no ]] || wanted+=(python3)
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -15,6 +15,7 @@
 #include "service/wire.hpp"
 #include "storage/store.hpp"
 #include "system/listeners.hpp"
+#include "system/root_commit.hpp"
 
 namespace portwrap {
 
@@ -135,6 +136,7 @@ private:
     std::vector<PortInterval> m_kernel_reserved;
     std::vector<Watcher> m_watchers;
     std::deque<WaitingReply> m_waiting;
+    std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;
     std::unordered_map<std::string, PlaceRead> m_place_reads;  ///< under way
     std::map<ProcessId, std::map<std::string, Place>> m_session_places;  ///< read at the session's start; good for its life

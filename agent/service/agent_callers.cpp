@@ -34,7 +34,7 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
     entry->second.waiters.push_back(std::move(then));
     if (!is_new) { return; }
     auto found = std::make_shared<Place>();
-    m_file_jobs.run(directory, [found, directory, home = m_options.home] { *found = find_place(directory, home); },
+    m_file_jobs.run(directory, [found, directory, home = m_options.home, roots = m_root_commits] { *found = find_place(directory, home, roots.get()); },
                     [this, found, directory](FileJobs::Progress progress) {
                         if (progress == FileJobs::Progress::late) {
                             m_options.log_trouble("the file system of " + printable(directory) + " does not answer");

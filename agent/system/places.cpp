@@ -7,6 +7,7 @@
 
 #include "system/bounded_read.hpp"
 #include "system/git_files.hpp"
+#include "system/root_commit.hpp"
 #include "system/manifests.hpp"
 
 namespace portwrap {
@@ -93,7 +94,7 @@ std::string relative_to(const std::string& root, const std::string& directory) {
 
 }  // namespace
 
-Place find_place(const std::string& directory, const std::string& home) {
+Place find_place(const std::string& directory, const std::string& home, RootCommits* roots) {
     Place place;
     std::error_code error;
     const fs::path canonical = fs::canonical(directory, error);
@@ -157,12 +158,12 @@ Place find_place(const std::string& directory, const std::string& home) {
     project.name = place.config.name.value_or("");
     if (project.name.empty() && root_manifest) { project.name = manifest_name(*root_manifest); }
     if (project.name.empty()) { project.name = directory_name(root); }
-    // project.root_commit stays empty: it would take the walk through all objects of the repository.
     if (git) {
         const GitWorktree& worktree = git->worktree;
         if (!worktree.git_dir.empty()) { project.branch = read_branch(worktree.git_dir); }
         if (!worktree.common_dir.empty()) {
             project.family = "git:" + worktree.common_dir;
+            if (roots != nullptr && !worktree.git_dir.empty()) { project.root_commit = roots->of(worktree.git_dir, worktree.common_dir); }
             if (worktree.linked) { project.worktree_of = main_worktree(worktree.common_dir); }
         }
     } else if (root_manifest) {

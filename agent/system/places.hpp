@@ -11,9 +11,12 @@
 
 namespace portwrap {
 
+class RootCommits;
+
 /// `directory` is absolute. `home` is $HOME (a root only with a config of its own). Never fails: a directory that
 /// does not exist or cannot be read is its own project. Reads only regular files of at most 1 MB, opened O_NONBLOCK.
-[[nodiscard]] Place find_place(const std::string& directory, const std::string& home);
+/// `roots` knows the repositories' first commits; without it Project::root_commit stays empty.
+[[nodiscard]] Place find_place(const std::string& directory, const std::string& home, RootCommits* roots = nullptr);
 
 /// Parses .portwrap.json (JSON with comments). The error's message is "LINE: what" or "KEY: what", without the path.
 [[nodiscard]] Result<ProjectConfig> parse_project_config(std::string_view text);
