@@ -1,7 +1,6 @@
 #include "service/agent.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "portwrap/protocol.hpp"
 #include "storage/event_codec.hpp"
@@ -309,6 +308,20 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
     reply({error_line(request.id, code, refusal.message, refusal_shape(m_registry, refusal)), false});
 }
 
+Agent::Handler Agent::find_handler(std::string_view method) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), agent_methods()}) {
+        for (const auto& row : group) {
+            if (row.name == method) { return row.handler; }
+        }
+    }
+    return nullptr;
+}
+
+std::span<const Agent::Method> Agent::agent_methods() {
+    static constexpr Method k_methods[] = {{"agent.status", &Agent::agent_status}, {"agent.stop", &Agent::agent_stop}};
+    return k_methods;
+}
+
 void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply) {
     auto parsed = parse_request(line);
     if (const auto* error = std::get_if<RequestError>(&parsed)) {
@@ -316,22 +329,6 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
         const bool close = error->code == k_rpc_parse_error || error->code == k_rpc_invalid_request;
         return reply({error_line(error->id, error->code, error->message, refusal_shape(m_registry, refusal)), close});
     }
-    struct Row {
-        std::string_view name;
-        Handler handler;
-    };
-    static constexpr std::array<Row, 12> k_methods{{{"shim.bind", &Agent::shim_bind},
-                                                    {"shim.bound", &Agent::shim_bound},
-                                                    {"shim.listening", &Agent::shim_listening},
-                                                    {"shim.failed", &Agent::shim_failed},
-                                                    {"session.open", &Agent::session_open},
-                                                    {"lease.port", &Agent::lease_port},
-                                                    {"lease.get", &Agent::lease_get},
-                                                    {"lease.list", &Agent::lease_list},
-                                                    {"lease.release", &Agent::lease_release},
-                                                    {"port.check", &Agent::port_check},
-                                                    {"agent.status", &Agent::agent_status},
-                                                    {"agent.stop", &Agent::agent_stop}}};
     auto& request = std::get<Request>(parsed);
     request.from = exchange;
     if (request.notification) {
@@ -339,9 +336,7 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
     } else if (exchange->closed) {
         return reply({});  // nobody waits for it any more
     }
-    for (const auto& row : k_methods) {
-        if (row.name == request.method) { return (this->*row.handler)(exchange, request, reply); }
-    }
+    if (const auto handler = find_handler(request.method); handler != nullptr) { return (this->*handler)(exchange, request, reply); }
     const Refusal refusal{ErrorCode::invalid_request, "there is no method \"" + printable(request.method, 64) + "\"", {}, {}};
     reply({error_line(request.id, k_rpc_unknown_method, refusal.message, refusal_shape(m_registry, refusal)), false});
 }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <memory>
 #include <set>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -65,6 +66,16 @@ public:
 
 private:
     using Handler = void (Agent::*)(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    struct Method {
+        std::string_view name;
+        Handler handler;
+    };
+    /// Each group of requests has its table beside its handlers; on_line looks through them in this order.
+    [[nodiscard]] static std::span<const Method> shim_methods();
+    [[nodiscard]] static std::span<const Method> session_methods();
+    [[nodiscard]] static std::span<const Method> lease_methods();
+    [[nodiscard]] static std::span<const Method> agent_methods();
+    [[nodiscard]] static Handler find_handler(std::string_view method);
     struct WaitingReply {
         std::uint64_t seq = 0;
         std::string line;

@@ -153,4 +153,13 @@ void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request,
     });
 }
 
+std::span<const Agent::Method> Agent::lease_methods() {
+    static constexpr Method k_methods[] = {{"lease.port", &Agent::lease_port},
+                                           {"lease.get", &Agent::lease_get},
+                                           {"lease.list", &Agent::lease_list},
+                                           {"lease.release", &Agent::lease_release},
+                                           {"port.check", &Agent::port_check}};
+    return k_methods;
+}
+
 }  // namespace portwrap

@@ -94,4 +94,9 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     });
 }
 
+std::span<const Agent::Method> Agent::session_methods() {
+    static constexpr Method k_methods[] = {{"session.open", &Agent::session_open}};
+    return k_methods;
+}
+
 }  // namespace portwrap

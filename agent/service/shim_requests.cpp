@@ -123,4 +123,12 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
     });
 }
 
+std::span<const Agent::Method> Agent::shim_methods() {
+    static constexpr Method k_methods[] = {{"shim.bind", &Agent::shim_bind},
+                                           {"shim.bound", &Agent::shim_bound},
+                                           {"shim.listening", &Agent::shim_listening},
+                                           {"shim.failed", &Agent::shim_failed}};
+    return k_methods;
+}
+
 }  // namespace portwrap
