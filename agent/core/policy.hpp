@@ -104,7 +104,7 @@ struct Census {
     /// Listening sockets that no lease knows, by the process that has them and their port: a program bound while nobody
     /// took its word (the agent was killed between its answer and the confirmation).
     std::map<std::pair<ProcessId, Port>, Cookie> unknown;
-    bool blind = false;          ///< the system could not be asked: only boot and living holders count
+    bool blind = false;          ///< the system could not be asked: only boot, living holders and ports in use count
     bool sees_bound = true;    ///< false: sockets that do not listen are missing from `sockets` (Linux before 6.8)
     std::function<bool(const ProcessId&)> is_alive;
 };

@@ -252,9 +252,10 @@ void Agent::take_census() {
     census.blind = !sockets;
     if (sockets) {
         census.sockets.insert(sockets->begin(), sockets->end());
-    } else {
-        m_options.log_trouble("census: " + sockets.error().message);
+    } else if (!m_blind) {
+        m_options.log_trouble("census: " + sockets.error().message + "; leases end when their ports are seen free");
     }
+    m_blind = census.blind;
     census.sees_bound = sees_bound_sockets();
     // Listeners on the ports of leases that know no socket: are they the holders' own?
     std::map<Port, ProcessId> silent;
@@ -268,7 +269,7 @@ void Agent::take_census() {
         for (const auto& listener : *listeners) {
             census.listening.insert(listener.cookie);
             const auto expected = silent.find(listener.port);
-            if (expected == silent.end() || m_registry.find_by_cookie(listener.cookie) != nullptr) { continue; }
+            if (expected == silent.end() || listener.cookie == 0 || m_registry.find_by_cookie(listener.cookie) != nullptr) { continue; }
             candidates.emplace(listener.inode, &listener);
             inodes.push_back(listener.inode);
             holders.push_back(expected->second.pid);
@@ -298,6 +299,7 @@ void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
 }
 
 void Agent::on_process_ended(const ProcessId& process) {
+    refresh();
     (void)commit(decide_session_ended(m_registry, m_options.config, process, facts()));
 }
 

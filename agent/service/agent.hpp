@@ -161,6 +161,7 @@ private:
     unsigned m_rotation = 0;
     std::set<LeaseId> m_socketed;  ///< live leases of running programs
     bool m_watching = false;       ///< notifications come
+    bool m_blind = false;          ///< the last census could not ask for sockets
     /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.
     std::deque<Cookie> m_destroyed;
     std::unordered_set<Cookie> m_destroyed_set;

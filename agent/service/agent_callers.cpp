@@ -151,14 +151,14 @@ void Agent::see_project(const Project& project, std::vector<Change>& changes) co
 void Agent::with_true_holders(std::function<void()> then) {
     struct Lost {
         LeaseId lease;
+        Port port = 0;
         std::vector<Cookie> cookies;
-        ProcessId old;
     };
     refresh();
     auto lost = std::make_shared<std::vector<Lost>>();
     for (const auto& [id, lease] : m_registry.leases()) {
         if (!lease.live() || lease.sockets.empty() || (lease.holder && is_alive(lease.holder->process))) { continue; }
-        Lost entry{id, {}, lease.holder ? lease.holder->process : ProcessId{}};
+        Lost entry{id, lease.port, {}};
         for (const auto& socket : lease.sockets) { entry.cookies.push_back(socket.cookie); }
         lost->push_back(std::move(entry));
     }
@@ -171,7 +171,10 @@ void Agent::with_true_holders(std::function<void()> then) {
         std::vector<ino_t> inodes;
         for (const auto& listener : *listeners) {
             for (const auto& entry : *lost) {
-                if (std::find(entry.cookies.begin(), entry.cookies.end(), listener.cookie) != entry.cookies.end()) {
+                // Without sock_diag there are no cookies: then the port tells.
+                const bool same = listener.cookie != 0 ? std::find(entry.cookies.begin(), entry.cookies.end(), listener.cookie) != entry.cookies.end()
+                                                       : listener.port == entry.port;
+                if (same) {
                     wanted[listener.inode] = entry.lease;
                     inodes.push_back(listener.inode);
                 }

@@ -513,6 +513,27 @@ TEST_CASE("a census ends what lost its sockets and keeps what has them", "[polic
     CHECK(world.lease(kept.lease).state == LeaseState::active);
 }
 
+TEST_CASE("a census that cannot ask for sockets goes by ports in use and living processes", "[policy]") {
+    World world;
+    const auto shop = world.place("/shop");
+    const auto dead_and_free = world.serve(world.start(shop), 3000);
+    const auto inherited = world.serve(world.start(world.place("/blog")), 3001);
+    const auto closed = world.serve(world.start(world.place("/wiki")), 3002);
+    const auto caller = world.start(world.place("/mail"));
+    const auto bound = world.ask(caller, 3003);
+    world.apply(decide_bound(world.registry, caller, bound.lease, 3003, 900, world.facts()));
+    world.external = {3001};
+    const auto alive = world.registry.find(closed.lease)->holder->process;
+    Census census;
+    census.blind = true;
+    census.is_alive = [&](const ProcessId& process) { return process == alive || process == caller.holder.process; };
+    world.apply(decide_census(world.registry, world.config, census, world.facts()));
+    CHECK_FALSE(world.registry.find(dead_and_free.lease)->live());
+    CHECK(world.registry.find(inherited.lease)->live());
+    CHECK_FALSE(world.registry.find(closed.lease)->live());
+    CHECK(world.registry.find(bound.lease)->sockets.size() == 1);
+}
+
 TEST_CASE("a census finds the sockets of programs whose word was lost", "[policy]") {
     World world;
     const auto app = world.start(world.place("/a"));
