@@ -10,7 +10,7 @@ usage() {
 usage: bash tests/run.sh [--full] [--no-install]
 
   (default)      release build with gcc, unit and integration tests, then the end-to-end tests on an installed copy
-  --full         also: unit tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
+  --full         also: unit and end-to-end tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
                  clang-tidy, 1,000 processes at once, and everything repeated 20 times (PORTWRAP_REPEAT=N for another
                  number)
   --no-install   install no Debian packages: use what is there
@@ -168,13 +168,14 @@ except Exception:
 PYTHON
 }
 
-python_tests() { # name, directory
+python_tests() { # name, directory, environment...
     local name=$1 directory=$2 round
+    shift 2
     step "End to end: $directory"
     for ((round = 1; round <= repeat; round++)); do
         "${private[@]}" "PORTWRAP_PREFIX=$prefix" "PORTWRAP_SHIM=$PWD/build/release/lib/portwrap/libportwrap.so" \
-            "PORTWRAP_BUILD=$PWD/build/release" "PORTWRAP_TEST_THOUSAND=$thousand" \
-            timeout -k 30 "$deadline" "$python" -B -m pytest -p no:cacheprovider -q -rs --tb=short --durations=5 "${select[@]}" \
+            "PORTWRAP_BUILD=$PWD/build/release" "PORTWRAP_TEST_THOUSAND=$thousand" "$@" \
+            timeout -k 30 "$deadline" "${prefix_command[@]}" "$python" -B -m pytest -p no:cacheprovider -q -rs --tb=short --durations=5 "${select[@]}" \
             --junitxml "$logs/$name-$round.xml" "$directory" 2>&1 | tee "$logs/$name-$round.log" | tail -n 400
         local status=${PIPESTATUS[0]}
         # 5: -k selected none of them
@@ -216,6 +217,24 @@ for suite in tests/integration/*/ tests/e2e/; do
         python_tests "$(echo "${suite%/}" | tr / -)" "$suite"
     fi
 done
+
+# The whole once more with programs that watch themselves; whatever they find, they write down.
+if [ "$mode" = full ]; then
+    repeat=1
+    for preset in asan tsan; do
+        sanitized="$work/$preset here"
+        cmake --install "build/$preset" --prefix "$sanitized" > "$logs/install-$preset.log" 2>&1 || failed_step "cmake --install of $preset"
+        options="log_path=$logs/report-$preset"
+        [ "$preset" = tsan ] && prefix_command=(setarch -R)
+        python_tests "tests-e2e-$preset" tests/e2e/ PORTWRAP_TEST_SANITIZED=1 "PORTWRAP_PREFIX=$sanitized" \
+            "ASAN_OPTIONS=$options,detect_stack_use_after_return=1" "UBSAN_OPTIONS=$options,print_stacktrace=1" "TSAN_OPTIONS=$options"
+        prefix_command=()
+        if compgen -G "$logs/report-$preset*" > /dev/null; then
+            head -n 60 "$logs/report-$preset"*
+            failed_step "the sanitizer of $preset found something (build/test-logs/report-$preset*)"
+        fi
+    done
+fi
 
 step "Result"
 finish

@@ -24,6 +24,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SERVERS = HERE.parent / "servers"
 NODE_MODULES = SERVERS / "node_modules"
+# Built with sanitizers (tests/run.sh --full): more memory, and a runtime that wants to be the first library.
+SANITIZED = bool(os.environ.get("PORTWRAP_TEST_SANITIZED"))
 PATIENCE = 30.0  # seconds; a deadline for what normally takes milliseconds, on a loaded machine
 
 RANGES = {"node": (3000, 3999), "static": (4000, 4999), "python": (5000, 5999), "php": (8080, 8980)}

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from house import Rpc, connect_to_agent, wait_until
+from house import SANITIZED, Rpc, connect_to_agent, wait_until
 
 
 @pytest.fixture
@@ -216,7 +216,8 @@ def test_a_flood_of_half_messages_is_bounded_and_the_oldest_are_told_so(house, u
     for connection in flood:
         connection.send(b"x" * 60000)
     assert "too many unfinished" in flood[0].line()["error"]["message"]
-    assert resident() < 32 * 1024
+    if not SANITIZED:  # their own bookkeeping doubles every byte
+        assert resident() < 32 * 1024
     for connection in flood:
         connection.close()
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from house import RANGES, is_listening
+from house import RANGES, is_listening, wait_until
 
 
 def get(house, service, cwd):
@@ -158,7 +158,7 @@ def test_a_registry_of_a_newer_version_is_not_touched_and_commands_run_unmanaged
     done = house.run("portwrap", "echo", "hi", cwd=root)
     assert (done.returncode, done.stdout) == (0, "hi\n")
     assert "unmanaged" in done.stderr
-    assert house.agent_pids() == []
+    wait_until(lambda: house.agent_pids() == [], "the agent that refused to serve is gone")
     assert contents(house) == before
 
 
