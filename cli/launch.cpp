@@ -100,6 +100,19 @@ std::string string_of(const Json& body, const char* name) {
     return found != body.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
+bool flag_of(const Json& body, const char* name, bool otherwise) {
+    const auto found = body.find(name);
+    return found != body.end() && found->is_boolean() ? found->get<bool>() : otherwise;
+}
+
+void set_or_unset(const char* name, const std::string& value) {
+    if (value.empty()) {
+        ::unsetenv(name);
+    } else {
+        ::setenv(name, value.c_str(), 1);
+    }
+}
+
 /// Variables of the user's that the agent was not told of are left as they are.
 void set_variables(const Json& body, const std::vector<std::string>& told) {
     const auto found = body.find("set");
@@ -319,6 +332,8 @@ int launch(const LaunchOptions& given) {
     set_variables(body, names);
     ::setenv(k_env_runtime, runtime.c_str(), 1);
     ::setenv(k_env_session, string_of(body, "session").c_str(), 1);
+    set_or_unset(k_env_table, string_of(body, "table"));
+    set_or_unset(k_env_connect, flag_of(body, "connect", true) ? "" : "off");
     return run(command_to_run(options.command, told, strings_of(body, "command")));
 }
 

@@ -63,7 +63,9 @@ bool is_stopped_or_gone(int pid) noexcept {
 
 bool Exchange::give_up() noexcept {
     close();
-    __atomic_store_n(&g_quiet_until, sys::now_ms() + k_quiet_ms, __ATOMIC_RELAXED);
+    if (m_patience == Patience::full) {
+        __atomic_store_n(&g_quiet_until, sys::now_ms() + k_quiet_ms, __ATOMIC_RELAXED);
+    }
     return false;
 }
 
@@ -77,7 +79,7 @@ void Exchange::close() noexcept {
 /// Called whenever a call came back without having ended the matter.
 bool Exchange::may_wait_on() noexcept {
     const std::int64_t now = sys::now_ms();
-    if (now - m_began >= k_deadline_ms) {
+    if (now - m_began >= (m_patience == Patience::full ? k_deadline_ms : k_patience_ms)) {
         return false;
     }
     if (now - m_looked >= k_patience_ms) {
@@ -179,6 +181,7 @@ bool Exchange::take_grant(const char* line, std::size_t size, std::uint32_t id, 
     }
     grant.lease = reply.lease;
     grant.port = static_cast<std::uint16_t>(reply.port);
+    grant.shows_requested = reply.requested != 0;
     return true;
 }
 
@@ -205,11 +208,10 @@ void Exchange::tell_bound(const shim_frame::BoundNotification& bound) noexcept {
     }
 }
 
-std::size_t Exchange::ask_listening(const shim_frame::ListeningRequest& request,
-                                    char (&line)[shim_frame::k_max_reply]) noexcept {
-    char text[shim_frame::k_max_request];
+std::size_t Exchange::ask_notice(const char* request, std::size_t request_size,
+                                 char (&line)[shim_frame::k_max_reply]) noexcept {
     std::size_t size = 0;
-    if (!exchange(text, shim_frame::write_listening(text, sizeof text, request), line, size)) {
+    if (!exchange(request, request_size, line, size)) {
         return 0;
     }
     shim_frame::Reply reply;
@@ -219,6 +221,35 @@ std::size_t Exchange::ask_listening(const shim_frame::ListeningRequest& request,
         case shim_frame::ReplyKind::malformed: give_up(); break;
     }
     return 0;
+}
+
+std::size_t Exchange::ask_listening(const shim_frame::ListeningRequest& request,
+                                    char (&line)[shim_frame::k_max_reply]) noexcept {
+    char text[shim_frame::k_max_request];
+    return ask_notice(text, shim_frame::write_listening(text, sizeof text, request), line);
+}
+
+std::size_t Exchange::ask_refused(const shim_frame::RefusedRequest& request,
+                                  char (&line)[shim_frame::k_max_reply]) noexcept {
+    char text[shim_frame::k_max_request];
+    return ask_notice(text, shim_frame::write_refused(text, sizeof text, request), line);
+}
+
+bool Exchange::ask_table(const shim_frame::Session& session, TableAnswer& answer) noexcept {
+    char text[shim_frame::k_max_request];
+    char line[shim_frame::k_max_reply];
+    std::size_t size = 0;
+    if (!exchange(text, shim_frame::write_table(text, sizeof text, session), line, size)) {
+        return false;
+    }
+    shim_frame::Reply reply;
+    switch (shim_frame::read_table_reply(line, size, 1, reply)) {
+        case shim_frame::ReplyKind::result: break;
+        case shim_frame::ReplyKind::refusal: return false;
+        case shim_frame::ReplyKind::malformed: return give_up();
+    }
+    answer = {reply.table, reply.connect != 0};
+    return true;
 }
 
 }  // namespace portwrap::shim

@@ -14,13 +14,27 @@ namespace portwrap::shim {
 struct Grant {
     std::uint64_t lease = 0;
     std::uint16_t port = 0;
+    bool shows_requested = false;  ///< getsockname is to say what was asked for
+};
+
+/// Which table this process's connections are looked up in. Name 0: none.
+struct TableAnswer {
+    std::uint64_t name = 0;
+    bool connect = false;
+};
+
+/// How long an exchange may take, and whether a failure is remembered for ten seconds.
+enum class Patience : std::uint8_t {
+    full,   ///< five seconds
+    brief,  ///< 200 ms, for what is only said; nothing is remembered
 };
 
 /// One connection, closed when the object goes. Uses no errno; neither blocks nor raises a signal beyond its deadline,
 /// which holds for all that is asked on the connection together.
 class Exchange {
 public:
-    explicit Exchange(const Environment& environment) noexcept : m_environment(environment) {}
+    explicit Exchange(const Environment& environment, Patience patience = Patience::full) noexcept
+        : m_environment(environment), m_patience(patience) {}
     Exchange(const Exchange&) = delete;
     Exchange& operator=(const Exchange&) = delete;
     ~Exchange() { close(); }
@@ -40,8 +54,16 @@ public:
     [[nodiscard]] std::size_t ask_listening(const shim_frame::ListeningRequest& request,
                                             char (&line)[shim_frame::k_max_reply]) noexcept;
 
+    [[nodiscard]] std::size_t ask_refused(const shim_frame::RefusedRequest& request,
+                                          char (&line)[shim_frame::k_max_reply]) noexcept;
+
+    /// False: nothing is known.
+    [[nodiscard]] bool ask_table(const shim_frame::Session& session, TableAnswer& answer) noexcept;
+
 private:
     [[nodiscard]] bool connect() noexcept;
+    [[nodiscard]] std::size_t ask_notice(const char* request, std::size_t request_size,
+                                         char (&line)[shim_frame::k_max_reply]) noexcept;
     [[nodiscard]] bool send(const char* request, std::size_t size) noexcept;
     [[nodiscard]] bool receive(char (&line)[shim_frame::k_max_reply], std::size_t& size) noexcept;
     [[nodiscard]] bool exchange(const char* request, std::size_t request_size, char (&line)[shim_frame::k_max_reply],
@@ -52,6 +74,7 @@ private:
     bool give_up() noexcept;
 
     const Environment& m_environment;
+    Patience m_patience;
     int m_fd = -1;
     int m_agent = 0;             ///< the peer's pid once connected
     std::int64_t m_began = 0;    ///< milliseconds of CLOCK_MONOTONIC

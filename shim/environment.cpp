@@ -3,6 +3,7 @@
 // last resort. Bounded: eight ancestors, 64 KiB each.
 #include "environment.hpp"
 
+#include "portwrap/remap_table.hpp"
 #include "syscalls.hpp"
 
 // Set before constructors run, under glibc and under musl.
@@ -88,12 +89,17 @@ struct Found {
     Path user_runtime;  ///< XDG_RUNTIME_DIR of this process
     bool has_user_runtime = false;
     shim_frame::Session session;
+    std::uint64_t table = 0;
+    bool connect = true;
     bool disabled = false;
+    bool is_cluster_worker = false;
 };
+
+bool may_be_ours(char first) noexcept { return first == 'P' || first == 'X' || first == 'N'; }
 
 void take_entry(Text entry, Found& found) noexcept {
     Text value;
-    if (entry.size < 2 || (entry.data[0] != 'P' && entry.data[0] != 'X')) {
+    if (entry.size < 2 || !may_be_ours(entry.data[0])) {
         return;
     }
     if (has_name(entry, "PORTWRAP_RUNTIME", value)) {
@@ -103,6 +109,14 @@ void take_entry(Text entry, Found& found) noexcept {
         }
     } else if (has_name(entry, "PORTWRAP_SESSION", value)) {
         shim_frame::read_session(value.data, value.size, found.session);
+    } else if (has_name(entry, "PORTWRAP_TABLE", value)) {
+        if (!remap_table::read_name(value.data, value.size, found.table)) {
+            found.table = 0;
+        }
+    } else if (has_name(entry, "PORTWRAP_CONNECT", value)) {
+        found.connect = !(value.size == 3 && value.data[0] == 'o' && value.data[1] == 'f' && value.data[2] == 'f');
+    } else if (has_name(entry, "NODE_UNIQUE_ID", value)) {
+        found.is_cluster_worker = true;
     } else if (has_name(entry, "PORTWRAP_DISABLE", value)) {
         found.disabled = value.size == 1 && value.data[0] == '1';
     } else if (has_name(entry, "XDG_RUNTIME_DIR", value)) {
@@ -118,8 +132,7 @@ void read_own(Found& found) noexcept {
         return;
     }
     for (char** entry = __environ; *entry != nullptr; ++entry) {
-        const char first = (*entry)[0];
-        if (first == 'P' || first == 'X') {
+        if (may_be_ours((*entry)[0])) {
             take_entry(Text{*entry, length(*entry)}, found);
         }
     }
@@ -208,6 +221,8 @@ void read_ancestors(Found& found) noexcept {
             found.runtime = theirs.runtime;
             found.has_runtime = true;
             found.session = theirs.session;
+            found.table = theirs.table;
+            found.connect = theirs.connect;
             found.disabled = theirs.disabled;
             return;
         }
@@ -263,6 +278,9 @@ void read_environment() noexcept {
     }
     g_environment.socket_path_size = found.runtime.size();
     g_environment.session = found.session;
+    g_environment.table = found.table;
+    g_environment.connect = found.connect;
+    g_environment.is_cluster_worker = found.is_cluster_worker;
     __atomic_store_n(&g_ready, true, __ATOMIC_RELEASE);
 }
 

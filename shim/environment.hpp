@@ -1,4 +1,4 @@
-// What the shim knows about where it runs: the agent's socket and the session. Read once, in the constructor, into memory
+// What the shim knows about where it runs: the agent's socket, the session and its table. Read once, in the constructor, into memory
 // of its own: programs overwrite and delete their environment.
 #pragma once
 
@@ -15,6 +15,9 @@ struct Environment {
     char socket_path[k_socket_path_capacity] = {};
     std::size_t socket_path_size = 0;  ///< without the NUL
     shim_frame::Session session;
+    std::uint64_t table = 0;  ///< name of the session's remap table; 0: unknown
+    bool connect = true;      ///< false: connections are not looked up in it
+    bool is_cluster_worker = false;  ///< of node, which checks the port that it got
 };
 
 /// To be called by the constructor only.

@@ -4,6 +4,8 @@
 
 #include <sys/socket.h>
 
+#include <cstddef>
+
 namespace portwrap::shim {
 
 /// Looks the real functions up. Once, in the constructor: dlsym may take locks and memory, which a hook must not.
@@ -11,6 +13,10 @@ void resolve_real_calls() noexcept;
 
 int real_bind(int fd, const sockaddr* address, socklen_t size) noexcept;
 int real_listen(int fd, int backlog) noexcept;
+int real_connect(int fd, const sockaddr* address, socklen_t size) noexcept;
+int real_getsockname(int fd, sockaddr* address, socklen_t* size) noexcept;
+ssize_t real_sendto(int fd, const void* data, std::size_t size, int flags, const sockaddr* address, socklen_t address_size) noexcept;
+ssize_t real_sendmsg(int fd, const msghdr* message, int flags) noexcept;
 
 /// The calling thread's errno; 0 and nothing where there is none.
 [[nodiscard]] int get_errno() noexcept;

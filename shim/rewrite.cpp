@@ -57,8 +57,10 @@ bool classify(const Address& address, Endpoint& endpoint) noexcept {
     family_bytes[1] = address.bytes[1];
     if (family == AF_INET) {
         endpoint.scope = scope_of_inet(address.bytes + k_inet_address_at);
+        endpoint.is_multicast = (address.bytes[k_inet_address_at] & 0xf0) == 0xe0;
     } else if (family == AF_INET6 && address.size >= k_least_inet6) {
         endpoint.scope = scope_of_inet6(address.bytes + k_inet6_address_at);
+        endpoint.is_multicast = address.bytes[k_inet6_address_at] == 0xff;
     } else {
         return false;
     }

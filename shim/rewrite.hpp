@@ -21,6 +21,7 @@ struct Endpoint {
     std::uint32_t family = 0;
     std::uint16_t port = 0;
     Scope scope = Scope::other;
+    bool is_multicast = false;
 };
 
 /// The least sizes that the kernel takes for the two families (ip(7); SIN6_LEN_RFC2133: without the scope id).

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -70,6 +71,12 @@ inline int getsockname(int fd, void* address, socklen_t* size) noexcept {
 inline long send(int fd, const char* data, std::size_t size, int flags) noexcept {
     return system_call(SYS_sendto, fd, address_of(data), as_long(size), flags);
 }
+inline long sendto(int fd, const void* data, std::size_t size, int flags, const void* address, socklen_t address_size) noexcept {
+    return system_call(SYS_sendto, fd, address_of(data), as_long(size), flags, address_of(address), static_cast<long>(address_size));
+}
+inline long sendmsg(int fd, const msghdr* message, int flags) noexcept {
+    return system_call(SYS_sendmsg, fd, address_of(message), flags);
+}
 inline long receive(int fd, char* data, std::size_t size) noexcept {
     return system_call(SYS_recvfrom, fd, address_of(data), as_long(size));
 }
@@ -97,6 +104,18 @@ inline long write(int fd, const void* data, std::size_t size) noexcept {
     return system_call(SYS_write, fd, address_of(data), as_long(size));
 }
 inline void close(int fd) noexcept { system_call(SYS_close, fd); }
+inline bool exists(const char* path) noexcept {
+    return system_call(SYS_faccessat, AT_FDCWD, address_of(path), 0) == 0;
+}
+/// The length with its NUL, or a negative errno value.
+inline long getcwd(char* out, std::size_t capacity) noexcept { return system_call(SYS_getcwd, address_of(out), as_long(capacity)); }
+/// Null when that cannot be had. A descriptor of -1: zeros of the process's own.
+inline void* map(std::size_t size, int protection, int fd) noexcept {
+    const long flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    const long result = system_call(SYS_mmap, 0, as_long(size), protection, flags, fd, 0);
+    return result < 0 && result > -4096 ? nullptr : reinterpret_cast<void*>(result);
+}
+inline void unmap(const void* memory, std::size_t size) noexcept { system_call(SYS_munmap, address_of(memory), as_long(size)); }
 inline int fcntl(int fd, int command, long argument) noexcept {
     return static_cast<int>(system_call(SYS_fcntl, fd, command, argument));
 }

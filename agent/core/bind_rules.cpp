@@ -1,6 +1,7 @@
 // What a program gets when it binds and listens. Order matters in decide_bind: its steps are the rows of the table in
 // docs/architecture.md.
 #include <algorithm>
+#include <array>
 
 #include "core/lease_steps.hpp"
 #include "core/search.hpp"
@@ -47,7 +48,8 @@ Move why_not(const Registry& registry, const Config& config, const LeaseKey& key
         return {same ? MoveReason::already_running : MoveReason::held, *owner};
     }
     if (is_system_port(config, port) || is_reserved_port(config, port)) { return {MoveReason::reserved, std::nullopt}; }
-    if (refused.contains(port) || facts.in_use(port, true, false)) { return {MoveReason::external, std::nullopt}; }
+    const bool udp = key.protocol == Protocol::udp;
+    if (refused.contains(port) || facts.in_use(port, true, udp)) { return {MoveReason::external, std::nullopt}; }
     return {MoveReason::usual, std::nullopt};
 }
 
@@ -57,6 +59,7 @@ Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std
     lease.range = std::move(range);
     lease.environment = query.environment;
     lease.kind = query.kind;
+    if (const auto service = configured(caller.place, lease.key.service)) { lease.shared = service->shared; }
     auto granted = granted_to(std::move(lease), caller, facts);
     Decision<BindAnswer> decision{{}, {port, granted.id, std::move(move)}};
     unclaim_others(registry, granted, decision.changes);
@@ -101,6 +104,13 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     return grant(registry, std::move(lease), port, range->name, query, caller, facts, {});
 }
 
+/// UDP numbers that mean no server of a project's: those of the kernel's ephemeral range, from which name resolvers choose
+/// their own, and those on which programs meet by design (DHCP, SSDP, WS-Discovery, mDNS, LLMNR).
+bool is_left_alone(Port port, const Facts& facts) {
+    constexpr std::array<Port, 6> k_meeting_points{67, 68, 1900, 3702, 5353, 5355};
+    return port == 0 || facts.ephemeral.contains(port) || std::find(k_meeting_points.begin(), k_meeting_points.end(), port) != k_meeting_points.end();
+}
+
 bool is_below(const std::string& directory, const std::string& parent) {
     return directory == parent || directory.starts_with(parent + "/");
 }
@@ -130,6 +140,8 @@ std::string service_of(const Place& place, const std::optional<Session>& scope, 
 
 Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config, const Caller& caller, const BindRequest& request,
                                  const Facts& facts) {
+    const bool udp = request.protocol == Protocol::udp;
+    if (udp && is_left_alone(request.port, facts)) { return {{}, {request.port, 0, {}}}; }
     if (request.port == 0) { return decide_port_zero(registry, config, caller, request, facts); }
     const auto& root = caller.place.project.root;
     const Port asked = request.port;
@@ -141,13 +153,25 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
         return lease.sockets.empty() || same_process || lease.key.service == service_of(caller.place, caller.scope, lease.key.requested);
     };
+    // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol.
+    const auto can_join = [&](const Lease& lease) {
+        return lease.key.protocol == request.protocol || (!request.refused.contains(lease.port) && !facts.in_use(lease.port, !udp, udp));
+    };
+    const auto joined = [&](Lease lease) {
+        if (!udp && lease.key.protocol == Protocol::udp) {
+            lease.key.protocol = Protocol::tcp;
+            if (registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
+        }
+        return granted_to(std::move(lease), caller, facts);
+    };
     for (const auto* lease : own) {
-        if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease)) {
+        if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease) &&
+            can_join(*lease)) {
             if (request.refused.contains(asked)) {
                 if (lease->sockets.empty()) { continue; }  // granted in this very exchange, and the kernel refused it
                 return {{}, {asked, lease->id, {}}};       // somebody of the session has it: the kernel's word is final
             }
-            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}}, {asked, lease->id, {}}};
+            return {{LeaseEvent{LeaseChange::allocated, joined(*lease)}}, {asked, lease->id, {}}};
         }
     }
 
@@ -157,17 +181,16 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
 
     // Asked for before in this session: the same answer, whoever listens.
     for (const auto* lease : own) {
-        const bool same = lease->live() && lease->key.root == root && lease->key.service == key.service &&
-                          lease->key.protocol == key.protocol && lease->key.requested == key.requested;
-        if (same && is_own_session(*lease, caller.session, facts)) {
+        const bool same = lease->live() && lease->key.root == root && lease->key.service == key.service && lease->key.requested == key.requested;
+        if (same && is_own_session(*lease, caller.session, facts) && can_join(*lease)) {
             if (request.refused.contains(lease->port) && lease->sockets.empty()) { continue; }
-            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}},
+            return {{LeaseEvent{LeaseChange::allocated, joined(*lease)}},
                     {lease->port, lease->id, lease->port == asked ? Move{} : why_not(registry, config, lease->key, asked, request.refused, facts)}};
         }
     }
 
     const auto free_for = [&](const LeaseKey& owner, Port port) {
-        return is_open_to(registry, owner, port) && !request.refused.contains(port) && !facts.in_use(port, true, request.protocol == Protocol::udp);
+        return is_open_to(registry, owner, port) && !request.refused.contains(port) && !facts.in_use(port, true, udp);
     };
 
     // -p: the first listener that is not auxiliary gets the port that the user named.
@@ -250,7 +273,7 @@ std::vector<Change> decide_bound(const Registry& registry, const Caller& caller,
 }
 
 Decision<LeaseId> decide_listening(const Registry& registry, const Config& config, const Caller& caller, Port port, Cookie cookie,
-                                   const Facts& facts) {
+                                   const Facts& facts, Protocol protocol) {
     const Lease* known = registry.find_by_cookie(cookie);
     if (known != nullptr && (!known->live() || known->port != port)) { known = nullptr; }
     if (known == nullptr) {
@@ -264,6 +287,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         lease = *known;
     } else {
         // Bound while the agent was away: recorded as what it is, unless the port is the kernel's choice or another's.
+        if (protocol == Protocol::udp) { return {{}, 0}; }
         const auto* owner = owner_of(registry, port);
         if (!facts.in_use(port, true, false)) { return {{}, 0}; }  // gone already, or never was
         if (facts.ephemeral.contains(port) || (owner != nullptr && owner->live())) { return {{}, 0}; }

@@ -89,9 +89,10 @@ struct BindAnswer {
 [[nodiscard]] std::vector<Change> decide_unbound(const Registry& registry, const Config& config, LeaseId lease, bool gone,
                                                  const Facts& facts);
 
-/// listen() worked, perhaps in another process than bind. The answer is the lease, 0 when it is unmanaged.
-[[nodiscard]] Decision<LeaseId> decide_listening(const Registry& registry, const Config& config, const Caller& caller,
-                                                 Port port, Cookie cookie, const Facts& facts);
+/// listen() worked, perhaps in another process than bind; or a UDP socket, which needs no listen, was bound. The answer is
+/// the lease, 0 when it is unmanaged.
+[[nodiscard]] Decision<LeaseId> decide_listening(const Registry& registry, const Config& config, const Caller& caller, Port port,
+                                                 Cookie cookie, const Facts& facts, Protocol protocol = Protocol::tcp);
 
 /// The last reference to a socket is gone.
 [[nodiscard]] std::vector<Change> decide_destroyed(const Registry& registry, const Config& config, Cookie cookie,

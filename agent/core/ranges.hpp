@@ -32,6 +32,7 @@ struct Config {
     std::vector<Range> ranges;
     std::vector<Port> reserved;  ///< never given automatically
     bool claims = true;          ///< false for "sticky": "prefer"
+    bool connect = true;         ///< false for "connect": "off"
     std::chrono::hours inactive{24 * 7};    ///< inactive_days
     std::chrono::hours remembered{24 * 30}; ///< released_days
 };

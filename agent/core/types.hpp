@@ -109,6 +109,7 @@ struct ProjectConfig {
     std::optional<std::string> type;
     std::vector<ServiceConfig> services;  ///< in the file's order
     std::vector<std::pair<std::string, std::string>> env;  ///< templates with ${service}
+    bool connect = true;  ///< false for "connect": "off"
     bool operator==(const ProjectConfig&) const = default;
 };
 
@@ -158,6 +159,7 @@ struct Lease {
     std::string range;  ///< name of the range that served it; empty for a port outside of all
     Environment environment = Environment::dev;
     std::optional<std::string> kind;
+    std::optional<bool> shared;  ///< may siblings connect: as its project's config says, none where that says nothing
     bool claimed = false;   ///< still the key's own although released
     bool listened = false;  ///< a listener was seen at least once
     std::optional<ProcessId> session;

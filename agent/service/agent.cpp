@@ -11,6 +11,11 @@ namespace portwrap {
 
 namespace {
 
+ProcessId own_process() {
+    const auto self = read_process(::getpid());
+    return self ? self->id : ProcessId{};
+}
+
 /// A number that a program got for port 0 and dropped is given to no other process for this long.
 constexpr auto k_dropped_for = std::chrono::seconds(60);
 
@@ -24,7 +29,8 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
       m_options(std::move(options)),
       m_started_at(outside.now()),
       m_ephemeral(read_ephemeral_range()),
-      m_kernel_reserved(read_kernel_reserved_ports()) {
+      m_kernel_reserved(read_kernel_reserved_ports()),
+      m_tables({m_options.tables, own_process(), m_options.netns, m_options.log_trouble}) {
     for (const auto& [id, session] : m_registry.sessions()) {
         if (session.boot_id == m_options.boot_id) { m_outside.watch_process(id); }
     }
@@ -214,6 +220,9 @@ void Agent::start() {
     // Subscribed before the census: a socket that closes in between is then in the notifications.
     if (!m_socketed.empty()) { m_watching = m_outside.watch_sockets(true); }
     take_census();
+    // With what is true by now; from here on the tables follow the events.
+    m_tables.start(m_registry);
+    watch([this](const Event& event, const Registry& registry) { m_tables.on_event(event, registry); });
     on_timer();
 }
 

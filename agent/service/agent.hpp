@@ -12,6 +12,7 @@
 #include "core/policy.hpp"
 #include "service/file_jobs.hpp"
 #include "service/outside.hpp"
+#include "service/remap_tables.hpp"
 #include "service/shapes.hpp"
 #include "service/wire.hpp"
 #include "storage/store.hpp"
@@ -37,6 +38,7 @@ public:
         std::string user_at_host;  ///< of allocated_by
         std::string boot_id;
         std::string socket;
+        std::string tables;  ///< directory of the published remap tables
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
         std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
         std::function<void(const std::string&)> log_trouble;
@@ -104,6 +106,8 @@ private:
     void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_bound(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_listening(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void shim_table(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void shim_refused(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
 
     [[nodiscard]] Facts facts();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
@@ -145,6 +149,7 @@ private:
     std::optional<Time> m_wake_at;
     PortInterval m_ephemeral;
     std::vector<PortInterval> m_kernel_reserved;
+    RemapTables m_tables;
     std::vector<Watcher> m_watchers;
     std::deque<WaitingReply> m_waiting;
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();

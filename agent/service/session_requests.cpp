@@ -82,6 +82,9 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                                      {"root", place.project.root},
                                      {"branch", place.project.branch ? Json(*place.project.branch) : Json(nullptr)},
                                      {"worktree_of", place.project.worktree_of ? Json(*place.project.worktree_of) : Json(nullptr)}};
+                const auto table = launch.dry_run ? 0 : m_tables.open(place.project.root, session.id, m_registry);
+                result["table"] = table != 0 ? table_name(table) : "";
+                result["connect"] = session.connect && place.config.connect && m_options.config.connect;
                 result["service"] = ready.service;
                 result["range"] = ready.range;
                 result["command"] = ready.command;

@@ -191,4 +191,13 @@ std::string moved_notice(const Registry& registry, const Lease& lease, const Mov
                          std::to_string(lease.port) + " (" + why + ")", 1024);
 }
 
+std::string refused_notice(const Registry& registry, const std::string& asker, const Lease& theirs) {
+    const auto number = std::to_string(theirs.port);
+    std::string who = name_of(registry, theirs.key.root) + "/" + theirs.key.service + " in " + theirs.key.root;
+    if (theirs.holder) { who += ", pid " + std::to_string(theirs.holder->process.pid); }
+    return printable("portwrap: refused a connection of " + name_of(registry, asker) + "'s to localhost:" + number + ": there listens " + who +
+                         ", and " + (theirs.key.requested == theirs.port ? "this copy's own " + number : "what this project has for " + number) +
+                         " is not running (portwrap --no-connect allows it)", 1024);
+}
+
 }  // namespace portwrap

@@ -34,5 +34,7 @@ struct SeenListener {
 [[nodiscard]] std::string taken_message(const Registry& registry, Port port, const Lease* owner, bool listens);
 /// "portwrap: shop/web listens on http://localhost:3001 (asked for 3000: ...)"
 [[nodiscard]] std::string moved_notice(const Registry& registry, const Lease& lease, const Move& move, Time now);
+/// "portwrap: shop/main was refused localhost:3000, which is ...", for a connection of `asker`'s (a project's root).
+[[nodiscard]] std::string refused_notice(const Registry& registry, const std::string& asker, const Lease& theirs);
 
 }  // namespace portwrap

@@ -1,16 +1,40 @@
 // The requests of the shim: shim.bind, shim.failed, shim.bound, shim.listening.
+#include "core/lease_steps.hpp"
 #include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "service/requests.hpp"
+#include "system/processes.hpp"
 
 namespace portwrap {
 
 namespace {
-std::string bind_reply(const Json& id, LeaseId lease, Port port) { return result_line(id, {{"lease", lease}, {"port", port}}); }
+std::string bind_reply(const Json& id, LeaseId lease, Port port, bool shows_requested = false) {
+    Json result{{"lease", lease}, {"port", port}};
+    if (shows_requested) { result["requested"] = 1; }
+    return result_line(id, result);
+}
+
+/// A notice goes to the session's own descriptor 2 alone: a server may have reused the number.
+bool may_be_told(const Caller& caller, const std::vector<std::uint64_t>& error_file) {
+    return caller.scope && !caller.scope->quiet && caller.scope->stderr_device == error_file[0] && caller.scope->stderr_inode == error_file[1];
+}
+
+/// Does the program compare the port that it got with the one that it asked for, and die of the difference? A service
+/// can say so; the primary of a node cluster has workers when it binds for them.
+bool must_see_requested(const Caller& caller, const Lease& lease) {
+    if (const auto service = configured(caller.place, lease.key.service); service && service->sockname_requested) { return true; }
+    return caller.executable.starts_with("node") && has_child_with_variable(caller.holder.process.pid, "NODE_UNIQUE_ID");
+}
 
 void check_family(Params& params) {
     const auto family = params.number("family", 255).value_or(2);
     if (family != 2 && family != 10) { params.fail("family", "is not AF_INET (2) or AF_INET6 (10)"); }
+}
+
+Protocol read_protocol(Params& params) {
+    const auto number = params.number("protocol", 65535).value_or(6);
+    if (number != 6 && number != 17 && number != 262) { params.fail("protocol", "is not TCP (6), UDP (17) or MPTCP (262)"); }
+    return number == 17 ? Protocol::udp : Protocol::tcp;
 }
 
 ProcessId session_hint(const std::vector<std::uint64_t>& numbers) {
@@ -24,8 +48,7 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
     const auto port = static_cast<Port>(params.number("port", 65535).value_or(0));
     check_family(params);
     (void)params.number("scope", 2);
-    const auto protocol = params.number("protocol", 65535).value_or(6);
-    if (protocol != 6 && protocol != 17 && protocol != 262) { params.fail("protocol", "is not TCP (6), UDP (17) or MPTCP (262)"); }
+    const auto protocol = read_protocol(params);
     (void)params.number("reuseport", 1);
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
     const auto netns = params.number("netns", UINT64_MAX).value_or(0);
@@ -34,7 +57,7 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
 
     const bool elsewhere = netns != 0 && m_options.netns != 0 && netns != m_options.netns;
     if (exchange->peer.pid <= 0 || elsewhere) { return reply({bind_reply(request.id, 0, port), false}); }
-    exchange->bind = {port, protocol == 17 ? Protocol::udp : Protocol::tcp, cookie, {}};
+    exchange->bind = {port, protocol, cookie, {}};
     with_caller(exchange, hint, [this, exchange, request, reply, port](const Caller* caller) {
         if (caller == nullptr) { return reply({bind_reply(request.id, 0, port), false}); }
         answer_bind(exchange, request, reply);
@@ -54,7 +77,9 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     (void)commit(std::move(decision.changes));
     // Refused by the kernel, and another one granted: the first is nobody's again.
     if (before != 0 && before != answer.lease) { (void)commit(decide_unbound(m_registry, m_options.config, before, true, facts())); }
-    reply({bind_reply(request.id, answer.lease, answer.port), false});
+    const auto* lease = answer.port != exchange->bind.port && exchange->bind.port != 0 ? m_registry.find(answer.lease) : nullptr;
+    const bool shows_requested = lease != nullptr && must_see_requested(*exchange->caller, *lease);
+    reply({bind_reply(request.id, answer.lease, answer.port, shows_requested), false});
 }
 
 void Agent::shim_failed(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
@@ -90,6 +115,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
     const auto port = params.port("port").value_or(0);
     const auto code = params.number("errno", 4096).value_or(0);
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
+    const auto protocol = read_protocol(params);
     check_family(params);
     (void)params.number("scope", 2);
     const auto netns = params.number("netns", UINT64_MAX).value_or(0);
@@ -99,7 +125,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
     const auto answer = [request](const std::string& notice) { return Reply{result_line(request.id, {{"notice", notice}}), true}; };
     const bool elsewhere = netns != 0 && m_options.netns != 0 && netns != m_options.netns;
     if (exchange->peer.pid <= 0 || elsewhere) { return reply(answer("")); }
-    with_caller(exchange, hint, [this, reply, port, code, cookie, error_file, answer](const Caller* known_caller) {
+    with_caller(exchange, hint, [this, reply, port, protocol, code, cookie, error_file, answer](const Caller* known_caller) {
         if (known_caller == nullptr) { return reply(answer("")); }
         const auto& caller = *known_caller;
         if (code != 0) {
@@ -107,15 +133,14 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
                           std::to_string(caller.holder.process.pid));
             return reply(answer(""));
         }
-        auto decision = decide_listening(m_registry, m_options.config, caller, port, cookie, facts());
+        auto decision = decide_listening(m_registry, m_options.config, caller, port, cookie, facts(), protocol);
         if (!decision.changes.empty()) { see_project(caller.place.project, decision.changes); }
         (void)commit(std::move(decision.changes));
         if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
         const auto* lease = m_registry.find(decision.answer);
         std::string notice;
         const bool moved = lease != nullptr && lease->key.requested.value_or(0) != 0 && *lease->key.requested != lease->port;
-        const bool same_file = caller.scope && caller.scope->stderr_inode == error_file[1] && caller.scope->stderr_device == error_file[0];
-        if (moved && same_file && !caller.scope->quiet && m_noticed.emplace(caller.session, lease->id).second) {
+        if (moved && may_be_told(caller, error_file) && m_noticed.emplace(caller.session, lease->id).second) {
             const auto known = m_moves.find(lease->id);
             notice = moved_notice(m_registry, *lease, known != m_moves.end() ? known->second : Move{}, m_outside.now());
         }
@@ -123,11 +148,52 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
     });
 }
 
+void Agent::shim_table(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    const auto hint = session_hint(params.numbers("session", 2));
+    if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    const auto answer = [request](std::uint64_t table, bool connect) {
+        return Reply{result_line(request.id, {{"table", table}, {"connect", connect ? 1 : 0}}), true};
+    };
+    if (exchange->peer.pid <= 0) { return reply(answer(0, false)); }
+    with_caller(exchange, hint, [this, reply, answer](const Caller* caller) {
+        if (caller == nullptr) { return reply(answer(0, false)); }
+        // Outside of every session nobody has asked for anything.
+        if (!caller->scope) { return reply(answer(0, false)); }
+        const auto& project = caller->place.project;
+        std::vector<Change> changes;
+        see_project(project, changes);
+        (void)commit(std::move(changes));
+        const bool connect = caller->scope->connect && caller->place.config.connect && m_options.config.connect;
+        reply(answer(m_tables.open(project.root, caller->scope->id, m_registry), connect));
+    });
+}
+
+void Agent::shim_refused(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    params.require("port");
+    const auto port = params.port("port").value_or(0);
+    const auto hint = session_hint(params.numbers("session", 2));
+    const auto error_file = params.numbers("stderr", 2);
+    if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    const auto answer = [request](const std::string& notice) { return Reply{result_line(request.id, {{"notice", notice}}), true}; };
+    if (exchange->peer.pid <= 0) { return reply(answer("")); }
+    with_caller(exchange, hint, [this, reply, port, error_file, answer](const Caller* caller) {
+        if (caller == nullptr || !may_be_told(*caller, error_file)) { return reply(answer("")); }
+        const auto& root = caller->place.project.root;
+        const auto* theirs = m_registry.find(m_tables.refused_by(root, port));
+        if (theirs == nullptr || !m_noticed.emplace(caller->session, theirs->id).second) { return reply(answer("")); }
+        reply(answer(refused_notice(m_registry, root, *theirs)));
+    });
+}
+
 std::span<const Agent::Method> Agent::shim_methods() {
     static constexpr Method k_methods[] = {{"shim.bind", &Agent::shim_bind},
                                            {"shim.bound", &Agent::shim_bound},
                                            {"shim.listening", &Agent::shim_listening},
-                                           {"shim.failed", &Agent::shim_failed}};
+                                           {"shim.failed", &Agent::shim_failed},
+                                           {"shim.table", &Agent::shim_table},
+                                           {"shim.refused", &Agent::shim_refused}};
     return k_methods;
 }
 

@@ -248,6 +248,11 @@ public:
     }
     template <typename T>
     Members& member(const char* name, T& value);
+    /// A member that older records lack: absent, `value` stays as it is.
+    template <typename T>
+    Members& later_member(const char* name, T& value) {
+        return m_object.is_object() && m_object.contains(name) ? member(name, value) : *this;
+    }
     /// As `member`, and at least 1 and no larger than what is exact everywhere.
     Members& number(const char* name, std::uint64_t& value) {
         member(name, value);
@@ -404,6 +409,7 @@ void append_record(std::string& out, const Lease& lease) {
         .member("range", lease.range)
         .member("environment", lease.environment)
         .member("kind", lease.kind)
+        .member("shared", lease.shared)
         .member("claimed", lease.claimed)
         .member("listened", lease.listened)
         .member("session", lease.session)
@@ -469,6 +475,7 @@ Result<Lease> lease_from_record(const json& record) {
         .member("range", lease.range)
         .member("environment", lease.environment)
         .member("kind", lease.kind)
+        .later_member("shared", lease.shared)
         .member("claimed", lease.claimed)
         .member("listened", lease.listened)
         .member("session", lease.session)

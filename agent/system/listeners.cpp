@@ -24,6 +24,8 @@
 namespace portwrap {
 namespace {
 
+constexpr unsigned k_established_state = 1;      // TCP_ESTABLISHED, also of UDP sockets that are connected
+constexpr unsigned k_close_state = 7;            // TCP_CLOSE, of all other UDP sockets
 constexpr unsigned k_listen_state = 10;          // TCP_LISTEN of the kernel's include/net/tcp_states.h
 constexpr unsigned k_bound_inactive_state = 13;  // TCP_BOUND_INACTIVE there, Linux 6.8; older kernels ignore the bit
 constexpr std::size_t k_proc_net_limit = 64U << 20U;
@@ -114,13 +116,13 @@ PortFilter port_filter(Port port) {
 
 /// Calls `see` with each socket of one family in one of `states`. 0 or an errno.
 template <typename See>
-int dump_family(int fd, unsigned char family, unsigned states, std::optional<Port> port, const See& see) {
+int dump_family(int fd, unsigned char family, unsigned char protocol, unsigned states, std::optional<Port> port, const See& see) {
     DumpRequest request;
     request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.header.nlmsg_len = port ? sizeof request : offsetof(DumpRequest, filter);
     request.body.sdiag_family = family;
-    request.body.sdiag_protocol = IPPROTO_TCP;
+    request.body.sdiag_protocol = protocol;
     request.body.idiag_states = states;
     if (port) { request.filter = port_filter(*port); }
     while (::send(fd, &request, request.header.nlmsg_len, 0) < 0) {
@@ -152,14 +154,14 @@ int dump_family(int fd, unsigned char family, unsigned states, std::optional<Por
 }
 
 template <typename See>
-int dump(unsigned states, std::optional<Port> port, const See& see) {
+int dump(unsigned char protocol, unsigned states, std::optional<Port> port, const See& see) {
     const UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
     if (!fd.valid()) { return errno; }
     // The kernel answers at once or not at all; a pool thread must not wait for ever all the same.
     const timeval patience{2, 0};
     ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     for (const int family : {AF_INET, AF_INET6}) {
-        const int error = dump_family(fd.get(), static_cast<unsigned char>(family), states, port, see);
+        const int error = dump_family(fd.get(), static_cast<unsigned char>(family), protocol, states, port, see);
         // A kernel without IPv6 has no handler for it: ENOENT.
         if (error != 0 && !(family == AF_INET6 && error == ENOENT)) { return error; }
     }
@@ -279,7 +281,7 @@ bool attach_destroy_filter(int fd) {
 
 Result<std::vector<Listener>> list_listeners(std::optional<Port> port) {
     std::vector<Listener> listeners;
-    const int error = dump(1U << k_listen_state, port, [&listeners, port](const inet_diag_msg& message) {
+    const int error = dump(IPPROTO_TCP, 1U << k_listen_state, port, [&listeners, port](const inet_diag_msg& message) {
         Listener listener = listener_of(message);
         // A kernel without CONFIG_INET_DIAG's filter language would have sent all of them.
         if (!port || listener.port == *port) { listeners.push_back(std::move(listener)); }
@@ -296,8 +298,9 @@ Result<std::vector<Listener>> list_listeners(std::optional<Port> port) {
 
 Result<std::vector<Cookie>> existing_sockets() {
     std::vector<Cookie> cookies;
-    const int error = dump((1U << k_listen_state) | (1U << k_bound_inactive_state), std::nullopt,
-                           [&cookies](const inet_diag_msg& message) { cookies.push_back(cookie_of(message.id)); });
+    const auto take = [&cookies](const inet_diag_msg& message) { cookies.push_back(cookie_of(message.id)); };
+    int error = dump(IPPROTO_TCP, (1U << k_listen_state) | (1U << k_bound_inactive_state), std::nullopt, take);
+    if (error == 0) { error = dump(IPPROTO_UDP, (1U << k_close_state) | (1U << k_established_state), std::nullopt, take); }
     if (error != 0) { return system_error("cannot list sockets", error); }
     std::sort(cookies.begin(), cookies.end());
     return cookies;
@@ -343,6 +346,10 @@ Result<DestroyWatch> DestroyWatch::open() {
         if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
             return system_error("the kernel has no socket-destroy notifications", errno);
         }
+    }
+    // Without these the end of a UDP socket is seen by the census alone.
+    for (const int group : {SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_UDP_DESTROY}) {
+        ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group);
     }
     return DestroyWatch(std::move(fd));
 }

@@ -26,7 +26,7 @@ struct Listener {
 /// Without sock_diag: from /proc/net/tcp and tcp6 (cookies are 0 then).
 [[nodiscard]] Result<std::vector<Listener>> list_listeners(std::optional<Port> port = std::nullopt);
 
-/// Which of these cookies still belong to an existing TCP socket, listening or bound (BOUND_INACTIVE, Linux 6.8;
+/// The cookies of all UDP sockets and of the TCP sockets that listen or are bound (BOUND_INACTIVE, Linux 6.8;
 /// older kernels see only listening ones, so false is certain there only for sockets that listened).
 [[nodiscard]] Result<std::vector<Cookie>> existing_sockets();
 
@@ -44,7 +44,7 @@ struct Listener {
 [[nodiscard]] std::vector<PortInterval> read_kernel_reserved_ports();
 
 /// Socket-destroy notifications: groups SKNLGRP_INET_TCP_DESTROY (1) and SKNLGRP_INET6_TCP_DESTROY (3) of
-/// NETLINK_SOCK_DIAG, filtered in BPF to sockets with a source port and without a destination port, receive buffer 4 MB
+/// NETLINK_SOCK_DIAG, and those of UDP (2 and 4), filtered in BPF to sockets with a source port and without a destination port, receive buffer 4 MB
 /// (SO_RCVBUFFORCE, else SO_RCVBUF). Non-blocking; the owner polls `fd()` for readability.
 class DestroyWatch {
 public:

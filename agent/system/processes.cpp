@@ -223,6 +223,22 @@ std::optional<uid_t> read_uid(pid_t pid) {
     return number<uid_t>(next_field(rest));
 }
 
+bool has_child_with_variable(pid_t pid, std::string_view name) {
+    constexpr std::size_t k_environment_bytes = 256U << 10U;
+    constexpr int k_children = 256;
+    const auto text = read_system_file(proc_path(pid, "task") + "/" + std::to_string(pid) + "/children", 4096);
+    if (!text) { return false; }
+    std::string_view rest = *text;
+    const std::string inside = '\0' + std::string(name) + '=';
+    for (int i = 0; i < k_children; ++i) {
+        const auto child = number<pid_t>(next_field(rest));
+        if (!child) { return false; }
+        const auto environment = read_system_file(proc_path(*child, "environ"), k_environment_bytes);
+        if (environment && (environment->starts_with(inside.substr(1)) || environment->find(inside) != std::string::npos)) { return true; }
+    }
+    return false;
+}
+
 std::string user_name(uid_t uid) {
     static std::mutex mutex;
     static std::map<uid_t, std::string> known;

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <sys/types.h>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct ProcessStat {
 /// Empty when unknown or deleted.
 [[nodiscard]] std::string read_cwd(pid_t pid);
 [[nodiscard]] std::optional<uid_t> read_uid(pid_t pid);
+/// Whether a child of this process began with that environment variable. Children of its main thread only; some 30 us and
+/// 20 more for each child; false where the kernel does not list children (CONFIG_PROC_CHILDREN).
+[[nodiscard]] bool has_child_with_variable(pid_t pid, std::string_view name);
 /// Login name, or the number as text. Reads no NSS service: only /etc/passwd, once per uid.
 [[nodiscard]] std::string user_name(uid_t uid);
 /// Invalid descriptor when the process is gone or pidfds are missing.

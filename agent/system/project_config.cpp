@@ -349,6 +349,7 @@ Problem read_config(const Node& node, ProjectConfig& config) {
             problem = read_environment(child, config.env);
         } else if (child.key == "connect") {
             problem = check_choice(child, where, "project", "off");
+            config.connect = child.text != "off";
         } else if (child.key == "port_zero") {
             problem = check_choice(child, where, "range", "kernel");
         } else if (child.key == "rewrite_env") {

@@ -73,6 +73,9 @@ inline Result<std::string> socket_path(const std::string& runtime) {
     return path;
 }
 
+/// Where the agent publishes the remap tables (remap_table.hpp).
+inline std::string tables_directory(const std::string& runtime) { return runtime + "/tables"; }
+
 /// The text of `agent.lock` in the registry's directory is the socket's path of the agent that holds it.
 inline std::string lock_path(const std::string& state) { return state + "/agent.lock"; }
 

@@ -14,6 +14,8 @@ inline constexpr int k_max_json_depth = 32;
 /// Names of the environment variables that tie a process to its session.
 inline constexpr const char* k_env_runtime = "PORTWRAP_RUNTIME";  ///< the runtime directory
 inline constexpr const char* k_env_session = "PORTWRAP_SESSION";  ///< "PID.STARTTICKS" of the outermost portwrap
+inline constexpr const char* k_env_table = "PORTWRAP_TABLE";      ///< name of the project's remap table
+inline constexpr const char* k_env_connect = "PORTWRAP_CONNECT";  ///< "off": connections go where they are meant to go
 inline constexpr const char* k_env_disable = "PORTWRAP_DISABLE";
 inline constexpr const char* k_env_quiet = "PORTWRAP_QUIET";
 

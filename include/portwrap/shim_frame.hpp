@@ -51,6 +51,14 @@ struct ListeningRequest {
     Session session;
     std::uint64_t stderr_device = 0;
     std::uint64_t stderr_inode = 0;
+    std::uint32_t protocol = 6;
+};
+
+struct RefusedRequest {
+    std::uint32_t port = 0;
+    Session session;
+    std::uint64_t stderr_device = 0;
+    std::uint64_t stderr_inode = 0;
 };
 
 /// Appends to a buffer of the caller's; size() is 0 if anything did not fit.
@@ -132,6 +140,25 @@ private:
     writer.text(R"(,"errno":)").number(request.error).text(R"(,"cookie":)").number(request.cookie);
     writer.text(R"(,"family":)").number(request.family).text(R"(,"scope":)").number(request.scope);
     writer.text(R"(,"session":)").pair(request.session.pid, request.session.start_ticks);
+    writer.text(R"(,"stderr":)").pair(request.stderr_device, request.stderr_inode);
+    if (request.protocol != 6) {
+        writer.text(R"(,"protocol":)").number(request.protocol);
+    }
+    writer.text("}}\n");
+    return writer.size();
+}
+
+[[nodiscard]] inline std::size_t write_table(char* out, std::size_t capacity, const Session& session) noexcept {
+    Writer writer(out, capacity);
+    writer.text(R"({"jsonrpc":"2.0","id":1,"method":"shim.table","params":{"session":)");
+    writer.pair(session.pid, session.start_ticks).text("}}\n");
+    return writer.size();
+}
+
+[[nodiscard]] inline std::size_t write_refused(char* out, std::size_t capacity, const RefusedRequest& request) noexcept {
+    Writer writer(out, capacity);
+    writer.text(R"({"jsonrpc":"2.0","id":1,"method":"shim.refused","params":{"port":)").number(request.port);
+    writer.text(R"(,"session":)").pair(request.session.pid, request.session.start_ticks);
     writer.text(R"(,"stderr":)").pair(request.stderr_device, request.stderr_inode).text("}}\n");
     return writer.size();
 }
@@ -183,8 +210,14 @@ struct Reply {
     bool has_lease = false;
     bool has_port = false;
     bool has_notice = false;
+    bool has_table = false;
+    bool has_connect = false;
+    bool has_requested = false;
     std::uint64_t lease = 0;
     std::uint32_t port = 0;
+    std::uint64_t table = 0;      ///< name of a remap table, 0 for none
+    std::uint64_t connect = 0;    ///< 1: connections are to be looked up in it
+    std::uint64_t requested = 0;  ///< 1: getsockname is to say what was asked for
     const char* notice = nullptr;
     std::size_t notice_size = 0;
 };
@@ -462,6 +495,21 @@ private:
             }
             reply.port = static_cast<std::uint32_t>(port);
             reply.has_port = true;
+        } else if (key.is("table")) {
+            if (reply.has_table || !cursor.whole_number(UINT64_MAX, reply.table)) {
+                return false;
+            }
+            reply.has_table = true;
+        } else if (key.is("connect")) {
+            if (reply.has_connect || !cursor.whole_number(1, reply.connect)) {
+                return false;
+            }
+            reply.has_connect = true;
+        } else if (key.is("requested")) {
+            if (reply.has_requested || !cursor.whole_number(1, reply.requested)) {
+                return false;
+            }
+            reply.has_requested = true;
         } else if (key.is("notice")) {
             View notice;
             bool escaped = false;
@@ -549,7 +597,13 @@ private:
     return kind;
 }
 
-/// The answer to shim.listening.
+/// The answer to shim.table.
+[[nodiscard]] inline ReplyKind read_table_reply(const char* line, std::size_t size, std::uint32_t id, Reply& reply) noexcept {
+    const auto kind = read_reply(line, size, id, reply);
+    return kind == ReplyKind::result && (!reply.has_table || !reply.has_connect) ? ReplyKind::malformed : kind;
+}
+
+/// The answer to shim.listening and shim.refused.
 [[nodiscard]] inline ReplyKind read_notice_reply(const char* line, std::size_t size, std::uint32_t id,
                                                  Reply& reply) noexcept {
     const auto kind = read_reply(line, size, id, reply);

@@ -214,9 +214,28 @@ def test_the_agent_may_leave_port_0_to_the_kernel(run, agents):
 def test_other_sockets_never_reach_the_agent(run, agents, tmp_path):
     agent = agents(grants(1))
     port = free()
-    done = run("udp4", f"bind=127.0.0.1/{port}", "name", f"unix={tmp_path}/s", "listen")
-    assert lines(done) == ["bind 0 0", f"name 127.0.0.1 {port}", "bind 0 0", "listen 0 0"]
+    done = run("udp4", "bind=127.0.0.1/0", "udp4", f"bind=224.0.0.251/{port}", "name", f"unix={tmp_path}/s", "listen")
+    assert lines(done) == ["bind 0 0", "bind 0 0", f"name 224.0.0.251 {port}", "bind 0 0", "listen 0 0"]
     assert agent.connections == 0
+
+
+def test_a_udp_socket_gets_the_port_that_the_agent_says_and_is_a_server_at_once(run, agents):
+    port = free()
+    agent = agents(grants(port, notice="moved"))
+    done = run("udp4", "bind=127.0.0.1/4242", "name")
+    assert lines(done) == ["bind 0 0", f"name 127.0.0.1 {port}"]
+    assert done.stderr == "moved\n"
+    asked, = agent.params("shim.bind")
+    told, = agent.params("shim.listening")
+    assert (asked["protocol"], told["protocol"], told["port"], told["errno"]) == (17, 17, port, 0)
+    assert told["cookie"] == asked["cookie"] == agent.wait_for(1, "shim.bound")[0]["params"]["cookie"]
+
+
+def test_an_unmanaged_udp_socket_is_not_told_of(run, agents):
+    port = free()
+    agent = agents(grants(port, lease=0))
+    assert lines(run("udp4", f"bind=127.0.0.1/{port}"))[0] == "bind 0 0"
+    assert {r["method"] for r in agent.requests} == {"shim.bind"}
 
 
 def test_an_unmanaged_answer_is_bound_and_not_confirmed(run, agents):
@@ -586,7 +605,7 @@ def test_a_runtime_directory_that_fits_into_no_socket_address_is_none(run):
 def test_only_the_intercepted_calls_are_exported_and_all_imports_are_weak_and_unversioned():
     symbols = subprocess.run(["nm", "-D", SHIM], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     fields = [line.split() for line in symbols]
-    assert {f[2] for f in fields if len(f) == 3} == {"bind", "listen"}
+    assert {f[2] for f in fields if len(f) == 3} == {"bind", "listen", "connect", "getsockname", "sendto", "sendmsg"}
     assert {f[0] for f in fields if len(f) == 2} == {"w"}
     assert not any("@" in f[-1] for f in fields)
 

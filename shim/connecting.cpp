@@ -1,0 +1,65 @@
+// See connecting.hpp. The order of the questions is that of their cost: most connections are settled by the address, most
+// others by the table.
+#include "connecting.hpp"
+
+#include <errno.h>
+
+#include "notice.hpp"
+#include "sockets.hpp"
+#include "syscalls.hpp"
+#include "table.hpp"
+
+namespace portwrap::shim {
+
+namespace {
+
+/// The table speaks of TCP in the agent's network namespace. What cannot be had is refused by the kernel itself.
+bool is_meant(int fd, const Endpoint& endpoint, const remap_table::Table& table) noexcept {
+    SocketKind kind;
+    if (!read_kind(fd, kind) || kind.is_udp() || endpoint.family != static_cast<std::uint32_t>(kind.domain)) {
+        return false;
+    }
+    const auto theirs = __atomic_load_n(&table.netns, __ATOMIC_RELAXED);
+    const auto ours = theirs != 0 ? netns_of(fd) : 0;
+    return ours == 0 || ours == theirs;
+}
+
+/// What a dead agent said of others is not true for long.
+bool is_written_by_the_living(const remap_table::Table& table) noexcept {
+    const auto agent = __atomic_load_n(&table.agent_pid, __ATOMIC_RELAXED);
+    return agent != 0 && agent <= INT32_MAX && sys::kill(static_cast<int>(agent), 0) != -ESRCH;
+}
+
+}  // namespace
+
+Way way_of(const Environment& where, int fd, const sockaddr* caller_address, socklen_t size, Address& changed) noexcept {
+    if (caller_address == nullptr || size < k_least_inet || size > Address::k_capacity) {
+        return Way::as_asked;
+    }
+    Address address;
+    Endpoint endpoint;
+    if (is_another_family(caller_address) || !copy_in(caller_address, size, address) || !classify(address, endpoint) ||
+        endpoint.scope == Scope::other || endpoint.port == 0) {
+        return Way::as_asked;
+    }
+    const TableView* const view = table_view(where, true);
+    if (view == nullptr || !view->connect) {
+        return Way::as_asked;
+    }
+    const auto found = remap_table::find_connect(*view->table, endpoint.port, view->asker);
+    if (!found.known || (!found.refused && found.target == endpoint.port) || !is_meant(fd, endpoint, *view->table)) {
+        return Way::as_asked;
+    }
+    if (!found.refused) {
+        changed = with_port(address, found.target);
+        return Way::elsewhere;
+    }
+    // A socket that is connected already gets the kernel's own answer.
+    if (!is_closed(fd) || !is_written_by_the_living(*view->table)) {
+        return Way::as_asked;
+    }
+    tell_refused(where, endpoint.port);
+    return Way::refused;
+}
+
+}  // namespace portwrap::shim
