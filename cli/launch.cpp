@@ -14,7 +14,9 @@
 #include "help_format.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
+#include "portwrap/remap_table.hpp"
 #include "text.hpp"
+#include "visibility.hpp"
 
 extern char** environ;
 
@@ -113,16 +115,47 @@ void set_or_unset(const char* name, const std::string& value) {
     }
 }
 
-/// Variables of the user's that the agent was not told of are left as they are.
-void set_variables(const Json& body, const std::vector<std::string>& told) {
-    const auto found = body.find("set");
-    if (found == body.end() || !found->is_object()) { return; }
-    for (const auto& [name, value] : found->items()) {
-        if (!value.is_string() || !is_variable_name(name)) { continue; }
-        const bool was_told = std::find(told.begin(), told.end(), name) != told.end();
-        if (std::getenv(name.c_str()) != nullptr && !was_told) { continue; }
-        ::setenv(name.c_str(), value.get_ref<const std::string&>().c_str(), 1);
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// Variables of the user's that the agent was not told of are left as they are. What an outer portwrap set for another
+/// session or project goes: it would lead this command to a port that is not its own.
+void set_variables(const Json& body, const std::vector<std::string>& told, const std::vector<std::string>& inherited, bool is_nested) {
+    std::vector<std::pair<std::string, std::string>> set;
+    if (const auto found = body.find("set"); found != body.end() && found->is_object()) {
+        for (const auto& [name, value] : found->items()) {
+            if (!value.is_string() || !is_variable_name(name)) { continue; }
+            const bool is_users = std::getenv(name.c_str()) != nullptr && !contains(told, name) && !contains(inherited, name);
+            if (!is_users) { set.emplace_back(name, value.get<std::string>()); }
+        }
     }
+    for (const auto& name : inherited) {
+        if (std::any_of(set.begin(), set.end(), [&](const auto& entry) { return entry.first == name; })) { continue; }
+        if (is_nested) {
+            set.emplace_back(name, std::getenv(name.c_str()));
+        } else {
+            ::unsetenv(name.c_str());
+        }
+    }
+    for (const auto& [name, value] : set) { ::setenv(name.c_str(), value.c_str(), 1); }
+    set_or_unset(k_env_set, record_of(set));
+}
+
+/// One line about a program whose own sockets cannot be intercepted; empty where they can.
+std::string sight_notice(Visibility visibility, const std::string& command, const Json& body) {
+    std::string why;
+    switch (visibility) {
+        case Visibility::seen: return {};
+        case Visibility::go: why = "it is written in Go, and Go makes its own system calls"; break;
+        case Visibility::statically_linked: why = "it is statically linked"; break;
+        case Visibility::other_machine: why = "it is built for another kind of machine"; break;
+    }
+    const auto set = body.find("set");
+    const auto port = set != body.end() && set->is_object() ? string_of(*set, "PORT") : std::string();
+    const auto instead = port.empty() ? std::string("where it takes a port as an argument, give it {port}")
+                                      : "PORT=" + port + " is set for it; where it takes a port as an argument, give it {port}";
+    return basename_of(command) + " cannot be intercepted (" + why + "); " + instead;
 }
 
 }  // namespace
@@ -264,6 +297,35 @@ std::vector<std::string> command_to_run(const std::vector<std::string>& command,
     return result;
 }
 
+std::string record_of(const std::vector<std::pair<std::string, std::string>>& set) {
+    std::string record;
+    for (const auto& [name, value] : set) {
+        char digits[remap_table::k_name_digits];
+        remap_table::write_name(remap_table::hash_of(value.data(), value.size()), digits);
+        record += (record.empty() ? "" : ",") + name + "=" + std::string(digits, sizeof digits);
+    }
+    return record;
+}
+
+std::vector<std::string> names_of_record(std::string_view record, const std::function<const char*(const char*)>& value_of) {
+    std::vector<std::string> names;
+    while (!record.empty()) {
+        const auto entry = record.substr(0, record.find(','));
+        record.remove_prefix(std::min(entry.size() + 1, record.size()));
+        const auto name = std::string(entry.substr(0, entry.find('=')));
+        const char* value = is_variable_name(name) ? value_of(name.c_str()) : nullptr;
+        if (value != nullptr && record_of({{name, value}}) == entry) { names.push_back(name); }
+    }
+    return names;
+}
+
+std::string asan_options(std::string_view present) {
+    constexpr std::string_view k_name = "verify_asan_link_order";
+    std::string options(present);
+    if (present.find(k_name) == std::string_view::npos) { options += (options.empty() ? "" : ":") + std::string(k_name) + "=0"; }
+    return options;
+}
+
 int launch(const LaunchOptions& given) {
     LaunchOptions options = given;
     options.quiet = options.quiet || is_set(k_env_quiet);
@@ -280,7 +342,16 @@ int launch(const LaunchOptions& given) {
 
     const auto told = told_command(options.command);
     std::vector<std::string_view> environment;
-    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) { environment.emplace_back(*entry); }
+    const auto value_of = [](const char* name) -> const char* { return std::getenv(name); };
+    const auto text_of = [](const char* name) { return std::string_view(std::getenv(name) != nullptr ? std::getenv(name) : ""); };
+    const auto inherited = names_of_record(text_of(k_env_set), value_of);
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+        const std::string_view variable = *entry;
+        if (!contains(inherited, variable.substr(0, variable.find('=')))) { environment.push_back(variable); }
+    }
+    // Our own programs are static, and serve nobody.
+    const auto program = basename_of(options.command[0]);
+    const auto visibility = program == "portwrap" || program == "portctl" ? Visibility::seen : look_at_program(options.command[0]);
     const auto names = told_names(environment);
     Json params{{"cwd", cwd},
                 {"command", told},
@@ -293,6 +364,7 @@ int launch(const LaunchOptions& given) {
                 {"kind", text_or_null(options.kind)},
                 {"quiet", options.quiet},
                 {"connect", options.connect},
+                {"intercepted", visibility == Visibility::seen},
                 {"dry_run", options.dry_run}};
     struct stat standard_error {};
     if (::fstat(STDERR_FILENO, &standard_error) == 0) {
@@ -321,15 +393,20 @@ int launch(const LaunchOptions& given) {
     }
     if (!options.quiet) {
         for (const auto& line : strings_of(body, "notices")) { relay(line); }
+        if (const auto line = sight_notice(visibility, options.command[0], body); !line.empty()) { say(line); }
     }
     if (options.dry_run) { return 0; }
 
     const auto runtime = directory_of(answer->socket);
     const auto preload = preloadable_shim(shim, runtime);
     if (!preload) { return run_unmanaged(options, preload.error().message); }
-    const char* present = std::getenv("LD_PRELOAD");
-    ::setenv("LD_PRELOAD", merge_preload(present != nullptr ? present : "", *preload).c_str(), 1);
-    set_variables(body, names);
+    // A loader that cannot load it would complain for each process.
+    if (visibility != Visibility::other_machine) {
+        ::setenv("LD_PRELOAD", merge_preload(text_of("LD_PRELOAD"), *preload).c_str(), 1);
+        ::setenv("ASAN_OPTIONS", asan_options(text_of("ASAN_OPTIONS")).c_str(), 1);
+    }
+    const bool is_nested = text_of(k_env_session) == string_of(body, "session") && text_of(k_env_table) == string_of(body, "table");
+    set_variables(body, names, inherited, is_nested);
     ::setenv(k_env_runtime, runtime.c_str(), 1);
     ::setenv(k_env_session, string_of(body, "session").c_str(), 1);
     set_or_unset(k_env_table, string_of(body, "table"));

@@ -5,9 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "client.hpp"
@@ -53,6 +55,16 @@ Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& argum
 [[nodiscard]] std::vector<std::string> command_to_run(const std::vector<std::string>& command,
                                                       const std::vector<std::string>& told,
                                                       const std::vector<std::string>& returned);
+
+/// What portwrap itself has set for a command, as PORTWRAP_SET carries it: NAME=HASH of the value, separated by commas.
+[[nodiscard]] std::string record_of(const std::vector<std::pair<std::string, std::string>>& set);
+
+/// The names of a record whose variables still have the value that portwrap gave them: they are not the user's.
+[[nodiscard]] std::vector<std::string> names_of_record(std::string_view record, const std::function<const char*(const char*)>& value_of);
+
+/// ASAN_OPTIONS for programs that were built with gcc's address sanitizer: they refuse to start when a library comes before
+/// its own, which they check for no other reason than to warn.
+[[nodiscard]] std::string asan_options(std::string_view present);
 
 /// Runs portwrap; returns only when the command did not start.
 int launch(const LaunchOptions& options);

@@ -32,6 +32,8 @@ struct UnixAddress {
 /// Until when this process asks nobody (milliseconds of CLOCK_MONOTONIC). A forked child inherits it.
 std::int64_t g_quiet_until = 0;
 
+}  // namespace
+
 bool is_stopped_or_gone(int pid) noexcept {
     if (sys::kill(pid, 0) == -ESRCH) {
         return true;
@@ -58,8 +60,6 @@ bool is_stopped_or_gone(int pid) noexcept {
     const char state = text[at + 2];
     return state == 'T' || state == 't' || state == 'Z' || state == 'X' || state == 'x';
 }
-
-}  // namespace
 
 bool Exchange::give_up() noexcept {
     close();

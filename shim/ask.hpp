@@ -29,6 +29,9 @@ enum class Patience : std::uint8_t {
     brief,  ///< 200 ms, for what is only said; nothing is remembered
 };
 
+/// No process, a zombie, or one that is stopped; false where nothing can be known.
+[[nodiscard]] bool is_stopped_or_gone(int pid) noexcept;
+
 /// One connection, closed when the object goes. Uses no errno; neither blocks nor raises a signal beyond its deadline,
 /// which holds for all that is asked on the connection together.
 class Exchange {

@@ -2,11 +2,9 @@
 // others by the table.
 #include "connecting.hpp"
 
-#include <errno.h>
-
+#include "ask.hpp"
 #include "notice.hpp"
 #include "sockets.hpp"
-#include "syscalls.hpp"
 #include "table.hpp"
 
 namespace portwrap::shim {
@@ -27,7 +25,7 @@ bool is_meant(int fd, const Endpoint& endpoint, const remap_table::Table& table)
 /// What a dead agent said of others is not true for long.
 bool is_written_by_the_living(const remap_table::Table& table) noexcept {
     const auto agent = __atomic_load_n(&table.agent_pid, __ATOMIC_RELAXED);
-    return agent != 0 && agent <= INT32_MAX && sys::kill(static_cast<int>(agent), 0) != -ESRCH;
+    return agent != 0 && agent <= INT32_MAX && !is_stopped_or_gone(static_cast<int>(agent));
 }
 
 }  // namespace

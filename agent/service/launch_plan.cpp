@@ -158,8 +158,8 @@ std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Co
         }
         set(name, filled);
     }
-    // PORT, where the command or the script that it runs says that it reads it.
-    const bool reads_port = mentions_variable(request.script, "PORT") ||
+    // PORT, where the command or the script that it runs says that it reads it, or nothing else can be done for it.
+    const bool reads_port = !request.intercepted || mentions_variable(request.script, "PORT") ||
                             std::any_of(request.command.begin(), request.command.end(),
                                         [](const std::string& argument) { return mentions_variable(argument, "PORT"); });
     if (reads_port && !given_by_user("PORT")) {

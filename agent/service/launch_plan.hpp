@@ -19,6 +19,7 @@ struct LaunchRequest {
     std::vector<std::string> environment_names;  ///< the user's own variables, never overwritten
     std::string allocated_by;
     bool dry_run = false;
+    bool intercepted = true;  ///< false: a variable is all that can tell it its port
 };
 
 struct LaunchPlan {

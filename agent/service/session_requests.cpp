@@ -16,6 +16,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     launch.command = params.texts("command", 4096, 65536);
     launch.environment_names = params.texts("environment_names", 1024, 256);
     launch.dry_run = params.flag("dry_run");
+    launch.intercepted = params.flag("intercepted", true);
     auto& said = launch.session;
     said.port = params.port("port");
     said.service = params.text("service", 64);

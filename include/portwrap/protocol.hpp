@@ -16,6 +16,7 @@ inline constexpr const char* k_env_runtime = "PORTWRAP_RUNTIME";  ///< the runti
 inline constexpr const char* k_env_session = "PORTWRAP_SESSION";  ///< "PID.STARTTICKS" of the outermost portwrap
 inline constexpr const char* k_env_table = "PORTWRAP_TABLE";      ///< name of the project's remap table
 inline constexpr const char* k_env_connect = "PORTWRAP_CONNECT";  ///< "off": connections go where they are meant to go
+inline constexpr const char* k_env_set = "PORTWRAP_SET";          ///< which variables portwrap set, with hashes of their values
 inline constexpr const char* k_env_disable = "PORTWRAP_DISABLE";
 inline constexpr const char* k_env_quiet = "PORTWRAP_QUIET";
 
