@@ -11,10 +11,9 @@ namespace portwrap::shim {
 
 namespace {
 
-/// The table speaks of TCP in the agent's network namespace. What cannot be had is refused by the kernel itself.
-bool is_meant(int fd, const Endpoint& endpoint, const remap_table::Table& table) noexcept {
-    SocketKind kind;
-    if (!read_kind(fd, kind) || kind.is_udp() || endpoint.family != static_cast<std::uint32_t>(kind.domain)) {
+/// The table speaks of TCP in the agent's network namespace.
+bool is_meant(int fd, const remap_table::Table& table) noexcept {
+    if (!is_tcp(fd)) {
         return false;
     }
     const auto theirs = __atomic_load_n(&table.netns, __ATOMIC_RELAXED);
@@ -45,15 +44,16 @@ Way way_of(const Environment& where, int fd, const sockaddr* caller_address, soc
         return Way::as_asked;
     }
     const auto found = remap_table::find_connect(*view->table, endpoint.port, view->asker);
-    if (!found.known || (!found.refused && found.target == endpoint.port) || !is_meant(fd, endpoint, *view->table)) {
+    if (!found.known || (!found.refused && found.target == endpoint.port) || !is_meant(fd, *view->table)) {
         return Way::as_asked;
     }
     if (!found.refused) {
         changed = with_port(address, found.target);
         return Way::elsewhere;
     }
-    // A socket that is connected already gets the kernel's own answer.
-    if (!is_closed(fd) || !is_written_by_the_living(*view->table)) {
+    // A socket that is connected already, or of another family, gets the kernel's own answer.
+    SocketKind kind;
+    if (!read_kind(fd, kind) || endpoint.family != static_cast<std::uint32_t>(kind.domain) || !is_closed(fd) || !is_written_by_the_living(*view->table)) {
         return Way::as_asked;
     }
     tell_refused(where, endpoint.port);

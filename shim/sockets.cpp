@@ -54,6 +54,11 @@ bool read_kind(int fd, SocketKind& kind) noexcept {
            sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, type) && type == (kind.is_udp() ? SOCK_DGRAM : SOCK_STREAM);
 }
 
+bool is_tcp(int fd) noexcept {
+    int protocol = 0;
+    return sys::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, protocol) && (protocol == IPPROTO_TCP || protocol == k_protocol_mptcp);
+}
+
 std::uint64_t cookie_of(int fd) noexcept {
     std::uint64_t cookie = 0;
     return sys::getsockopt(fd, SOL_SOCKET, k_so_cookie, cookie) ? cookie : 0;

@@ -21,6 +21,9 @@ struct SocketKind {
 /// A stream or datagram socket of these protocols; one cheap call for most others. False for anything else.
 [[nodiscard]] bool read_kind(int fd, SocketKind& kind) noexcept;
 
+/// TCP or MPTCP, of whatever family: one call.
+[[nodiscard]] bool is_tcp(int fd) noexcept;
+
 /// SO_COOKIE (Linux 4.12) and SO_NETNS_COOKIE (5.14); 0: unknown.
 [[nodiscard]] std::uint64_t cookie_of(int fd) noexcept;
 [[nodiscard]] std::uint64_t netns_of(int fd) noexcept;

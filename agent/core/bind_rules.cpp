@@ -104,6 +104,13 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     return grant(registry, std::move(lease), port, range->name, query, caller, facts, {});
 }
 
+/// The same service asked for the same number with the other protocol before: one claim for both.
+bool is_claimed_for_other_protocol(const Registry& registry, const LeaseKey& key, Port port) {
+    const auto* owner = owner_of(registry, port);
+    return owner != nullptr && !owner->live() && owner->key.root == key.root && owner->key.service == key.service &&
+           owner->key.requested == key.requested && owner->key.protocol != key.protocol;
+}
+
 /// UDP numbers that mean no server of a project's: those of the kernel's ephemeral range, from which name resolvers choose
 /// their own, and those on which programs meet by design (DHCP, SSDP, WS-Discovery, mDNS, LLMNR).
 bool is_left_alone(Port port, const Facts& facts) {
@@ -157,13 +164,6 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     const auto can_join = [&](const Lease& lease) {
         return lease.key.protocol == request.protocol || (!request.refused.contains(lease.port) && !facts.in_use(lease.port, !udp, udp));
     };
-    const auto joined = [&](Lease lease) {
-        if (!udp && lease.key.protocol == Protocol::udp) {
-            lease.key.protocol = Protocol::tcp;
-            if (registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
-        }
-        return granted_to(std::move(lease), caller, facts);
-    };
     for (const auto* lease : own) {
         if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease) &&
             can_join(*lease)) {
@@ -171,7 +171,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
                 if (lease->sockets.empty()) { continue; }  // granted in this very exchange, and the kernel refused it
                 return {{}, {asked, lease->id, {}}};       // somebody of the session has it: the kernel's word is final
             }
-            return {{LeaseEvent{LeaseChange::allocated, joined(*lease)}}, {asked, lease->id, {}}};
+            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}}, {asked, lease->id, {}}};
         }
     }
 
@@ -184,13 +184,14 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool same = lease->live() && lease->key.root == root && lease->key.service == key.service && lease->key.requested == key.requested;
         if (same && is_own_session(*lease, caller.session, facts) && can_join(*lease)) {
             if (request.refused.contains(lease->port) && lease->sockets.empty()) { continue; }
-            return {{LeaseEvent{LeaseChange::allocated, joined(*lease)}},
+            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}},
                     {lease->port, lease->id, lease->port == asked ? Move{} : why_not(registry, config, lease->key, asked, request.refused, facts)}};
         }
     }
 
     const auto free_for = [&](const LeaseKey& owner, Port port) {
-        return is_open_to(registry, owner, port) && !request.refused.contains(port) && !facts.in_use(port, true, udp);
+        return (is_open_to(registry, owner, port) || is_claimed_for_other_protocol(registry, owner, port)) && !request.refused.contains(port) &&
+               !facts.in_use(port, true, udp);
     };
 
     // -p: the first listener that is not auxiliary gets the port that the user named.
@@ -301,6 +302,11 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         lease.port = port;
         lease.range = range_name_at(config, port, ranges_that_serve(config, query));
         lease = granted_to(std::move(lease), caller, facts);
+    }
+    // A number that is used with both protocols is listed as TCP's.
+    if (protocol == Protocol::tcp && lease.key.protocol == Protocol::udp) {
+        lease.key.protocol = Protocol::tcp;
+        if (registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
     }
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
     auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });

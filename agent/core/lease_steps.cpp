@@ -95,7 +95,8 @@ Change after_sockets_changed(Lease lease, const Config& config, const Facts& fac
         lease.session.reset();
         return LeaseEvent{LeaseChange::silenced, std::move(lease)};
     }
-    if (lease.listened) { return ended(std::move(lease), LeaseChange::released, true, config, facts); }
+    const bool awaited = facts.is_granted && facts.is_granted(lease.id);
+    if (lease.listened && !awaited) { return ended(std::move(lease), LeaseChange::released, true, config, facts); }
     lease.state = LeaseState::allocated;
     lease.expires_at = facts.now + k_linger;
     return LeaseEvent{LeaseChange::silenced, std::move(lease)};

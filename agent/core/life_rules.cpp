@@ -12,11 +12,16 @@ using namespace std::chrono_literals;
 constexpr auto k_offer_grace = 60s;
 /// How often a socket that is bound and does not listen is looked at again.
 constexpr auto k_look_again = 60s;
+
+bool is_holder_dead(const Lease& lease, const Facts& facts) {
+    const bool awaited = facts.is_granted && facts.is_granted(lease.id);
+    return lease.holder && facts.is_alive && !facts.is_alive(lease.holder->process) && !awaited;
+}
 }  // namespace
 
 std::vector<Change> decide_unbound(const Registry& registry, const Config& config, LeaseId id, bool gone, const Facts& facts) {
     const auto* known = registry.find(id);
-    if (known == nullptr || !known->live() || !known->sockets.empty()) { return {}; }
+    if (known == nullptr || !known->live() || !known->sockets.empty() || (facts.is_granted && facts.is_granted(id))) { return {}; }
     Lease lease = *known;
     if (lease.origin == LeaseOrigin::named) {
         lease.holder.reset();
@@ -104,7 +109,8 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
             free.session.reset();
             free.holder.reset();
             changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(free)});
-        } else if (lease->expires_at && *lease->expires_at <= facts.now) {
+        } else if ((lease->expires_at && *lease->expires_at <= facts.now) || is_holder_dead(*lease, facts)) {
+            // What a dead program asked for and did not bind would only push its next start to another port.
             changes.push_back(ended(*lease, LeaseChange::released, true, config, facts));
         } else {
             // A child may be about to bind: `portwrap sh -c 'server &'`.

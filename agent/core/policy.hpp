@@ -27,6 +27,10 @@ struct Facts {
     /// Has this socket stopped being a listener or a future one (closed unheard, or connected)? Asked when a bound socket
     /// has not listened for a while; may be empty: nobody knows.
     std::function<bool(const Socket&, const Lease&)> is_gone;
+    /// Was this lease granted in an exchange that has not ended? Then a socket of it may be there any moment. May be empty.
+    std::function<bool(LeaseId)> is_granted;
+    /// Does this process live? May be empty: then it is taken to.
+    std::function<bool(const ProcessId&)> is_alive;
     /// Ports that a program got for port 0 and closed again a moment ago; only it may have them back.
     std::map<Port, ProcessId> dropped;
     /// Where the round robin of further port 0 listeners goes on; any number.

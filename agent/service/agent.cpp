@@ -49,6 +49,8 @@ Facts Agent::facts() {
     std::erase_if(m_dropped, [&](const auto& entry) { return entry.second.until <= facts.now; });
     for (const auto& [port, dropped] : m_dropped) { facts.dropped.emplace(port, dropped.process); }
     facts.rotation = m_rotation;
+    facts.is_alive = [](const ProcessId& process) { return is_alive(process); };
+    facts.is_granted = [this](LeaseId id) { return m_granted.contains(id); };
     return facts;
 }
 
@@ -352,11 +354,19 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
     reply({error_line(request.id, k_rpc_unknown_method, refusal.message, refusal_shape(m_registry, refusal)), false});
 }
 
+void Agent::set_granted(Exchange& exchange, LeaseId lease) {
+    if (const auto known = m_granted.find(exchange.lease); known != m_granted.end() && --known->second == 0) { m_granted.erase(known); }
+    exchange.lease = lease;
+    if (lease != 0) { ++m_granted[lease]; }
+}
+
 void Agent::on_closed(const std::shared_ptr<Exchange>& exchange) {
     exchange->closed = true;
-    if (exchange->lease == 0) { return; }
+    const auto lease = exchange->lease;
+    if (lease == 0) { return; }
+    set_granted(*exchange, 0);
     const bool gone = exchange->caller && !is_alive(exchange->caller->holder.process);
-    (void)commit(decide_unbound(m_registry, m_options.config, exchange->lease, gone, facts()));
+    (void)commit(decide_unbound(m_registry, m_options.config, lease, gone, facts()));
 }
 
 void Agent::agent_status(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {

@@ -137,6 +137,8 @@ private:
     /// Leases whose holder has died but whose socket lives get their new holder; then `then` runs.
     void with_true_holders(std::function<void()> then);
     void see_project(const Project& project, std::vector<Change>& changes) const;
+    /// What an exchange was granted and has not confirmed; 0 for nothing.
+    void set_granted(Exchange& exchange, LeaseId lease);
     void answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply);
 
     Outside& m_outside;
@@ -164,6 +166,7 @@ private:
     };
     std::map<Port, Dropped> m_dropped;
     unsigned m_rotation = 0;
+    std::map<LeaseId, int> m_granted;  ///< in how many exchanges, unconfirmed
     std::set<LeaseId> m_socketed;  ///< live leases of running programs
     bool m_watching = false;       ///< notifications come
     bool m_blind = false;          ///< the last census could not ask for sockets

@@ -72,7 +72,7 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     if (exchange->bind.port == 0) { ++m_rotation; }
     if (!decision.changes.empty()) { see_project(exchange->caller->place.project, decision.changes); }
     const auto& answer = decision.answer;
-    exchange->lease = answer.lease;
+    set_granted(*exchange, answer.lease);
     if (answer.lease != 0 && answer.move.reason != MoveReason::none) { m_moves[answer.lease] = answer.move; }
     (void)commit(std::move(decision.changes));
     // Refused by the kernel, and another one granted: the first is nobody's again.
@@ -102,7 +102,7 @@ void Agent::shim_bound(const std::shared_ptr<Exchange>& exchange, const Request&
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
     // Only what this very exchange was granted can be confirmed in it.
     if (params.finish().empty() && exchange->caller && lease != 0 && lease == exchange->lease) {
-        exchange->lease = 0;
+        set_granted(*exchange, 0);
         (void)commit(decide_bound(m_registry, *exchange->caller, lease, port, cookie, facts()));
         if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
     }

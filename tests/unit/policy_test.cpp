@@ -646,3 +646,93 @@ TEST_CASE("the built-in ranges are sound", "[ranges]") {
     for (const Port port : {Port{1}, Port{3659}, Port{4045}, Port{6000}, Port{6697}, Port{10080}}) { CHECK(is_bad_port(port)); }
     for (const Port port : {Port{3000}, Port{8080}, Port{5432}}) { CHECK_FALSE(is_bad_port(port)); }
 }
+
+TEST_CASE("TCP and UDP of one number share a lease, and the listing calls it TCP", "[policy]") {
+    World world;
+    world.serve(world.start(world.place("/a")), 3000);
+    const auto app = world.start(world.place("/b"));
+    const auto bind_udp = [&](std::map<Port, int> refused = {}) {
+        auto decision = decide_bind(world.registry, world.config, app, {3000, Protocol::udp, 0, std::move(refused)}, world.facts());
+        world.apply(std::move(decision.changes));
+        return decision.answer;
+    };
+    const auto listens = [&](const BindAnswer& answer, Cookie cookie, Protocol protocol) {
+        world.apply(decide_bound(world.registry, app, answer.lease, answer.port, cookie, world.facts()));
+        world.apply(decide_listening(world.registry, world.config, app, answer.port, cookie, world.facts(), protocol).changes);
+    };
+    SECTION("TCP first") {
+        const auto tcp = world.ask(app, 3000);
+        listens(tcp, 1, Protocol::tcp);
+        const auto udp = bind_udp();
+        listens(udp, 2, Protocol::udp);
+        CHECK(udp.port == tcp.port);
+        CHECK(udp.lease == tcp.lease);
+    }
+    SECTION("UDP first") {
+        const auto udp = bind_udp();
+        listens(udp, 1, Protocol::udp);
+        const auto tcp = world.ask(app, 3000);
+        listens(tcp, 2, Protocol::tcp);
+        CHECK(udp.port == tcp.port);
+        CHECK(udp.lease == tcp.lease);
+    }
+    const auto& lease = *world.registry.of_project("/b").front();
+    CHECK(lease.port == 3001);
+    CHECK(lease.key.protocol == Protocol::tcp);
+    CHECK(lease.sockets.size() == 2);
+    const auto id = lease.id;
+    world.close(1);
+    CHECK(world.lease(id).state == LeaseState::active);
+    world.close(2);
+    CHECK(world.lease(id).state == LeaseState::released);
+}
+
+TEST_CASE("a number that a stranger has with the other protocol is not shared", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto tcp = world.serve(app, 3000);
+    const auto decision = decide_bind(world.registry, world.config, app, {3000, Protocol::udp, 0, {{3000, 98}}}, world.facts());
+    CHECK(decision.answer.port != 3000);
+    CHECK(decision.answer.lease != tcp.lease);
+}
+
+TEST_CASE("UDP ports that mean no server are left alone", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    for (const Port port : std::vector<Port>{0, 5353, 1900, 40000}) {
+        const auto decision = decide_bind(world.registry, world.config, app, {port, Protocol::udp, 0, {}}, world.facts());
+        CHECK(decision.answer.lease == 0);
+        CHECK(decision.answer.port == port);
+        CHECK(decision.changes.empty());
+    }
+}
+
+TEST_CASE("what a dead program asked for and did not bind is free for its next start", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto first = world.start(place);
+    world.ask(first, 3000);
+    auto facts = world.facts();
+    SECTION("its process lives: a child may be about to bind") {
+        facts.is_alive = [](const ProcessId&) { return true; };
+        world.apply(decide_session_ended(world.registry, world.config, first.session, facts));
+        CHECK(world.ask(world.start(place), 3000).port != 3000);
+    }
+    SECTION("it is gone") {
+        facts.is_alive = [](const ProcessId&) { return false; };
+        world.apply(decide_session_ended(world.registry, world.config, first.session, facts));
+        CHECK(world.ask(world.start(place), 3000).port == 3000);
+    }
+}
+
+TEST_CASE("a lease whose last socket closes while another is granted goes on", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto first = world.serve(app, 3000);
+    auto facts = world.facts();
+    facts.is_granted = [&](LeaseId id) { return id == first.lease; };
+    world.apply(decide_destroyed(world.registry, world.config, first.cookie, facts));
+    CHECK(world.lease(first.lease).state == LeaseState::allocated);
+    world.apply(decide_bound(world.registry, app, first.lease, 3000, 77, world.facts()));
+    CHECK(world.lease(first.lease).sockets.size() == 1);
+}
