@@ -174,7 +174,7 @@ python_tests() { # name, directory, environment...
     step "End to end: $directory"
     for ((round = 1; round <= repeat; round++)); do
         "${private[@]}" "PORTWRAP_PREFIX=$prefix" "PORTWRAP_SHIM=$PWD/build/release/lib/portwrap/libportwrap.so" \
-            "PORTWRAP_BUILD=$PWD/build/release" "PORTWRAP_TEST_THOUSAND=$thousand" "$@" \
+            "PORTWRAP_BUILD=$PWD/build/release" "PORTWRAP_TEST_THOUSAND=$thousand" "PORTWRAP_HARM_REPEAT=$harm" "$@" \
             timeout -k 30 "$deadline" "${prefix_command[@]}" "$python" -B -m pytest -p no:cacheprovider -q -rs --tb=short --durations=5 "${select[@]}" \
             --junitxml "$logs/$name-$round.xml" "$directory" 2>&1 | tee "$logs/$name-$round.log" | tail -n 400
         local status=${PIPESTATUS[0]}
@@ -186,6 +186,8 @@ python_tests() { # name, directory, environment...
     done
 }
 
+harm=3 # how often each scene of tests/harm is played; 100 times in all in the full form
+[ "$mode" = full ] && harm=5
 thousand=
 [ "$mode" = full ] && thousand=1
 deadline=900
@@ -212,7 +214,7 @@ if ! cmake --install build/release --prefix "$prefix" > "$logs/install.log" 2>&1
     failed_step "cmake --install"
     finish
 fi
-for suite in tests/integration/*/ tests/e2e/; do
+for suite in tests/integration/*/ tests/harm/ tests/e2e/; do
     if compgen -G "$suite/test_*.py" > /dev/null; then
         python_tests "$(echo "${suite%/}" | tr / -)" "$suite"
     fi

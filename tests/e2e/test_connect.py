@@ -18,11 +18,15 @@ port = int(sys.argv[1]) if len(sys.argv) > 1 else 23000
 server = socket.create_server(("127.0.0.1", port))
 name = open("content.txt").read() if os.path.exists("content.txt") else os.getcwd()
 print(f"ready {server.getsockname()[1]}")
+def answer(client):
+    client.sendall(name.encode())
+    client.shutdown(socket.SHUT_WR)
+    while client.recv(100):
+        pass
+    client.close()
 def serve():
     while True:
-        client, _ = server.accept()
-        client.sendall(name.encode())
-        client.close()
+        threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
 threading.Thread(target=serve, daemon=True).start()
 sys.stdin.read()
 """

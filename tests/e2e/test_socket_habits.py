@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from house import RANGES, assert_active, fetch, wait_until
+from house import NODE_MODULES, RANGES, assert_active, fetch, wait_until
 
 ASKED = 23100
 
@@ -167,7 +167,7 @@ sys.stdin.read()
 """)
     assert re.fullmatch(r"ready \d+", process.wait_for(r"^ready .*$")[0])
     own_port(house, root, process)
-    assert process.stderr.count("portwrap:") == 2, process.stderr  # the refused probe, the moved port
+    assert process.stderr.count("portwrap:") == 1, process.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -366,6 +366,32 @@ def test_a_port_variable_of_another_session_is_not_the_users(house):
     assert kept.wait_for(r"^ready (\d+) (\S+)").groups() == ("23303", "23303")
     users = house.wrap("-p", "23304", "sh", "-c", f'cd "{blog}" && PORT=23305 portwrap npm run -s plain', cwd=shop)
     assert users.wait_for(r"^ready (\d+) (\S+)").groups() == ("23305", "23305")
+
+
+TURBO = NODE_MODULES / ".bin" / "turbo"
+
+
+@pytest.mark.skipif(not TURBO.exists(), reason="turbo is not installed in tests/servers")
+def test_turbo_in_strict_mode_drops_every_variable_and_nothing_is_lost(house):
+    server = ("require('http').createServer((q, r) => r.end(process.cwd())).listen(23400, function () "
+              "{ console.log('serves', this.address().port, process.env.PORTWRAP_RUNTIME) })")
+    ports = []
+    for name in ("shop", "blog"):
+        root = house.project(name, files={
+            "package.json": f'{{"name": "{name}", "packageManager": "npm@10.0.0", "workspaces": ["apps/*"]}}',
+            "turbo.json": '{"tasks": {"dev": {"cache": false, "persistent": true}}}',
+            "package-lock.json": f'{{"name": "{name}", "lockfileVersion": 3, "packages": {{"": {{"name": "{name}", "workspaces": ["apps/*"]}}, '
+                                 '"apps/web": {"name": "web"}, "node_modules/web": {"resolved": "apps/web", "link": true}}}',
+            "apps/web/package.json": '{"name": "web", "scripts": {"dev": "node server.js"}}', "apps/web/server.js": server})
+        house.git(root, "init", "-q")
+        process = house.wrap(str(TURBO), "run", "dev", "--ui=stream", cwd=root, env={"TURBO_TELEMETRY_DISABLED": "1", "DO_NOT_TRACK": "1"})
+        port, variable = process.wait_for(r"serves (\d+) (\S+)").groups()
+        assert variable == "undefined", "strict mode drops what it does not know"
+        (lease,) = house.leases(root)
+        assert (lease["port"], lease["requested_port"], lease["service"]) == (int(port), 23400, "apps/web")
+        assert fetch(int(port)) == str(root / "apps/web")
+        ports.append(int(port))
+    assert ports[0] == 23400 != ports[1]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
