@@ -60,6 +60,14 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
     return std::nullopt;
 }
 
+Result<std::string> project_word(const std::string& word) {
+    // A word with a slash, or that begins with a dot, is a path; the agent knows nothing of our directory.
+    if (word[0] == '/' || (word[0] != '.' && word.find('/') == std::string::npos)) { return word; }
+    char resolved[PATH_MAX];
+    if (::realpath(word.c_str(), resolved) == nullptr) { return Error{ErrorCode::not_found, word + ": " + std::strerror(errno)}; }
+    return std::string(resolved);
+}
+
 Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
     if (!globals.directory.empty() && ::chdir(globals.directory.c_str()) != 0) {
         return Error{ErrorCode::invalid_request, globals.directory + ": " + std::strerror(errno)};
@@ -71,15 +79,9 @@ Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
     }
     const auto cwd = working_directory();
     if (!globals.project.empty()) {
-        // A word with a slash, or that begins with a dot, is a path; the agent knows nothing of our directory.
-        const auto& word = globals.project;
-        if (word[0] == '/') { return Json{{"project", word}}; }
-        if (word[0] != '.' && word.find('/') == std::string::npos) { return Json{{"project", word}}; }
-        char resolved[PATH_MAX];
-        if (::realpath(word.c_str(), resolved) == nullptr) {
-            return Error{ErrorCode::not_found, word + ": " + std::strerror(errno)};
-        }
-        return Json{{"project", resolved}};
+        const auto project = project_word(globals.project);
+        if (!project) { return project.error(); }
+        return Json{{"project", *project}};
     }
     if (!cwd) { return cwd.error(); }
     return Json{{"cwd", *cwd}};

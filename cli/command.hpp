@@ -36,6 +36,8 @@ struct Command {
 
 /// The groups; portctl.cpp puts them together.
 std::vector<Command> lease_commands();
+std::vector<Command> named_commands();
+std::vector<Command> port_commands();
 std::vector<Command> agent_commands();
 
 /// Adds the options that every command takes.
@@ -58,6 +60,14 @@ int ask(const Globals& globals, std::string_view method, const Json& parameters,
 /// Prints a refusal (as JSON on stdout with --json, else on stderr) and returns its exit status.
 int report(const Globals& globals, const Json& refusal);
 int report(const Globals& globals, const Error& error);
+
+/// A project as the agent takes it: a name, or an absolute path.
+Result<std::string> project_word(const std::string& word);
+
+/// The ports of a result's lease or leases, one a line; or its JSON.
+int print_ports(const Globals& globals, const Json& result);
+/// "updated 3001 (shop/web)", or the JSON.
+int print_lease(const Globals& globals, const Json& result, std::string_view verb, std::string_view more = {});
 
 /// Prints the result's JSON, or the text for people.
 int print_json(const Json& result);

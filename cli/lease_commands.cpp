@@ -1,12 +1,14 @@
-// portctl's commands about leases and ports: port, get, list, release, check. Thin: words to parameters, result to text.
+// portctl port, url, open, list, release: the ports that a project has. Thin: words to parameters, result to text.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <cstdlib>
+#include <functional>
 #include <string>
 
+#include "browser.hpp"
 #include "command.hpp"
+#include "options.hpp"
 #include "render.hpp"
 #include "text.hpp"
 
@@ -16,123 +18,113 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// Adds a word that means a port (under `number_name`) or a service to the parameters.
-Status add_target(Json& parameters, const std::string& word, const char* number_name) {
-    if (word.empty()) { return Error{ErrorCode::invalid_request, "the service's name is empty"}; }
-    if (!looks_like_number(word)) {
-        parameters["service"] = word;
-        return ok_status();
+/// port, url and open: the lease that is meant, by the agent's method.
+int ask_for_current(Globals& globals, const Word& target, const char* method, const std::function<int(const Json&)>& show) {
+    auto parameters = project_parameters(globals, false);
+    if (!parameters) { return report(globals, parameters.error()); }
+    if (target.given) {
+        if (auto put = put_target(*parameters, target.value, "requested"); !put) { return report(globals, put.error()); }
     }
-    const auto port = parse_port(word);
-    if (!port) { return port.error(); }
-    parameters[number_name] = *port;
-    return ok_status();
-}
-
-int print_port(const Globals& globals, const Json& result) {
-    if (globals.json) { return print_json(result); }
-    const auto port = number_field(inner_field(result, "lease"), "port");
-    if (!port) { return report(globals, Error{ErrorCode::agent_unavailable, "the agent's reply is not understood"}); }
-    return print_text(std::to_string(*port) + '\n');
+    return ask(globals, method, *parameters, show);
 }
 
 int run_port(Globals& globals, const Words& arguments) {
-    std::string target;
-    bool given = false;
+    Word target;
     const auto end = parse_command(
         globals, "port [SERVICE|REQUESTED] [OPTIONS]", "Prints the project's current port and nothing else.",
         "  curl localhost:$(portctl port)\n"
         "  portctl port api     the service api's port\n"
         "  portctl port 3000    what a program got that asked for 3000",
-        arguments, [&](CLI::App& app) {
-            app.add_option("target", target, "A service, or the port that the program asked for")
-                ->option_text("SERVICE|REQUESTED")
-                ->each([&given](const std::string&) { given = true; });
-        });
+        arguments, [&](CLI::App& app) { add_word(app, target, "SERVICE|REQUESTED", "A service, or the port that the program asked for", false); });
     if (end) { return *end; }
-    auto parameters = project_parameters(globals, false);
-    if (!parameters) { return report(globals, parameters.error()); }
-    if (given) {
-        if (auto status = add_target(*parameters, target, "requested"); !status) { return report(globals, status.error()); }
-    }
-    return ask(globals, "lease.port", *parameters, [&](const Json& result) { return print_port(globals, result); });
+    return ask_for_current(globals, target, "lease.port", [&](const Json& result) { return print_ports(globals, result); });
 }
 
-int run_get(Globals& globals, const Words& arguments) {
-    struct Text {
-        const char* option;
-        const char* parameter;
-        const char* label;
-        const char* help;
-        std::string value = {};
-    };
-    std::array<Text, 6> texts{{
-        {"--type", "type", "TYPE", "node, python, php, static, ..."},
-        {"--kind", "kind", "KIND", "web, api, database, cache, ..."},
-        {"--env", "environment", "NAME", "dev (default), test or production"},
-        {"--range", "range", "NAME", "The range to choose from"},
-        {"--description", "description", "TEXT", "Shown in lists"},
-        {"--hostname", "hostname", "NAME", "Under which the service is reached, e.g. a tunnel's"},
-    }};
-    std::string service;
+int run_url(Globals& globals, const Words& arguments) {
+    Word target;
     const auto end = parse_command(
-        globals, "get SERVICE [OPTIONS]", "Prints the service's port, which is allocated first if it has none.",
-        "  PORT=$(portctl get web) node server.js\n"
-        "  portctl get db --kind database --description 'the shop'",
-        arguments, [&](CLI::App& app) {
-            app.add_option("service", service, "The service's name")->option_text("SERVICE")->required();
-            for (auto& text : texts) {
-                app.add_option(text.option, text.value, text.help)->option_text(text.label)->take_last();
-            }
-        });
+        globals, "url [SERVICE|REQUESTED] [OPTIONS]", "Prints the address of the project's current port.",
+        "  curl $(portctl url api)/healthz",
+        arguments, [&](CLI::App& app) { add_word(app, target, "SERVICE|REQUESTED", "A service, or the port that the program asked for", false); });
     if (end) { return *end; }
-    auto parameters = project_parameters(globals, false);
-    if (!parameters) { return report(globals, parameters.error()); }
-    if (service.empty() || looks_like_number(service)) {
-        return report(globals, Error{ErrorCode::invalid_request, "'" + printable(service) + "' is not a service's name"});
-    }
-    (*parameters)["service"] = service;
-    for (const auto& text : texts) {
-        if (!text.value.empty()) { (*parameters)[text.parameter] = text.value; }
-    }
-    return ask(globals, "lease.get", *parameters, [&](const Json& result) { return print_port(globals, result); });
+    return ask_for_current(globals, target, "lease.url", [&](const Json& result) {
+        return globals.json ? print_json(result) : print_text(text_field(result, "url") + '\n');
+    });
+}
+
+int run_open(Globals& globals, const Words& arguments) {
+    Word target;
+    const auto end = parse_command(
+        globals, "open [SERVICE|REQUESTED] [OPTIONS]", "Opens the address in the browser: $BROWSER, else xdg-open.",
+        "  portctl open web",
+        arguments, [&](CLI::App& app) { add_word(app, target, "SERVICE|REQUESTED", "A service, or the port that the program asked for", false); });
+    if (end) { return *end; }
+    return ask_for_current(globals, target, "lease.url", [&](const Json& result) {
+        if (const auto opened = open_browser(text_field(result, "url")); !opened) { return report(globals, opened.error()); }
+        return globals.json ? print_json(result) : 0;
+    });
 }
 
 int run_list(Globals& globals, const Words& arguments) {
     std::vector<std::string> states;
+    std::string format = "table";
+    bool orphans = false;
+    Word worktree;
+    std::array<TextOption, 2> texts{{{"--env", "environment", "NAME", "Only of this environment: dev, test or production"},
+                                     {"--range", "range", "NAME", "Only of this range"}}};
     const auto end = parse_command(
-        globals, "list [--state STATE]... [--all] [OPTIONS]", "Lists the project's ports.",
+        globals, "list [FILTERS] [--format FORMAT] [OPTIONS]", "Lists the project's ports.",
         "  portctl list --all\n"
-        "  portctl list --state active,conflict --json",
+        "  portctl list --worktree             those of every worktree of this repository\n"
+        "  portctl list --worktree fix         of the one with this branch or directory\n"
+        "  portctl list --state active,conflict --json\n"
+        "  portctl list --all --orphans        of projects whose directory is gone",
         arguments, [&](CLI::App& app) {
-            app.add_option("--state", states, "Only these (default: all but released)")
+            app.add_option("--state", states, "Only these: reserved, allocated, active, released, conflict (default: all but released)")
                 ->option_text("STATE,...")
                 ->delimiter(',')
                 ->check(CLI::IsMember({"reserved", "allocated", "active", "released", "conflict"}))
                 ->take_all()
                 ->allow_extra_args(false);
+            app.add_option("--worktree", worktree.value, "Of the worktree with this branch, directory or path; of all of them")
+                ->option_text("[NAME]")
+                ->expected(0, 1)
+                ->each([&worktree](const std::string&) { worktree.given = true; });
+            app.add_flag("--orphans", orphans, "Of projects whose directory is gone");
+            add_text_options(app, texts);
+            app.add_option("--format", format, "table (default), json, csv or markdown")
+                ->option_text("FORMAT")
+                ->check(CLI::IsMember({"table", "json", "csv", "markdown"}))
+                ->take_last();
         });
     if (end) { return *end; }
+    globals.json = globals.json || format == "json";
     auto parameters = project_parameters(globals, true);
     if (!parameters) { return report(globals, parameters.error()); }
+    if (auto put = put_text_options(*parameters, texts); !put) { return report(globals, put.error()); }
     if (!states.empty()) { (*parameters)["states"] = states; }
+    if (orphans) { (*parameters)["orphans"] = true; }
+    if (worktree.given) { (*parameters)["worktree"] = worktree.value; }
     return ask(globals, "lease.list", *parameters, [&](const Json& result) {
         if (globals.json) { return print_json(result); }
         const auto& leases = inner_field(result, "leases");
-        if (!leases.empty()) { return print_text(render_leases(leases, globals.all, style_of_stdout())); }
+        const bool with_project = globals.all || orphans || worktree.given;
+        if (format == "csv") { return print_text(render_leases(leases, with_project, TableForm::csv, style_of_stdout())); }
+        if (format == "markdown") { return print_text(render_leases(leases, with_project, TableForm::markdown, style_of_stdout())); }
+        if (!leases.empty()) { return print_text(render_leases(leases, with_project, TableForm::aligned, style_of_stdout())); }
+        const bool filtered = !states.empty() || texts[0].given || texts[1].given || worktree.given;
         std::string place = globals.all ? std::string() : " in this project";
         if (!globals.project.empty()) { place = " in " + printable(globals.project); }
-        write_line(STDERR_FILENO, states.empty() ? "portctl: no ports" + place +
-                                                       " yet; `portwrap COMMAND` or `portctl get SERVICE` gives one" +
-                                                       (globals.all ? "" : " (--all: every project)")
-                                                 : "portctl: no ports in that state" + place);
+        std::string message = "no ports" + place + " yet; `portwrap COMMAND` or `portctl get SERVICE` gives one" + (globals.all ? "" : " (--all: every project)");
+        if (filtered) { message = "no such ports" + place; }
+        if (orphans) { message = "every project's directory is there"; }
+        write_line(STDERR_FILENO, "portctl: " + message);
         return 0;
     });
 }
 
 int run_release(Globals& globals, const Words& arguments) {
-    std::string target;
-    bool given = false;
+    Word target;
     bool force = false;
     const auto end = parse_command(
         globals, "release PORT|SERVICE|--all [--force] [OPTIONS]",
@@ -141,13 +133,11 @@ int run_release(Globals& globals, const Words& arguments) {
         "  portctl release 3001 --force    though it listens, or is another project's\n"
         "  portctl release --all           everything of this project",
         arguments, [&](CLI::App& app) {
-            app.add_option("target", target, "What to give back")
-                ->option_text("PORT|SERVICE")
-                ->each([&given](const std::string&) { given = true; });
+            add_word(app, target, "PORT|SERVICE", "What to give back", false);
             app.add_flag("--force", force, "Although something listens there, or another project has it");
         });
     if (end) { return *end; }
-    if (given == globals.all) {
+    if (target.given == globals.all) {
         return report(globals, Error{ErrorCode::invalid_request, "release takes a port, a service or --all (one of them)"});
     }
     // Here --all is everything of one project, never of all of them.
@@ -156,7 +146,7 @@ int run_release(Globals& globals, const Words& arguments) {
     if (!parameters) { return report(globals, parameters.error()); }
     if (everything) {
         (*parameters)["everything"] = true;
-    } else if (auto status = add_target(*parameters, target, "port"); !status) {
+    } else if (auto status = put_target(*parameters, target.value, "port"); !status) {
         return report(globals, status.error());
     }
     if (force) { (*parameters)["force"] = true; }
@@ -172,36 +162,14 @@ int run_release(Globals& globals, const Words& arguments) {
     });
 }
 
-int run_check(Globals& globals, const Words& arguments) {
-    std::string word;
-    const auto end = parse_command(
-        globals, "check PORT [OPTIONS]", "Says whether a port is free and all that is known about it; exit status 1: taken.",
-        "  portctl check 3000\n"
-        "  portctl check 3000 --json | jq '.suggestions[0]'",
-        arguments,
-        [&](CLI::App& app) { app.add_option("port", word, "The port")->option_text("PORT")->required(); });
-    if (end) { return *end; }
-    const auto port = parse_port(word);
-    if (!port) { return report(globals, port.error()); }
-    auto parameters = project_parameters(globals, false);
-    if (!parameters) { return report(globals, parameters.error()); }
-    (*parameters)["port"] = *port;
-    return ask(globals, "port.check", *parameters, [&](const Json& result) {
-        const int printed = globals.json ? print_json(result) : print_text(render_check(result, style_of_stdout()));
-        const auto available = result.find("available");
-        const bool taken = available != result.end() && *available == false;
-        return printed != 0 || !taken ? printed : 1;
-    });
-}
-
 }  // namespace
 
 std::vector<Command> lease_commands() {
     return {{"port", "the project's current port, alone", run_port},
-            {"get", "a service's port, allocated if it has none", run_get},
+            {"url", "the same as an address", run_url},
+            {"open", "the same in the browser", run_open},
             {"list", "the ports of the project, or of all", run_list},
-            {"release", "give ports back", run_release},
-            {"check", "is a port free, and who has it", run_check}};
+            {"release", "give ports back", run_release}};
 }
 
 }  // namespace portwrap

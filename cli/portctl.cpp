@@ -17,8 +17,10 @@ int run_version(Globals& globals, const std::vector<std::string>& arguments);
 int run_help(Globals& globals, const std::vector<std::string>& arguments);
 
 std::vector<Command> all_commands() {
-    auto commands = lease_commands();
-    for (const auto& command : agent_commands()) { commands.push_back(command); }
+    std::vector<Command> commands;
+    for (const auto group : {lease_commands, named_commands, port_commands, agent_commands}) {
+        for (const auto& command : group()) { commands.push_back(command); }
+    }
     commands.push_back({"version", "portctl's version", run_version});
     commands.push_back({"help", "this help, or that of a command", run_help});
     return commands;

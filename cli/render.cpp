@@ -74,6 +74,54 @@ std::string cut_line(std::string line, const Style& style) {
     return (style.width > 0 ? shorten(line, style.width) : std::move(line)) + '\n';
 }
 
+std::string listener_lines(const Json& listener, const Style& style) {
+    auto line = "  listener: " + text_field(listener, "address") + ' ' + text_field(listener, "protocol");
+    const auto process = process_part(listener);
+    line += process.empty() ? ", process unknown (another user's?)" : process;
+    auto text = cut_line(std::move(line), style);
+    std::string more;
+    const auto add = [&more](std::string_view label, const std::string& value) {
+        if (!value.empty()) { more += (more.empty() ? "    " : ", ") + std::string(label) + value; }
+    };
+    add("in ", text_field(listener, "cwd"));
+    const auto& project = inner_field(listener, "project");
+    add("project ", project.is_object() ? text_field(project, "name") : text_field(listener, "project"));
+    add("container ", text_field(listener, "container"));
+    add("since ", render_moment(text_field(listener, "started_at"), style.now));
+    if (!more.empty()) { text += cut_line(std::move(more), style); }
+    return text;
+}
+
+/// CSV or markdown: every cell whole, titles in lower case.
+std::string render_plain(const std::vector<Column>& columns, const std::vector<std::vector<Cell>>& rows, TableForm form) {
+    const bool csv = form == TableForm::csv;
+    const auto escaped = [csv](std::string_view text) {
+        std::string safe;
+        for (const char c : text) { safe += csv ? (c == '"' ? "\"\"" : std::string(1, c)) : (c == '|' ? "\\|" : std::string(1, c)); }
+        return csv && text.find_first_of("\",") != std::string_view::npos ? '"' + safe + '"' : safe;
+    };
+    std::string table;
+    const auto add_line = [&](const auto& cell_of) {
+        table += csv ? "" : "|";
+        for (std::size_t c = 0; c < columns.size(); ++c) {
+            table += csv ? (c == 0 ? "" : ",") + escaped(cell_of(c)) : ' ' + escaped(cell_of(c)) + " |";
+        }
+        table += csv ? "\r\n" : "\n";
+    };
+    add_line([&](std::size_t c) {
+        std::string title(columns[c].title);
+        for (char& letter : title) { letter = static_cast<char>(letter >= 'A' && letter <= 'Z' ? letter + ('a' - 'A') : letter); }
+        return title;
+    });
+    if (!csv) {
+        add_line([&](std::size_t c) { return std::string(columns[c].right ? "--:" : "---"); });
+    }
+    for (const auto& row : rows) {
+        add_line([&](std::size_t c) { return csv && row[c].text == "-" ? std::string() : row[c].text; });
+    }
+    return table;
+}
+
 }  // namespace
 
 Style style_of_stdout() {
@@ -199,7 +247,7 @@ std::string render_lease_name(const Json& lease) {
     return name;
 }
 
-std::string render_leases(const Json& leases, bool with_project, const Style& style) {
+std::string render_leases(const Json& leases, bool with_project, TableForm form, const Style& style) {
     std::vector<Column> columns;
     if (with_project) { columns.push_back({"PROJECT", false, 12}); }
     for (const Column& column : {Column{"SERVICE", false, 10}, Column{"PORT", true, 0}, Column{"ASKED", true, 0},
@@ -230,7 +278,7 @@ std::string render_leases(const Json& leases, bool with_project, const Style& st
         row.push_back({text_field(lease, "description")});
         rows.push_back(std::move(row));
     }
-    return render_table(columns, rows, style);
+    return form == TableForm::aligned ? render_table(columns, rows, style) : render_plain(columns, rows, form);
 }
 
 std::string render_check(const Json& result, const Style& style) {
@@ -254,24 +302,22 @@ std::string render_check(const Json& result, const Style& style) {
         }
         text += cut_line(std::move(root), style);
     }
-    for (const auto& listener : inner_field(result, "listeners")) {
-        auto line = "  listener: " + text_field(listener, "address") + ' ' + text_field(listener, "protocol");
-        const auto process = process_part(listener);
-        line += process.empty() ? ", process unknown (another user's?)" : process;
-        text += cut_line(std::move(line), style);
-        std::string more;
-        const auto add = [&more](std::string_view label, const std::string& value) {
-            if (!value.empty()) { more += (more.empty() ? "    " : ", ") + std::string(label) + value; }
-        };
-        add("in ", text_field(listener, "cwd"));
-        const auto& project = inner_field(listener, "project");
-        add("project ", project.is_object() ? text_field(project, "name") : text_field(listener, "project"));
-        add("container ", text_field(listener, "container"));
-        add("since ", render_moment(text_field(listener, "started_at"), style.now));
-        if (!more.empty()) { text += cut_line(std::move(more), style); }
-    }
+    for (const auto& listener : inner_field(result, "listeners")) { text += listener_lines(listener, style); }
     if (const auto free_ones = joined_numbers(inner_field(result, "suggestions")); !free && !free_ones.empty()) {
         text += "  free: " + free_ones + '\n';
+    }
+    return text;
+}
+
+std::string render_who(const Json& result, const Style& style) {
+    const auto& listeners = inner_field(result, "listeners");
+    std::string text = "port " + number_or_dash(result, "port") + ": ";
+    text += listeners.empty() ? "nobody listens\n" : std::to_string(listeners.size()) + (listeners.size() == 1 ? " listener\n" : " listeners\n");
+    for (const auto& listener : listeners) {
+        text += listener_lines(listener, style);
+        for (const auto& parent : inner_field(listener, "parents")) {
+            text += cut_line("    started by pid " + number_or_dash(parent, "pid") + ", " + text_field(parent, "command"), style);
+        }
     }
     return text;
 }

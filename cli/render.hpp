@@ -46,8 +46,11 @@ struct Column {
 /// In local time: the time of day when it is less than a day ago, else the date and the time.
 [[nodiscard]] std::string render_moment(std::string_view rfc3339, std::time_t now);
 
-[[nodiscard]] std::string render_leases(const Json& leases, bool with_project, const Style& style);
+/// Aligned for people; CSV (RFC 4180) and a markdown table whole, without colour.
+enum class TableForm { aligned, csv, markdown };
+[[nodiscard]] std::string render_leases(const Json& leases, bool with_project, TableForm form, const Style& style);
 [[nodiscard]] std::string render_check(const Json& result, const Style& style);
+[[nodiscard]] std::string render_who(const Json& result, const Style& style);
 /// The message of a refusal, with its suggestions.
 [[nodiscard]] std::string render_refusal(const Json& refusal);
 /// "shop/web", or "shop/web#1" for a second instance.

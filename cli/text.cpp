@@ -79,6 +79,25 @@ bool looks_like_number(std::string_view word) {
            !is_letter(word[0]);
 }
 
+Result<long long> parse_duration(std::string_view word) {
+    constexpr long long k_longest = 10LL * 366 * 24 * 3600;
+    const Error refusal{ErrorCode::invalid_request, "not a duration such as 90s, 30m, 2h, 1d12h or 2w (ten years at most): " + printable(word)};
+    long long total = 0;
+    for (std::size_t at = 0; at < word.size(); ++at) {
+        long long value = 0;
+        const auto first = at;
+        for (; at < word.size() && is_digit(word[at]) && value <= k_longest; ++at) { value = value * 10 + (word[at] - '0'); }
+        constexpr std::string_view k_units = "smhdw";
+        constexpr long long k_seconds[] = {1, 60, 3600, 86400, 7 * 86400};
+        const auto unit = at < word.size() ? k_units.find(word[at]) : std::string_view::npos;
+        if (at == first || unit == std::string_view::npos || value > k_longest) { return refusal; }
+        total += value * k_seconds[unit];
+        if (total > k_longest) { return refusal; }
+    }
+    if (total == 0) { return refusal; }
+    return total;
+}
+
 bool is_variable_name(std::string_view name) {
     return !name.empty() && !is_digit(name[0]) &&
            std::all_of(name.begin(), name.end(), [](char c) { return is_digit(c) || is_letter(c) || c == '_'; });

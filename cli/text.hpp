@@ -20,6 +20,9 @@ Result<std::uint16_t> parse_port(std::string_view word);
 /// error, never the name of a service.
 [[nodiscard]] bool looks_like_number(std::string_view word);
 
+/// "90s", "30m", "2h", "1d12h", "2w": seconds, from 1 s to ten years. A number without a unit is refused.
+Result<long long> parse_duration(std::string_view word);
+
 /// [A-Za-z_][A-Za-z0-9_]*
 [[nodiscard]] bool is_variable_name(std::string_view name);
 

@@ -10,7 +10,7 @@ bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& f
 
 bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& facts) {
     if (!is_silent(lease)) { return false; }
-    return is_own_session(lease, session, facts) || (lease.origin == LeaseOrigin::named && !lease.session);
+    return is_own_session(lease, session, facts) || (lease.by_name() && !lease.session);
 }
 
 std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {
@@ -69,7 +69,7 @@ Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease) 
 
 Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts) {
     const bool further_zero = lease.key.requested == Port{0} && lease.key.instance > 0;
-    const bool remembered = (lease.listened && !further_zero) || lease.origin == LeaseOrigin::named;
+    const bool remembered = (lease.listened && !further_zero) || lease.by_name();
     if (!remembered) { return LeaseForgotten{lease.id}; }
     lease.state = LeaseState::released;
     lease.health = Health::unknown;
@@ -88,7 +88,7 @@ Change after_sockets_changed(Lease lease, const Config& config, const Facts& fac
         return LeaseEvent{LeaseChange::held, std::move(lease)};
     }
     if (lease.state == LeaseState::active) { lease.last_active_at = facts.now; }
-    if (lease.origin == LeaseOrigin::named) {
+    if (lease.by_name()) {
         lease.state = LeaseState::allocated;
         lease.health = Health::unknown;
         lease.holder.reset();

@@ -23,7 +23,7 @@ std::vector<Change> decide_unbound(const Registry& registry, const Config& confi
     const auto* known = registry.find(id);
     if (known == nullptr || !known->live() || !known->sockets.empty() || (facts.is_granted && facts.is_granted(id))) { return {}; }
     Lease lease = *known;
-    if (lease.origin == LeaseOrigin::named) {
+    if (lease.by_name()) {
         lease.holder.reset();
         lease.session.reset();
         return {LeaseEvent{LeaseChange::silenced, std::move(lease)}};
@@ -81,7 +81,7 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
             changes.push_back(after_sockets_changed(lease, config, facts));
         } else if (lease.origin == LeaseOrigin::process && lease.sockets.empty() && !holder_lives && !session_lives) {
             changes.push_back(ended(lease, LeaseChange::released, true, config, facts));
-        } else if (lease.origin == LeaseOrigin::named && lease.sockets.empty() && lease.session && !session_lives) {
+        } else if (lease.by_name() && lease.sockets.empty() && lease.session && !session_lives) {
             lease.session.reset();
             lease.holder.reset();
             changes.push_back(LeaseEvent{LeaseChange::silenced, lease});
@@ -104,7 +104,7 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
         if (!lease->live()) { continue; }
         if (!lease->sockets.empty()) {
             used = true;
-        } else if (lease->origin == LeaseOrigin::named) {
+        } else if (lease->by_name()) {
             Lease free = *lease;
             free.session.reset();
             free.holder.reset();
@@ -134,7 +134,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
     for (const auto& [id, lease] : registry.leases()) {
         if (lease.live()) {
             if (lease.expires_at && !lease.sockets.empty()) {
-                if (lease.listening() || lease.origin == LeaseOrigin::named) { continue; }
+                if (lease.listening() || lease.by_name()) { continue; }
                 if (*lease.expires_at > facts.now) {
                     later(*lease.expires_at);
                     continue;
@@ -150,7 +150,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                 } else {
                     later(*lease.expires_at);
                 }
-            } else if (lease.origin == LeaseOrigin::named && lease.sockets.empty() && lease.state == LeaseState::allocated) {
+            } else if (lease.by_name() && lease.sockets.empty()) {
                 auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
                 // A program that runs without portwrap may be listening on it.
                 if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }

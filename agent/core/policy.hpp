@@ -35,6 +35,8 @@ struct Facts {
     std::map<Port, ProcessId> dropped;
     /// Where the round robin of further port 0 listeners goes on; any number.
     unsigned rotation = 0;
+    /// The lowest port that this user may bind (ip_unprivileged_port_start).
+    Port first_permitted = 1;
 };
 
 template <typename Answer>
@@ -129,6 +131,8 @@ struct Refusal {
     std::string message;
     std::optional<Lease> conflict;   ///< whose port it is
     std::vector<Port> suggestions{};
+    Port port = 0;      ///< that cannot be had, where it was asked for by number
+    std::string range{};  ///< that serves the request
 };
 template <typename T>
 using Outcome = std::variant<T, Refusal>;
@@ -143,6 +147,7 @@ struct GetRequest {
     std::optional<std::string> description;
     std::optional<std::string> hostname;
     std::string allocated_by;
+    Protocol protocol = Protocol::tcp;
 };
 /// Get-or-allocate by name.
 [[nodiscard]] Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& config, const GetRequest& request,
@@ -177,12 +182,12 @@ struct ReleaseRequest {
 /// "The" port of a project or service: active before assigned, never released; the service configured first, else the
 /// lowest port that is not auxiliary. Null when there is none.
 [[nodiscard]] const Lease* current_lease(const Registry& registry, const Place& place, const std::optional<std::string>& service,
-                                         std::optional<Port> requested);
+                                         std::optional<Port> requested, std::optional<Protocol> protocol = std::nullopt);
 
 /// Free ports that a person would take instead: the project's own earlier ones, then the next ones up, then the same
-/// ending in the range. At most `count`, all checked to be free.
+/// ending in the range. At most `count`, all checked to be free; only of the range `within` where one is given.
 [[nodiscard]] std::vector<Port> suggest_ports(const Registry& registry, const Config& config, const std::string& root, Port port,
-                                              std::size_t count, const Facts& facts);
+                                              std::size_t count, const Facts& facts, const Range* within = nullptr);
 
 /// The live lease of a port, else the one that claims it, else null.
 [[nodiscard]] const Lease* owner_of(const Registry& registry, Port port);

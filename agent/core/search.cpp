@@ -64,6 +64,21 @@ std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& range
     return {0, nullptr};
 }
 
+std::pair<Port, const Range*> Search::run_block(const std::vector<const Range*>& ranges, int count) const {
+    for (const auto* range : ranges) {
+        for (const auto& part : range->intervals) {
+            int length = 0;
+            for (int number = part.start; number <= part.end; ++number) {
+                const auto port = static_cast<Port>(number);
+                const bool free = may_choose(port, range) && owner_of(m_registry, port) == nullptr && !m_facts.in_use(port, true, true);
+                length = free ? length + 1 : 0;
+                if (length == count) { return {static_cast<Port>(number - count + 1), range}; }
+            }
+        }
+    }
+    return {0, nullptr};
+}
+
 bool Search::may_choose(Port port, const Range* range) const {
     if (port < 1024 || is_bad_port(port) || is_reserved_port(m_config, port)) { return false; }
     if (range->kind != RangeKind::system && is_system_port(m_config, port)) { return false; }
@@ -100,15 +115,21 @@ const Lease* owner_of(const Registry& registry, Port port) {
 }
 
 std::vector<Port> suggest_ports(const Registry& registry, const Config& config, const std::string& root, Port port, std::size_t count,
-                                const Facts& facts) {
+                                const Facts& facts, const Range* within) {
     std::vector<Port> found;
+    const auto in_foreign_exclusive = [&](Port candidate) {
+        return std::any_of(config.ranges.begin(), config.ranges.end(), [&](const Range& range) {
+            return range.exclusive && &range != within && range.contains(candidate) && !range.contains(port);
+        });
+    };
     const auto consider = [&](int candidate) {
         if (found.size() >= count || candidate < 1024 || candidate > 65535 || candidate == port) { return; }
         const auto number = static_cast<Port>(candidate);
+        if (within != nullptr && !within->contains(number)) { return; }
         const auto* owner = owner_of(registry, number);
         const bool own_claim = owner != nullptr && !owner->live() && owner->key.root == root;
         if ((owner != nullptr && !own_claim) || is_bad_port(number) || is_system_port(config, number) || is_reserved_port(config, number) ||
-            facts.ephemeral.contains(number) || in_any(facts.kernel_reserved, number)) {
+            in_foreign_exclusive(number) || facts.ephemeral.contains(number) || in_any(facts.kernel_reserved, number)) {
             return;
         }
         if (std::find(found.begin(), found.end(), number) != found.end() || facts.in_use(number, true, true)) { return; }
@@ -119,6 +140,16 @@ std::vector<Port> suggest_ports(const Registry& registry, const Config& config, 
     }
     for (int step = 1; step <= 200; ++step) { consider(port + step); }
     for (int step = 10; step <= 1000; step *= 10) { consider(port + step); }
+    if (within == nullptr) { return found; }
+    // Out of the range: the same ending in it (3080 for 8080), then its first free ones.
+    for (const int modulus : {1000, 100, 10}) {
+        for (const auto& part : within->intervals) {
+            for (int candidate = part.start - part.start % modulus + port % modulus; candidate <= part.end && found.size() < count; candidate += modulus) { consider(candidate); }
+        }
+    }
+    for (const auto& part : within->intervals) {
+        for (int candidate = part.start; candidate <= part.end && found.size() < count; ++candidate) { consider(candidate); }
+    }
     return found;
 }
 

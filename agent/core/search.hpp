@@ -39,6 +39,8 @@ public:
 
     /// The port and the range that it comes from; 0 when all are full.
     [[nodiscard]] std::pair<Port, const Range*> run(const std::vector<const Range*>& ranges) const;
+    /// The first of `count` neighbours that nobody has or claims; 0 when there are none.
+    [[nodiscard]] std::pair<Port, const Range*> run_block(const std::vector<const Range*>& ranges, int count) const;
 
 private:
     [[nodiscard]] bool may_choose(Port port, const Range* range) const;

@@ -39,8 +39,9 @@ enum class Protocol { tcp, udp };
 enum class Environment { dev, test, production };
 enum class LeaseState { reserved, allocated, active, released, conflict };
 enum class Health { unknown, healthy, unhealthy, not_running };
-/// Who asked: a running program through the shim (ends with its sockets), or a person or script by name.
-enum class LeaseOrigin { process, named };
+/// Who asked: a running program through the shim (ends with its sockets), or a person or script by name;
+/// `registered`: what is only recorded here and managed elsewhere, so that anybody may listen on it.
+enum class LeaseOrigin { process, named, registered };
 
 /// One table for each enumeration's words, used by every reader and writer of JSON and text.
 template <typename E>
@@ -63,7 +64,7 @@ struct Words<Health> {
 };
 template <>
 struct Words<LeaseOrigin> {
-    static constexpr std::array<std::string_view, 2> k_words{"process", "named"};
+    static constexpr std::array<std::string_view, 3> k_words{"process", "named", "registered"};
 };
 
 template <typename E>
@@ -177,6 +178,7 @@ struct Lease {
         return state == LeaseState::reserved || state == LeaseState::allocated || state == LeaseState::active ||
                state == LeaseState::conflict;
     }
+    [[nodiscard]] bool by_name() const { return origin != LeaseOrigin::process; }
     [[nodiscard]] bool listening() const {
         for (const auto& socket : sockets) {
             if (socket.listening) { return true; }

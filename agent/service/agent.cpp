@@ -30,6 +30,7 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
       m_started_at(outside.now()),
       m_ephemeral(read_ephemeral_range()),
       m_kernel_reserved(read_kernel_reserved_ports()),
+      m_first_permitted(read_first_permitted_port()),
       m_tables({m_options.tables, own_process(), m_options.netns, m_options.log_trouble}) {
     for (const auto& [id, session] : m_registry.sessions()) {
         if (session.boot_id == m_options.boot_id) { m_outside.watch_process(id); }
@@ -45,6 +46,7 @@ Facts Agent::facts() {
     facts.user_at_host = m_options.user_at_host;
     facts.ephemeral = m_ephemeral;
     facts.kernel_reserved = m_kernel_reserved;
+    facts.first_permitted = m_first_permitted;
     facts.in_use = [](Port port, bool tcp, bool udp) { return is_port_in_use(port, tcp, udp); };
     std::erase_if(m_dropped, [&](const auto& entry) { return entry.second.until <= facts.now; });
     for (const auto& [port, dropped] : m_dropped) { facts.dropped.emplace(port, dropped.process); }
@@ -322,7 +324,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), agent_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), agent_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }
@@ -333,6 +335,43 @@ Agent::Handler Agent::find_handler(std::string_view method) {
 std::span<const Agent::Method> Agent::agent_methods() {
     static constexpr Method k_methods[] = {{"agent.status", &Agent::agent_status}, {"agent.stop", &Agent::agent_stop}};
     return k_methods;
+}
+
+void Agent::refuse_port(const Request& request, const ReplyTo& reply, Refusal refusal) {
+    if (!refusal.message.empty() || (refusal.code != ErrorCode::port_in_use && refusal.code != ErrorCode::port_leased)) {
+        return refuse(request, reply, refusal);
+    }
+    const auto* owner = refusal.conflict ? &*refusal.conflict : nullptr;
+    refusal.message = taken_message(m_registry, refusal.port, owner, refusal.code == ErrorCode::port_in_use);
+    if (owner != nullptr) { return refuse(request, reply, refusal); }
+    auto seen = std::make_shared<std::vector<SeenListener>>();
+    m_outside.run_in_pool([seen, port = refusal.port] { *seen = look_at_listeners(port); },
+                          [this, request, reply, refusal, seen]() mutable {
+                              if (!seen->empty()) { refusal.message += stranger_words(seen->front()); }
+                              reply({error_line(request.id, k_rpc_refused, refusal.message,
+                                                refusal_shape(m_registry, refusal, seen->empty() ? nullptr : &seen->front())), false});
+                          });
+}
+
+void Agent::answer_lease(Decision<Outcome<LeaseId>> decision, const Project& project, const Request& request, const ReplyTo& reply) {
+    if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse_port(request, reply, std::move(*refusal)); }
+    if (!decision.changes.empty()) { see_project(project, decision.changes); }
+    const auto id = std::get<LeaseId>(decision.answer);
+    commit_durably(std::move(decision.changes), request, reply, [this, id] {
+        auto result = ok_shape();
+        const auto* lease = m_registry.find(id);
+        result["lease"] = lease != nullptr ? lease_shape(m_registry, *lease) : Json(nullptr);
+        return result;
+    });
+}
+
+Json Agent::leases_result(const std::vector<LeaseId>& ids) const {
+    auto result = ok_shape();
+    result["leases"] = Json::array();
+    for (const auto id : ids) {
+        if (const auto* lease = m_registry.find(id)) { result["leases"].push_back(lease_shape(m_registry, *lease)); }
+    }
+    return result;
 }
 
 void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply) {

@@ -76,6 +76,7 @@ private:
     [[nodiscard]] static std::span<const Method> shim_methods();
     [[nodiscard]] static std::span<const Method> session_methods();
     [[nodiscard]] static std::span<const Method> lease_methods();
+    [[nodiscard]] static std::span<const Method> port_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
     struct WaitingReply {
@@ -99,8 +100,15 @@ private:
     void lease_get(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_list(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_port(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_allocate(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_register(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_reserve(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_update(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_transfer(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_url(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_release(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_check(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void port_who(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_bind(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -122,6 +130,11 @@ private:
     /// Commits by name: the reply goes out when the changes are on the disk.
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
     void refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal);
+    /// The same, with what is known of the program that listens where nobody in the registry does.
+    void refuse_port(const Request& request, const ReplyTo& reply, Refusal refusal);
+    /// A decision about one lease: refused, or committed durably and answered with the lease.
+    void answer_lease(Decision<Outcome<LeaseId>> decision, const Project& project, const Request& request, const ReplyTo& reply);
+    [[nodiscard]] Json leases_result(const std::vector<LeaseId>& ids) const;
     void mind_store();
     /// on_timer comes at this time or before.
     void wake_by(Time time);
@@ -130,12 +143,18 @@ private:
     void with_place(const std::string& directory, std::function<void(const Place*)> then);
     /// The project that a request means (cwd, or project by name or path). `then` does not follow for a peer that has hung
     /// up by then; a project that cannot be found is refused here.
+    /// The directory of a project that is named, or given as a path.
+    [[nodiscard]] Outcome<std::string> directory_of(const std::string& project) const;
     void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
+    /// The current lease that a request means (lease.port, lease.url), or a refusal.
+    void with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&)> then);
     /// Who the peer is: session, scope, place; null when its process is gone.
     void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process, const ProcessId& hint) const;
     /// Leases whose holder has died but whose socket lives get their new holder; then `then` runs.
     void with_true_holders(std::function<void()> then);
+    /// The roots of leases whose directories are gone, looked up in the pool.
+    void with_orphans(std::function<void(std::set<std::string>)> then);
     void see_project(const Project& project, std::vector<Change>& changes) const;
     /// What an exchange was granted and has not confirmed; 0 for nothing.
     void set_granted(Exchange& exchange, LeaseId lease);
@@ -151,6 +170,7 @@ private:
     std::optional<Time> m_wake_at;
     PortInterval m_ephemeral;
     std::vector<PortInterval> m_kernel_reserved;
+    Port m_first_permitted = 1;
     RemapTables m_tables;
     std::vector<Watcher> m_watchers;
     std::deque<WaitingReply> m_waiting;

@@ -51,6 +51,19 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
                     });
 }
 
+Outcome<std::string> Agent::directory_of(const std::string& project) const {
+    if (project.starts_with('/')) { return project; }
+    std::vector<std::string> roots;
+    for (const auto& [root, known] : m_registry.projects()) {
+        if (known.name == project) { roots.push_back(root); }
+    }
+    if (roots.size() == 1) { return roots.front(); }
+    if (roots.empty()) { return Refusal{ErrorCode::not_found, "there is no project named \"" + printable(project) + "\"", {}, {}}; }
+    std::string message = "several projects are named \"" + printable(project) + "\"; name its directory:";
+    for (const auto& root : roots) { message += " " + printable(root); }
+    return Refusal{ErrorCode::invalid_request, std::move(message), {}, {}};
+}
+
 void Agent::with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then) {
     const auto cwd = params.text("cwd", 4096);
     const auto project = params.text("project", 4096);
@@ -61,19 +74,9 @@ void Agent::with_project(const Request& request, Params& params, const ReplyTo& 
     }
     std::string directory = cwd.value_or("");
     if (project) {
-        directory = *project;
-        if (project->front() != '/') {
-            std::vector<std::string> roots;
-            for (const auto& [root, known] : m_registry.projects()) {
-                if (known.name == *project) { roots.push_back(root); }
-            }
-            if (roots.size() != 1) {
-                const std::string what = roots.empty() ? "there is no project named \"" : "several projects are named \"";
-                return refuse(request, reply, {roots.empty() ? ErrorCode::not_found : ErrorCode::invalid_request,
-                                               what + printable(*project) + "\"" + (roots.empty() ? "" : "; name its directory"), {}, {}});
-            }
-            directory = roots.front();
-        }
+        auto found = directory_of(*project);
+        if (const auto* refusal = std::get_if<Refusal>(&found)) { return refuse(request, reply, *refusal); }
+        directory = std::get<std::string>(std::move(found));
     }
     with_place(directory, [this, request, reply, directory, then = std::move(then)](const Place* place) {
         if (request.from && request.from->closed) { return reply({}); }  // it hung up before this was decided

@@ -64,11 +64,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 refresh();
                 auto plan = plan_launch(m_registry, m_options.config, launch, facts());
                 if (auto* refusal = std::get_if<Refusal>(&plan)) {
-                    if (refusal->message.empty()) {
-                        refusal->message = taken_message(m_registry, session.port.value_or(0), refusal->conflict ? &*refusal->conflict : nullptr,
-                                                         refusal->code == ErrorCode::port_in_use);
-                    }
-                    return refuse(request, reply, *refusal);
+                    return refuse_port(request, reply, std::move(*refusal));
                 }
                 auto& ready = std::get<LaunchPlan>(plan);
                 if (!launch.dry_run) {

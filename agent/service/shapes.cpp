@@ -89,28 +89,8 @@ Json lease_shape(const Registry& registry, const Lease& lease) {
             {"expires_at", time_or_null(lease.expires_at)}};
 }
 
-Json refusal_shape(const Registry& registry, const Refusal& refusal) {
-    Json details = Json::object();
-    if (refusal.code == ErrorCode::port_in_use || refusal.code == ErrorCode::port_leased || refusal.code == ErrorCode::not_owner) {
-        details = {{"conflicting_project", nullptr}, {"conflicting_root", nullptr}, {"conflicting_service", nullptr}, {"started_at", nullptr},
-                   {"pid", nullptr}, {"user", nullptr}, {"command", nullptr}, {"external", !refusal.conflict.has_value()}};
-        if (refusal.conflict) {
-            const auto& lease = *refusal.conflict;
-            details["conflicting_project"] = name_of(registry, lease.key.root);
-            details["conflicting_root"] = lease.key.root;
-            details["conflicting_service"] = lease.key.service;
-            if (lease.holder) {
-                details["started_at"] = format_time(lease.holder->started_at);
-                details["pid"] = lease.holder->process.pid;
-                details["command"] = lease.holder->command;
-                if (const auto uid = read_uid(lease.holder->process.pid)) { details["user"] = user_name(*uid); }
-            }
-        }
-    }
-    return {{"code", error_code_name(refusal.code)}, {"message", refusal.message}, {"details", details}, {"suggestions", refusal.suggestions}};
-}
-
 std::vector<SeenListener> look_at_listeners(Port port) {
+    constexpr int k_max_parents = 32;
     std::vector<SeenListener> seen;
     auto listeners = list_listeners(port);
     if (!listeners) { return seen; }
@@ -128,12 +108,63 @@ std::vector<SeenListener> look_at_listeners(Port port) {
             entry.process = it->second;
             entry.command = read_command(it->second.pid);
             entry.cwd = printable(read_cwd(it->second.pid), 4096);
-            if (const auto stat = read_process(it->second.pid)) { entry.started_at = stat->started_at; }
+            auto stat = read_process(it->second.pid);
+            if (stat) { entry.started_at = stat->started_at; }
+            for (int level = 0; stat && stat->parent > 0 && level < k_max_parents; ++level) {
+                entry.parents.emplace_back(stat->parent, read_command(stat->parent));
+                stat = read_process(stat->parent);
+            }
         }
         entry.listener = std::move(listener);
         seen.push_back(std::move(entry));
     }
     return seen;
+}
+
+Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenListener* stranger) {
+    Json details = Json::object();
+    if (refusal.code == ErrorCode::port_in_use || refusal.code == ErrorCode::port_leased || refusal.code == ErrorCode::not_owner) {
+        details = {{"conflicting_project", nullptr}, {"conflicting_root", nullptr}, {"conflicting_service", nullptr}, {"started_at", nullptr},
+                   {"pid", nullptr}, {"user", nullptr}, {"command", nullptr}, {"external", !refusal.conflict.has_value()}};
+        if (refusal.conflict) {
+            const auto& lease = *refusal.conflict;
+            details["conflicting_project"] = name_of(registry, lease.key.root);
+            details["conflicting_root"] = lease.key.root;
+            details["conflicting_service"] = lease.key.service;
+            if (lease.holder && !lease.sockets.empty()) {
+                details["started_at"] = format_time(lease.holder->started_at);
+                details["pid"] = lease.holder->process.pid;
+                details["command"] = lease.holder->command;
+                if (const auto uid = read_uid(lease.holder->process.pid)) { details["user"] = user_name(*uid); }
+            }
+        } else if (stranger != nullptr) {
+            details["started_at"] = time_or_null(stranger->started_at);
+            details["user"] = stranger->user;
+            if (stranger->process) {
+                details["pid"] = stranger->process->pid;
+                details["command"] = stranger->command;
+            }
+        }
+    } else {
+        if (refusal.port != 0) { details["port"] = refusal.port; }
+        if (!refusal.range.empty()) { details["range"] = refusal.range; }
+    }
+    return {{"code", error_code_name(refusal.code)}, {"message", refusal.message}, {"details", details}, {"suggestions", refusal.suggestions}};
+}
+
+std::string stranger_words(const SeenListener& seen) {
+    std::string words;
+    const auto add = [&words](const std::string& part) { words += (words.empty() ? " (" : ", ") + part; };
+    if (seen.process) { add("pid " + std::to_string(seen.process->pid)); }
+    if (!seen.process) { add("user " + seen.user); }
+    if (!seen.command.empty()) { add(seen.command); }
+    if (seen.started_at) { add("since " + clock(*seen.started_at)); }
+    return words + ")";
+}
+
+std::string url_of(const Lease& lease) {
+    const bool web = lease.key.protocol == Protocol::tcp && lease.kind != "database" && lease.kind != "cache";
+    return (web ? "http://localhost:" : std::string(word(lease.key.protocol)) + "://localhost:") + std::to_string(lease.port);
 }
 
 Json listener_shape(const Registry& registry, const SeenListener& seen) {
@@ -142,6 +173,17 @@ Json listener_shape(const Registry& registry, const SeenListener& seen) {
         const bool ours = std::any_of(lease->sockets.begin(), lease->sockets.end(),
                                       [&](const Socket& socket) { return socket.cookie == seen.listener.cookie; });
         if (lease->live() && ours) { project = project_shape(registry, lease->key.root); }
+    }
+    if (project.is_null()) {
+        // A program without portwrap: the innermost known project that it works in.
+        std::size_t deepest = 0;
+        for (const auto& [root, known] : registry.projects()) {
+            const bool below = seen.cwd == root || (seen.cwd.starts_with(root) && seen.cwd[root.size()] == '/');
+            if (below && root.size() > deepest) {
+                deepest = root.size();
+                project = project_shape(registry, root);
+            }
+        }
     }
     return {{"address", seen.listener.address},
             {"protocol", word(seen.listener.protocol)},

@@ -14,9 +14,6 @@ namespace portwrap {
 [[nodiscard]] Json lease_shape(const Registry& registry, const Lease& lease);
 /// {"schema":1,"ok":true} and what follows.
 [[nodiscard]] Json ok_shape();
-/// The `data` of a refusal.
-[[nodiscard]] Json refusal_shape(const Registry& registry, const Refusal& refusal);
-
 /// A listener with the process that has it, gathered on a pool thread.
 struct SeenListener {
     Listener listener;
@@ -25,10 +22,18 @@ struct SeenListener {
     std::string command;
     std::string cwd;
     std::optional<Time> started_at;
+    std::vector<std::pair<pid_t, std::string>> parents{};  ///< pid and command, the nearest first
 };
 /// Everything about the listeners of one port. Blocking: walks /proc.
 [[nodiscard]] std::vector<SeenListener> look_at_listeners(Port port);
 [[nodiscard]] Json listener_shape(const Registry& registry, const SeenListener& seen);
+
+/// The `data` of a refusal; `stranger` is who listens where no lease says so.
+[[nodiscard]] Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenListener* stranger = nullptr);
+/// " (pid 4242, node server.js, since 10:02)", as far as it is known.
+[[nodiscard]] std::string stranger_words(const SeenListener& seen);
+/// "http://localhost:3001"; no web address for databases, caches and datagrams.
+[[nodiscard]] std::string url_of(const Lease& lease);
 
 /// "Port 3000 is already used by project "my-api" (pid 4242, since 10:02)"
 [[nodiscard]] std::string taken_message(const Registry& registry, Port port, const Lease* owner, bool listens);

@@ -75,7 +75,7 @@ void Params::require(const char* name) {
     if (it == m_params.end() || it->is_null()) { fail(name, "is missing"); }
 }
 
-std::optional<std::string> Params::text(const char* name, std::size_t limit) {
+std::optional<std::string> Params::text(const char* name, std::size_t limit, bool may_be_empty) {
     const auto* value = find(name);
     if (value == nullptr) { return std::nullopt; }
     if (!value->is_string()) {
@@ -83,8 +83,9 @@ std::optional<std::string> Params::text(const char* name, std::size_t limit) {
         return std::nullopt;
     }
     const auto& given = value->get_ref<const std::string&>();
-    if (given.empty() || given.size() > limit) {
-        fail(name, given.empty() ? "is empty" : "is longer than " + std::to_string(limit) + " bytes");
+    const bool missing = given.empty() && !may_be_empty;
+    if (missing || given.size() > limit) {
+        fail(name, missing ? "is empty" : "is longer than " + std::to_string(limit) + " bytes");
         return std::nullopt;
     }
     return given;

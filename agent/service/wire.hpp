@@ -50,7 +50,7 @@ class Params {
 public:
     explicit Params(const Json& params) : m_params(params) {}
     /// Absent and null are the same.
-    [[nodiscard]] std::optional<std::string> text(const char* name, std::size_t limit = 256);
+    [[nodiscard]] std::optional<std::string> text(const char* name, std::size_t limit = 256, bool may_be_empty = false);
     [[nodiscard]] std::optional<std::uint64_t> number(const char* name, std::uint64_t max);
     [[nodiscard]] std::optional<Port> port(const char* name);
     [[nodiscard]] bool flag(const char* name, bool otherwise = false);
@@ -61,7 +61,11 @@ public:
         const auto given = text(name);
         if (!given) { return std::nullopt; }
         const auto value = from_word<E>(*given);
-        if (!value) { fail(name, "is not one of the words it may be"); }
+        if (!value) {
+            std::string words;
+            for (const auto& known : Words<E>::k_words) { words += (words.empty() ? "" : ", ") + std::string(known); }
+            fail(name, "is not one of " + words);
+        }
         return value;
     }
     void require(const char* name);

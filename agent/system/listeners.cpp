@@ -8,6 +8,7 @@
 #include <charconv>
 #include <climits>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <linux/filter.h>
 #include <linux/inet_diag.h>
@@ -18,6 +19,7 @@
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "system/bounded_read.hpp"
 
@@ -322,6 +324,13 @@ PortInterval read_ephemeral_range() {
         if (parse_number(all.substr(0, blank), 10, range.start) && parse_number(last, 10, range.end)) { return range; }
     }
     return {32768, 60999};  // the kernel's default
+}
+
+Port read_first_permitted_port() {
+    if (::geteuid() == 0) { return 1; }
+    const auto text = read_system_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", 64).value_or("1024");
+    const auto first = std::strtoul(text.c_str(), nullptr, 10);
+    return static_cast<Port>(std::clamp<unsigned long>(first, 1, 65535));
 }
 
 std::vector<PortInterval> read_kernel_reserved_ports() {

@@ -43,6 +43,9 @@ struct Listener {
 /// /proc/sys/net/ipv4/ip_local_reserved_ports
 [[nodiscard]] std::vector<PortInterval> read_kernel_reserved_ports();
 
+/// The lowest port that this process's user may bind: /proc/sys/net/ipv4/ip_unprivileged_port_start, 1 for root.
+[[nodiscard]] Port read_first_permitted_port();
+
 /// Socket-destroy notifications: groups SKNLGRP_INET_TCP_DESTROY (1) and SKNLGRP_INET6_TCP_DESTROY (3) of
 /// NETLINK_SOCK_DIAG, and those of UDP (2 and 4), filtered in BPF to sockets with a source port and without a destination port, receive buffer 4 MB
 /// (SO_RCVBUFFORCE, else SO_RCVBUF). Non-blocking; the owner polls `fd()` for readability.

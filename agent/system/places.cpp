@@ -2,6 +2,10 @@
 // what the project is called.
 #include "system/places.hpp"
 
+#include <sys/stat.h>
+
+#include <cerrno>
+
 #include <filesystem>
 #include <system_error>
 
@@ -171,6 +175,11 @@ Place find_place(const std::string& directory, const std::string& home, RootComm
         if (!hash.empty()) { project.family = "manifest:" + hash; }
     }
     return place;
+}
+
+bool is_gone(const std::string& directory) {
+    struct stat st {};
+    return ::stat(directory.c_str(), &st) != 0 ? errno == ENOENT || errno == ENOTDIR : !S_ISDIR(st.st_mode);
 }
 
 }  // namespace portwrap

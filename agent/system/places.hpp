@@ -18,6 +18,9 @@ class RootCommits;
 /// `roots` knows the repositories' first commits; without it Project::root_commit stays empty.
 [[nodiscard]] Place find_place(const std::string& directory, const std::string& home, RootCommits* roots = nullptr);
 
+/// The directory does not exist (any more). What cannot be seen is not gone.
+[[nodiscard]] bool is_gone(const std::string& directory);
+
 /// Parses .portwrap.json (JSON with comments). The error's message is "LINE: what" or "KEY: what", without the path.
 [[nodiscard]] Result<ProjectConfig> parse_project_config(std::string_view text);
 

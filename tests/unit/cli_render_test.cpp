@@ -34,21 +34,21 @@ TEST_CASE("a table that is wider than the terminal is cut in its last column fir
 TEST_CASE("colour appears only when it is asked for", "[cli]") {
     Style style;
     const auto leases = Json::array({some_lease()});
-    CHECK(render_leases(leases, true, style).find('\033') == std::string::npos);
+    CHECK(render_leases(leases, true, TableForm::aligned, style).find('\033') == std::string::npos);
     style.colour = true;
-    CHECK(render_leases(leases, true, style).find("\033[32mactive\033[0m") != std::string::npos);
+    CHECK(render_leases(leases, true, TableForm::aligned, style).find("\033[32mactive\033[0m") != std::string::npos);
 }
 
 TEST_CASE("the list shows service, port, what was asked for, state, holder and age", "[cli]") {
     Style style;
     style.now = *parse_time("2026-11-21T12:10:30Z");
-    CHECK(render_leases(Json::array({some_lease()}), false, style) ==
+    CHECK(render_leases(Json::array({some_lease()}), false, TableForm::aligned, style) ==
           "SERVICE  PORT  ASKED  STATE   HEALTH  PID  AGE  DESCRIPTION\n"
           "web      3001   3000  active  -        42   3h  the shop's front end\n");
 }
 
 TEST_CASE("a lease with missing or wrong fields is shown as far as it goes", "[cli]") {
-    CHECK(render_leases(Json::parse(R"([{"port":"x","holder":7},null])"), true, Style{}).find("SERVICE") != std::string::npos);
+    CHECK(render_leases(Json::parse(R"([{"port":"x","holder":7},null])"), true, TableForm::aligned, Style{}).find("SERVICE") != std::string::npos);
 }
 
 TEST_CASE("times are RFC 3339 in UTC", "[cli]") {

@@ -1,0 +1,184 @@
+// Changes of leases that exist: their words, their place, their project, their end.
+#include <algorithm>
+
+#include "core/lease_steps.hpp"
+#include "core/named_rules.hpp"
+#include "core/search.hpp"
+
+namespace portwrap {
+namespace {
+
+/// The lease that a person means by a port (their own before another's) or by a service (live before remembered, the
+/// lowest instance first).
+Outcome<const Lease*> find_target(const Registry& registry, const LeaseTarget& target, const std::string& what_force_does) {
+    const Lease* best = nullptr;
+    const auto rank = [&](const Lease& lease) {
+        return std::tuple(lease.key.root != target.root, !lease.live(), lease.key.protocol, lease.key.instance, ~lease.id);
+    };
+    const auto consider = [&](const Lease* lease) {
+        if (best == nullptr || rank(*lease) < rank(*best)) { best = lease; }
+    };
+    if (target.port) {
+        for (const auto* lease : registry.on_port(*target.port)) {
+            if (lease->live() || lease->claimed) { consider(lease); }
+        }
+    } else {
+        for (const auto* lease : registry.of_project(target.root)) {
+            if (lease->key.service == target.service && lease->key.requested != Port{0}) { consider(lease); }
+        }
+    }
+    if (best == nullptr) {
+        return Refusal{ErrorCode::not_found, target.port ? "port " + std::to_string(*target.port) + " is not leased"
+                                                         : "this project has no port for \"" + target.service.value_or("") + "\"", {}, {}};
+    }
+    if (best->key.root != target.root && !target.force) { return not_owner(registry, *best, what_force_does); }
+    return best;
+}
+
+/// The key with the lowest instance that no other live lease of the service has.
+LeaseKey free_key(const Registry& registry, LeaseKey key, LeaseId own) {
+    std::set<int> taken;
+    for (const auto* lease : registry.of_project(key.root)) {
+        const bool same = lease->id != own && lease->live() && lease->key.service == key.service && lease->key.protocol == key.protocol;
+        if (same) { taken.insert(lease->key.instance); }
+    }
+    key.instance = 0;
+    while (taken.contains(key.instance)) { ++key.instance; }
+    return key;
+}
+
+/// Of several remembered leases with one key only one can be its stickiness: the one that takes the key now.
+void forget_remembered(const Registry& registry, const Lease& taken, std::vector<Change>& changes) {
+    for (const auto* lease : registry.of_project(taken.key.root)) {
+        if (lease->id != taken.id && !lease->live() && lease->key == taken.key) { changes.emplace_back(LeaseForgotten{lease->id}); }
+    }
+}
+
+void set_or_clear(std::optional<std::string>& value, const std::optional<std::string>& given) {
+    if (given) { value = given->empty() ? std::nullopt : given; }
+}
+
+}  // namespace
+
+Refusal not_owner(const Registry& registry, const Lease& lease, const std::string& what_force_does) {
+    const auto* project = registry.find_project(lease.key.root);
+    Refusal refusal{ErrorCode::not_owner,
+                    "port " + std::to_string(lease.port) + " belongs to project \"" + (project != nullptr ? project->name : lease.key.root) + "\" (" +
+                        lease.key.root + ")" + (what_force_does.empty() ? "" : "; " + what_force_does),
+                    lease, {}};
+    refusal.port = lease.port;
+    return refusal;
+}
+
+Decision<Outcome<LeaseId>> decide_update(const Registry& registry, const Config& config, const UpdateRequest& request, const Facts& facts) {
+    const auto found = find_target(registry, request.target, "--force changes it all the same");
+    if (const auto* refusal = std::get_if<Refusal>(&found)) { return {{}, *refusal}; }
+    const Lease& known = *std::get<const Lease*>(found);
+    Lease lease = known;
+    set_or_clear(lease.description, request.description);
+    set_or_clear(lease.hostname, request.hostname);
+    set_or_clear(lease.kind, request.kind);
+    if (request.environment) { lease.environment = *request.environment; }
+    std::vector<Change> changes;
+    if (request.service && *request.service != lease.key.service) {
+        lease.key.service = *request.service;
+        if (lease.live()) { lease.key = free_key(registry, lease.key, lease.id); }
+        forget_remembered(registry, lease, changes);
+    }
+    if (request.port && *request.port != lease.port) {
+        if (lease.listening()) {
+            Refusal refusal{ErrorCode::port_in_use, lease.key.service + " listens on port " + std::to_string(lease.port) + "; stop it first (portctl stop " +
+                                                        lease.key.service + ")", lease, {}};
+            refusal.port = lease.port;
+            return {{}, std::move(refusal)};
+        }
+        GetRequest as_asked;
+        as_asked.place = request.place;
+        as_asked.service = lease.key.service;
+        as_asked.range = request.range;
+        as_asked.environment = lease.environment;
+        as_asked.kind = lease.kind;
+        const auto ranges = ranges_that_serve(config, range_query_of(config, as_asked));
+        if (ranges.empty()) { return {{}, unknown_range(request.range.value_or(""))}; }
+        const PortWish wish{lease.key.root, lease.key.service, lease.key.protocol, *request.port, ranges.front(), request.target.force, lease.id};
+        if (auto refusal = judge_port(registry, config, wish, facts)) { return {{}, std::move(*refusal)}; }
+        for (const auto* other : registry.on_port(*request.port)) {
+            const bool silent_own = other->live() && other->id != lease.id && other->key.root == lease.key.root && other->key.service != lease.key.service;
+            if (silent_own) { changes.push_back(ended(*other, LeaseChange::released, false, config, facts)); }
+        }
+        lease.port = *request.port;
+        lease.range = range_name_at(config, lease.port, ranges);
+        lease.origin = lease.origin == LeaseOrigin::process ? LeaseOrigin::named : lease.origin;
+        if (lease.state == LeaseState::conflict) { lease.state = LeaseState::allocated; }
+        unclaim_others(registry, lease, changes);
+    }
+    const auto id = lease.id;
+    if (lease == known) { return {{}, id}; }
+    changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lease)});
+    return {std::move(changes), id};
+}
+
+Decision<Outcome<LeaseId>> decide_transfer(const Registry& registry, const TransferRequest& request) {
+    const auto found = find_target(registry, request.target, "--force hands it over all the same");
+    if (const auto* refusal = std::get_if<Refusal>(&found)) { return {{}, *refusal}; }
+    Lease lease = *std::get<const Lease*>(found);
+    if (lease.key.root == request.to.root) { return {{}, lease.id}; }
+    if (lease.listening() && !request.target.force) {
+        Refusal refusal{ErrorCode::port_in_use, "port " + std::to_string(lease.port) + " (" + lease.key.service +
+                                                    ") is in use; stop its program, or --force to hand it over while it runs", lease, {}};
+        refusal.port = lease.port;
+        return {{}, std::move(refusal)};
+    }
+    lease.key.root = request.to.root;
+    if (lease.live()) { lease.key = free_key(registry, lease.key, lease.id); }
+    std::vector<Change> changes;
+    forget_remembered(registry, lease, changes);
+    const auto id = lease.id;
+    changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lease)});
+    return {std::move(changes), id};
+}
+
+Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry, const Config& config, const ReleaseRequest& request,
+                                                       const Facts& facts) {
+    std::vector<const Lease*> chosen;
+    const auto holds = [](const Lease* lease) { return lease->live() || lease->claimed; };
+    if (request.port) {
+        for (const auto* lease : registry.on_port(*request.port)) {
+            if (holds(lease)) { chosen.push_back(lease); }
+        }
+        const auto is_own = [&](const Lease* lease) { return lease->key.root == request.root; };
+        if (std::any_of(chosen.begin(), chosen.end(), is_own)) { std::erase_if(chosen, [&](const Lease* lease) { return !is_own(lease); }); }
+    } else {
+        for (const auto* lease : registry.of_project(request.root)) {
+            if (holds(lease) && (request.everything || lease->key.service == request.service)) { chosen.push_back(lease); }
+        }
+    }
+    using Answer = Outcome<std::vector<LeaseId>>;
+    for (const auto* lease : chosen) {
+        if (lease->key.root != request.root && !request.force) {
+            return {{}, Answer{not_owner(registry, *lease, "--force releases it all the same")}};
+        }
+        if (lease->listening() && !request.force) {
+            Refusal refusal{ErrorCode::port_in_use, "port " + std::to_string(lease->port) + " (" + lease->key.service +
+                                                        ") is in use; stop its program, or --force to forget the lease while it runs", *lease, {}};
+            refusal.port = lease->port;
+            return {{}, Answer{std::move(refusal)}};
+        }
+    }
+    if (chosen.empty() && !request.everything) {
+        const std::string what = request.port ? "port " + std::to_string(*request.port) + " is not leased"
+                                              : "this project has no port for \"" + request.service.value_or("") + "\"";
+        return {{}, Answer{Refusal{ErrorCode::not_found, what, {}, {}}}};
+    }
+    std::vector<Change> changes;
+    std::vector<LeaseId> released;
+    for (const auto* lease : chosen) {
+        Lease listened = *lease;
+        listened.origin = LeaseOrigin::named;  // a person's word: remembered, whatever it was
+        changes.push_back(ended(std::move(listened), LeaseChange::released, false, config, facts));
+        released.push_back(lease->id);
+    }
+    return {std::move(changes), Answer{std::move(released)}};
+}
+
+}  // namespace portwrap

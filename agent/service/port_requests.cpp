@@ -1,0 +1,68 @@
+// Questions about port numbers, whoever has them: port.*.
+#include "service/agent.hpp"
+
+namespace portwrap {
+
+void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    params.require("port");
+    const auto port = params.port("port").value_or(0);
+    with_project(request, params, reply, [this, request, reply, port](const Place& place) {
+        auto seen = std::make_shared<std::vector<SeenListener>>();
+        m_outside.run_in_pool([seen, port] { *seen = look_at_listeners(port); },
+                              [this, request, reply, port, seen, root = place.project.root] {
+                                  const auto now = facts();
+                                  const auto* owner = owner_of(m_registry, port);
+                                  const bool live = owner != nullptr && owner->live();
+                                  const bool own = live && owner->key.root == root && owner->sockets.empty();
+                                  std::optional<ErrorCode> code;
+                                  if (!seen->empty() || now.in_use(port, true, true)) {
+                                      code = ErrorCode::port_in_use;
+                                  } else if (live && !own) {
+                                      code = ErrorCode::port_leased;
+                                  } else if (is_system_port(m_options.config, port)) {
+                                      code = ErrorCode::system_reserved;
+                                  } else if (is_reserved_port(m_options.config, port)) {
+                                      code = ErrorCode::port_reserved;
+                                  }
+                                  auto result = ok_shape();
+                                  result["port"] = port;
+                                  result["available"] = !code;
+                                  result["code"] = code ? Json(error_code_name(*code)) : Json(nullptr);
+                                  result["lease"] = owner != nullptr ? lease_shape(m_registry, *owner) : Json(nullptr);
+                                  result["listeners"] = Json::array();
+                                  for (const auto& entry : *seen) { result["listeners"].push_back(listener_shape(m_registry, entry)); }
+                                  result["suggestions"] = code ? Json(suggest_ports(m_registry, m_options.config, root, port, 3, now)) : Json::array();
+                                  reply({result_line(request.id, result), false});
+                              });
+    });
+}
+
+void Agent::port_who(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    params.require("port");
+    const auto port = params.port("port").value_or(0);
+    (void)params.text("cwd", 4096);
+    if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    auto seen = std::make_shared<std::vector<SeenListener>>();
+    m_outside.run_in_pool([seen, port] { *seen = look_at_listeners(port); },
+                          [this, request, reply, port, seen] {
+                              auto result = ok_shape();
+                              result["port"] = port;
+                              result["listeners"] = Json::array();
+                              for (const auto& entry : *seen) {
+                                  auto listener = listener_shape(m_registry, entry);
+                                  listener["parents"] = Json::array();
+                                  for (const auto& [pid, command] : entry.parents) { listener["parents"].push_back({{"pid", pid}, {"command", command}}); }
+                                  result["listeners"].push_back(std::move(listener));
+                              }
+                              reply({result_line(request.id, result), false});
+                          });
+}
+
+std::span<const Agent::Method> Agent::port_methods() {
+    static constexpr Method k_methods[] = {{"port.check", &Agent::port_check}, {"port.who", &Agent::port_who}};
+    return k_methods;
+}
+
+}  // namespace portwrap

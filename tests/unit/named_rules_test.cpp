@@ -1,0 +1,434 @@
+// What is asked for by name or number: allocate, register, reserve, update, transfer, lists, suggestions.
+#include <catch2/catch.hpp>
+
+#include "core_world.hpp"
+
+using namespace portwrap;
+using namespace std::chrono_literals;
+using test::World;
+
+namespace {
+
+/// The requests by name, applied as they are decided.
+struct NamedWorld : World {
+    using Ports = std::vector<Port>;
+    AllocateRequest request(const Place& place, const std::string& service) {
+        AllocateRequest made;
+        made.place = place;
+        made.service = service;
+        return made;
+    }
+    Outcome<std::vector<LeaseId>> decide(const AllocateRequest& asked) {
+        auto decision = decide_allocate(registry, config, asked, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    Ports allocate(const AllocateRequest& asked) {
+        Ports ports;
+        const auto answer = decide(asked);
+        for (const auto id : std::get<std::vector<LeaseId>>(answer)) { ports.push_back(lease(id).port); }
+        return ports;
+    }
+    Ports allocate(const Place& place, const std::string& service, std::optional<Port> port = std::nullopt, bool force = false) {
+        auto asked = request(place, service);
+        asked.port = port;
+        asked.force = force;
+        return allocate(asked);
+    }
+    ErrorCode refused(const Place& place, const std::string& service, Port port, bool force = false) {
+        auto asked = request(place, service);
+        asked.port = port;
+        asked.force = force;
+        return std::get<Refusal>(decide(asked)).code;
+    }
+    Outcome<Registered> enter(const Place& place, const std::string& service, Port port, Environment environment = Environment::dev) {
+        RegisterRequest asked;
+        asked.place = place;
+        asked.service = service;
+        asked.port = port;
+        asked.environment = environment;
+        auto decision = decide_register(registry, config, asked, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    Outcome<LeaseId> reserve(const Place& place, std::optional<Port> port, const std::string& service = "main",
+                             std::optional<std::chrono::seconds> ttl = std::nullopt) {
+        ReserveRequest asked;
+        asked.place = place;
+        asked.service = service;
+        asked.port = port;
+        asked.ttl = ttl;
+        auto decision = decide_reserve(registry, config, asked, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    Outcome<LeaseId> update(const Place& place, UpdateRequest asked) {
+        asked.target.root = place.project.root;
+        asked.place = place;
+        auto decision = decide_update(registry, config, asked, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    Outcome<LeaseId> transfer(const Place& from, Port port, const Place& to, bool force = false) {
+        auto decision = decide_transfer(registry, {{from.project.root, port, std::nullopt, force}, to.project});
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    Outcome<std::vector<LeaseId>> release(const Place& place, Port port) {
+        auto decision = decide_release(registry, config, {place.project.root, port, std::nullopt, false, false}, facts());
+        apply(std::move(decision.changes));
+        return decision.answer;
+    }
+    void expire() { apply(decide_expiry(registry, config, facts()).changes); }
+};
+
+template <typename T>
+ErrorCode code_of(const Outcome<T>& outcome) {
+    return std::get<Refusal>(outcome).code;
+}
+
+}  // namespace
+
+TEST_CASE("allocate always gives a new instance, get the lowest one", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    CHECK(world.allocate(shop, "web") == NamedWorld::Ports{3000});
+    CHECK(world.allocate(shop, "web") == NamedWorld::Ports{3001});
+    CHECK(world.port_of(world.get(shop, "web")) == 3000);
+    CHECK(world.registry.on_port(3001).front()->key.instance == 1);
+}
+
+TEST_CASE("a released instance comes back with its port, the lowest first", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    for (int i = 0; i < 3; ++i) { world.allocate(shop, "web"); }
+    world.release(shop, 3001);
+    world.release(shop, 3000);
+    CHECK(world.allocate(shop, "web") == NamedWorld::Ports{3000});
+    CHECK(world.allocate(shop, "web") == NamedWorld::Ports{3001});
+    CHECK(world.allocate(shop, "web") == NamedWorld::Ports{3003});
+}
+
+TEST_CASE("a specific port is given or refused, never another one", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    CHECK(world.allocate(shop, "web", Port{3100}) == NamedWorld::Ports{3100});
+    CHECK(world.refused(blog, "web", 3100) == ErrorCode::port_leased);
+    CHECK(world.refused(blog, "web", 3100, true) == ErrorCode::port_leased);
+    world.external.insert(3200);
+    CHECK(world.refused(blog, "web", 3200) == ErrorCode::port_in_use);
+    CHECK(world.allocate(blog, "web", Port{3200}, true) == NamedWorld::Ports{3200});
+    CHECK(world.refused(blog, "web", 2601, true) == ErrorCode::system_reserved);
+    world.config.reserved = {3300};
+    CHECK(world.refused(blog, "web", 3300) == ErrorCode::port_reserved);
+    CHECK(world.allocate(blog, "web", Port{3300}, true) == NamedWorld::Ports{3300});
+    CHECK(world.refused(blog, "web", 8000) == ErrorCode::out_of_range);
+    CHECK(world.refused(blog, "web", 2999) == ErrorCode::out_of_range);
+    CHECK(world.refused(blog, "web", 4000) == ErrorCode::out_of_range);
+    CHECK(world.allocate(blog, "web", Port{3999}) == NamedWorld::Ports{3999});
+    CHECK(world.allocate(blog, "web", Port{8000}, true) == NamedWorld::Ports{8000});
+    auto in_php = world.request(blog, "web");
+    in_php.port = 8085;
+    in_php.range = "php";
+    CHECK(world.allocate(in_php) == NamedWorld::Ports{8085});
+    in_php.range = "nowhere";
+    CHECK(code_of(world.decide(in_php)) == ErrorCode::unknown_range);
+}
+
+TEST_CASE("a listening port of another project is in use, and force does not take it", "[named]") {
+    NamedWorld world;
+    const auto blog = world.place("/blog");
+    const auto served = world.serve(world.start(world.place("/shop")), 3000);
+    world.external.insert(served.port);
+    CHECK(world.refused(blog, "web", 3000) == ErrorCode::port_in_use);
+    CHECK(world.refused(blog, "web", 3000, true) == ErrorCode::port_in_use);
+}
+
+TEST_CASE("a number that a person asks for may be another's claim, never its live lease", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    const auto served = world.serve(world.start(shop), 3000);
+    world.close(served.cookie);
+    CHECK(world.lease(served.lease).claimed);
+    CHECK(world.allocate(blog, "web", Port{3000}) == NamedWorld::Ports{3000});
+    CHECK_FALSE(world.lease(served.lease).claimed);
+}
+
+TEST_CASE("force takes a silent port of the own project and ends that lease", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    world.allocate(shop, "api", Port{3100});
+    CHECK(world.refused(shop, "web", 3100) == ErrorCode::port_leased);
+    CHECK(world.allocate(shop, "web", Port{3100}, true) == NamedWorld::Ports{3100});
+    int live = 0;
+    for (const auto* lease : world.registry.on_port(3100)) { live += lease->live() ? 1 : 0; }
+    CHECK(live == 1);
+}
+
+TEST_CASE("a preferred port is given if it is free, else the next of the range", "[named]") {
+    NamedWorld world;
+    auto asked = world.request(world.place("/shop"), "web");
+    asked.preferred = 3500;
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3500});
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3000});
+    asked.preferred = 2601;
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3001});
+}
+
+TEST_CASE("several ports are given all or none, neighbours with a block", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    auto asked = world.request(shop, "shard");
+    asked.count = 3;
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3000, 3001, 3002});
+    world.external = {3004, 3007};
+    asked.block = true;
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3008, 3009, 3010});
+    asked.port = 3005;
+    CHECK(code_of(world.decide(asked)) == ErrorCode::port_in_use);
+    CHECK(world.registry.on_port(3005).empty());
+    asked.port = 3995;
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3995, 3996, 3997});
+    asked.port = 65534;
+    asked.force = true;
+    CHECK(code_of(world.decide(asked)) == ErrorCode::invalid_request);
+}
+
+TEST_CASE("a range of one port, and a full range", "[named]") {
+    NamedWorld world;
+    world.config.ranges.push_back({"tiny", RangeKind::service, {{3333, 3333}}, false, "", ""});
+    auto asked = world.request(world.place("/shop"), "web");
+    asked.range = "tiny";
+    CHECK(world.allocate(asked) == NamedWorld::Ports{3333});
+    CHECK(code_of(world.decide(asked)) == ErrorCode::range_exhausted);
+    asked.count = 2;
+    asked.block = true;
+    CHECK(code_of(world.decide(asked)) == ErrorCode::range_exhausted);
+}
+
+TEST_CASE("TCP and UDP of one service share a number", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    CHECK(world.allocate(shop, "web", Port{3443}) == NamedWorld::Ports{3443});
+    auto udp = world.request(shop, "web");
+    udp.port = 3443;
+    udp.protocol = Protocol::udp;
+    CHECK(world.allocate(udp) == NamedWorld::Ports{3443});
+    udp.service = "other";
+    CHECK(code_of(world.decide(udp)) == ErrorCode::port_leased);
+}
+
+TEST_CASE("register records any port and warns about another environment's range", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    world.external.insert(9443);
+    const auto first = std::get<Registered>(world.enter(shop, "web", 9443, Environment::production));
+    CHECK(first.warning.empty());
+    CHECK(world.lease(first.lease).environment == Environment::production);
+    CHECK(std::get<Registered>(world.enter(shop, "web", 9443, Environment::production)).lease == first.lease);
+    CHECK_FALSE(std::get<Registered>(world.enter(shop, "job", 9444)).warning.empty());
+    CHECK(std::get<Registered>(world.enter(shop, "low", 1)).warning.empty());
+    CHECK(std::get<Registered>(world.enter(shop, "high", 65535)).warning.empty());
+    CHECK(code_of(world.enter(world.place("/blog"), "web", 9443)) == ErrorCode::port_leased);
+    CHECK(code_of(world.enter(shop, "api", 9443)) == ErrorCode::port_leased);
+    CHECK(code_of(world.enter(shop, "api", 2650)) == ErrorCode::system_reserved);
+}
+
+TEST_CASE("a reservation keeps others away until its time is over", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    const auto id = std::get<LeaseId>(world.reserve(shop, Port{3000}, "main", 2h));
+    CHECK(world.lease(id).state == LeaseState::reserved);
+    CHECK(world.serve(world.start(blog), 3000).port != 3000);
+    CHECK(world.refused(blog, "web", 3000) == ErrorCode::port_leased);
+    world.now += 1h;
+    CHECK(std::get<LeaseId>(world.reserve(shop, Port{3000}, "main", 2h)) == id);  // begins anew
+    world.now += 90min;
+    world.expire();
+    CHECK(world.lease(id).live());
+    world.now += 31min;
+    world.expire();
+    CHECK_FALSE(world.lease(id).live());
+    CHECK(world.allocate(blog, "web", Port{3000}) == NamedWorld::Ports{3000});
+}
+
+TEST_CASE("a program takes the port that was reserved for it", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto id = std::get<LeaseId>(world.reserve(shop, Port{3000}));
+    const auto served = world.serve(world.start(shop), 3000);
+    CHECK(served.port == 3000);
+    CHECK(served.lease == id);
+}
+
+TEST_CASE("reserving what the project has already changes nothing", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto port = world.port_of(world.get(shop, "web"));
+    const auto id = std::get<LeaseId>(world.reserve(shop, port, "other"));
+    CHECK(world.lease(id).key.service == "web");
+    CHECK(world.lease(id).state == LeaseState::allocated);
+    CHECK(std::get<LeaseId>(world.reserve(shop, std::nullopt, "web")) == id);
+}
+
+TEST_CASE("a reservation without a time ends when it was inactive for long", "[named]") {
+    NamedWorld world;
+    const auto id = std::get<LeaseId>(world.reserve(world.place("/shop"), Port{3000}));
+    world.now += 24h * 6;
+    world.expire();
+    CHECK(world.lease(id).live());
+    world.now += 24h * 2;
+    world.expire();
+    CHECK_FALSE(world.lease(id).live());
+}
+
+TEST_CASE("get makes a reservation a lease", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto id = std::get<LeaseId>(world.reserve(shop, std::nullopt, "web", 1h));
+    CHECK(std::get<LeaseId>(world.get(shop, "web")) == id);
+    CHECK(world.lease(id).state == LeaseState::allocated);
+    CHECK_FALSE(world.lease(id).expires_at);
+}
+
+TEST_CASE("update changes what is given, and an empty text takes a value away", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto id = std::get<LeaseId>(world.get(shop, "web"));
+    UpdateRequest asked;
+    asked.target.service = "web";
+    asked.description = "the shop";
+    asked.hostname = "shop.example.org";
+    CHECK(std::get<LeaseId>(world.update(shop, asked)) == id);
+    CHECK(world.lease(id).description == "the shop");
+    asked.description = "";
+    asked.hostname.reset();
+    world.update(shop, asked);
+    CHECK_FALSE(world.lease(id).description);
+    CHECK(world.lease(id).hostname == "shop.example.org");
+    asked.service = "front";
+    world.update(shop, asked);
+    CHECK(world.lease(id).key.service == "front");
+    CHECK(code_of(world.update(shop, asked)) == ErrorCode::not_found);
+}
+
+TEST_CASE("update moves a sticky port, live or remembered, but not under a running program", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto served = world.serve(world.start(shop), 3000);
+    UpdateRequest asked;
+    asked.target.service = "main";
+    asked.port = 3050;
+    CHECK(code_of(world.update(shop, asked)) == ErrorCode::port_in_use);
+    world.close(served.cookie);
+    world.update(shop, asked);
+    CHECK(world.serve(world.start(shop), 3000).port == 3050);
+    asked.port = 9999;
+    asked.target.service = "nobody";
+    CHECK(code_of(world.update(shop, asked)) == ErrorCode::not_found);
+    world.get(shop, "api");
+    asked.target.service = "api";
+    CHECK(code_of(world.update(shop, asked)) == ErrorCode::out_of_range);
+    asked.port = 3050;
+    CHECK(code_of(world.update(shop, asked)) == ErrorCode::port_in_use);
+}
+
+TEST_CASE("a renamed service takes the lowest free instance", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    world.get(shop, "web");
+    const auto api = std::get<LeaseId>(world.get(shop, "api"));
+    UpdateRequest asked;
+    asked.target.service = "api";
+    asked.service = "web";
+    world.update(shop, asked);
+    CHECK(world.lease(api).key.instance == 1);
+}
+
+TEST_CASE("another project's lease is changed only by force", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    const auto port = world.port_of(world.get(shop, "web"));
+    UpdateRequest asked;
+    asked.target.port = port;
+    asked.description = "mine";
+    CHECK(code_of(world.update(blog, asked)) == ErrorCode::not_owner);
+    CHECK(code_of(world.transfer(blog, port, blog)) == ErrorCode::not_owner);
+    CHECK(code_of(world.release(blog, port)) == ErrorCode::not_owner);
+    asked.target.force = true;
+    CHECK(std::holds_alternative<LeaseId>(world.update(blog, asked)));
+}
+
+TEST_CASE("a port is handed over with its number", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    const auto port = world.port_of(world.get(shop, "web"));
+    world.get(blog, "web");
+    const auto id = std::get<LeaseId>(world.transfer(shop, port, blog));
+    CHECK(world.lease(id).key.root == "/blog");
+    CHECK(world.lease(id).key.instance == 1);
+    CHECK(world.lease(id).port == port);
+    CHECK(code_of(world.transfer(shop, 3999, blog)) == ErrorCode::not_found);
+    const auto served = world.serve(world.start(shop), 3500);
+    CHECK(code_of(world.transfer(shop, served.port, blog)) == ErrorCode::port_in_use);
+}
+
+TEST_CASE("suggestions lie in the range that serves the request", "[named]") {
+    NamedWorld world;
+    auto asked = world.request(world.place("/shop"), "web");
+    asked.port = 8080;
+    const auto answer = world.decide(asked);
+    const auto& refusal = std::get<Refusal>(answer);
+    CHECK(refusal.range == "node");
+    CHECK(refusal.suggestions == std::vector<Port>{3080, 3180, 3280});
+    world.external.insert(3000);
+    asked.port = 3000;
+    const auto taken = world.decide(asked);
+    CHECK(std::get<Refusal>(taken).suggestions == std::vector<Port>{3001, 3002, 3003});
+}
+
+TEST_CASE("a port that the system does not permit is refused as such", "[named]") {
+    NamedWorld world;
+    world.config.ranges.push_back({"low", RangeKind::service, {{80, 90}}, false, "", ""});
+    auto asked = world.request(world.place("/shop"), "web");
+    asked.range = "low";
+    asked.port = 80;
+    auto facts = world.facts();
+    facts.first_permitted = 1024;
+    const auto decision = decide_allocate(world.registry, world.config, asked, facts);
+    CHECK(std::get<Refusal>(decision.answer).code == ErrorCode::permission_denied);
+}
+
+TEST_CASE("lists show the worktrees of a repository, one of them, or those of given roots", "[named]") {
+    NamedWorld world;
+    const auto main = world.place("/shop", "git:/shop/.git");
+    auto fix = world.place("/shop-fix", "git:/shop/.git");
+    fix.project.branch = "fix";
+    world.apply({ProjectSeen{fix.project}});
+    world.get(main, "web");
+    world.get(fix, "web");
+    world.get(world.place("/blog"), "web");
+    const auto count = [&](ListFilter filter) { return list_leases(world.registry, filter).size(); };
+    ListFilter filter;
+    CHECK(count(filter) == 3);
+    filter.project = main.project;
+    CHECK(count(filter) == 1);
+    filter.worktree = "";
+    CHECK(count(filter) == 2);
+    filter.worktree = "fix";
+    CHECK(count(filter) == 1);
+    filter.worktree = "shop-fix";
+    CHECK(list_leases(world.registry, filter).front()->key.root == "/shop-fix");
+    filter.worktree = "nothing";
+    CHECK(count(filter) == 0);
+    ListFilter gone;
+    gone.roots = {"/blog"};
+    CHECK(count(gone) == 1);
+    gone.range = "php";
+    CHECK(count(gone) == 0);
+}
