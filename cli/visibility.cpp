@@ -48,7 +48,8 @@ bool has_go_note(std::string_view notes) {
     Elf64_Nhdr note{};
     while (read_at(notes, at, note)) {
         const auto aligned = [](std::size_t size) { return (size + 3) & ~std::size_t{3}; };
-        if (part_of(notes, at + sizeof note, note.n_namesz) == std::string_view("Go\0", 4).substr(0, note.n_namesz) && note.n_namesz >= 3) { return true; }
+        const auto name = part_of(notes, at + sizeof note, note.n_namesz);
+        if (name.substr(0, name.find('\0')) == "Go") { return true; }
         at += sizeof note + aligned(note.n_namesz) + aligned(note.n_descsz);
     }
     return false;

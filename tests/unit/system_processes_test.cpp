@@ -153,3 +153,28 @@ TEST_CASE("the holder of a socket is found, the lowest pid where several have it
     CHECK(find_socket_holders({inode}, {child.pid()}).at(inode) == childs);
     CHECK(find_socket_holders({}, {}).empty());
 }
+
+TEST_CASE("a child that began with a variable is found by it", "[system]") {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        std::array<const char*, 4> environment{"FIRST=1", "NODE_UNIQUE_ID=1", "LAST=NODE_OTHER_ID=1", nullptr};
+        ::execle("/bin/sleep", "sleep", "1000", nullptr, environment.data());
+        ::_exit(1);
+    }
+    ::close(ends[1]);
+    char nothing = 0;
+    CHECK(::read(ends[0], &nothing, 1) == 0);  // exec has closed the other end
+    ::close(ends[0]);
+    const bool lists_children = ::access(("/proc/self/task/" + std::to_string(::getpid()) + "/children").c_str(), R_OK) == 0;
+    CHECK(has_child_with_variable(::getpid(), "NODE_UNIQUE_ID") == lists_children);
+    CHECK(has_child_with_variable(::getpid(), "FIRST") == lists_children);
+    CHECK_FALSE(has_child_with_variable(::getpid(), "NODE_OTHER_ID"));
+    CHECK_FALSE(has_child_with_variable(::getpid(), "UNIQUE_ID"));
+    CHECK_FALSE(has_child_with_variable(child, "FIRST"));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    CHECK_FALSE(has_child_with_variable(::getpid(), "NODE_UNIQUE_ID"));
+}
