@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/earlier_runs.hpp"
 #include "core/lease_steps.hpp"
 #include "core/search.hpp"
 
@@ -11,6 +12,8 @@ namespace {
 
 /// Sockets on port 0 that one session may have alive; beyond, the kernel chooses.
 constexpr std::size_t k_max_port_zero = 32;
+
+std::string_view file_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
 RangeQuery range_query(const Caller& caller, const std::string& service) {
     RangeQuery query;
@@ -27,6 +30,8 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
         if (caller.scope->type) { query.type = *caller.scope->type; }
     }
     if (!query.kind) { query.kind = kind_of_program(caller.executable); }
+    // Debian's redis-server is a link to a program of another name.
+    if (!query.kind && !caller.arguments.empty()) { query.kind = kind_of_program(file_name(caller.arguments.front())); }
     if (query.type.empty()) { query.type = caller.place.config.type.value_or(""); }
     if (query.type.empty()) { query.type = type_of_program(caller.executable, caller.arguments); }
     if (query.type.empty()) { query.type = caller.place.type; }
@@ -123,6 +128,10 @@ bool is_below(const std::string& directory, const std::string& parent) {
 }
 
 }  // namespace
+
+Move why_moved(const Registry& registry, const Config& config, const Lease& lease, const Facts& facts) {
+    return why_not(registry, config, lease.key, lease.key.requested.value_or(0), {}, facts);
+}
 
 std::string service_of(const Place& place, const std::optional<Session>& scope, std::optional<Port> requested) {
     if (requested.value_or(0) != 0) {
@@ -317,6 +326,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     lease.boot_id = facts.boot_id;
     lease.state = LeaseState::active;
     lease.listened = true;
+    if (caller.scope) { lease.started_by = launch_name(*caller.scope); }
     lease.claimed = false;
     lease.last_active_at = facts.now;
     if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }

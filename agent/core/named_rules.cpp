@@ -6,6 +6,10 @@
 #include "core/search.hpp"
 
 namespace portwrap {
+namespace {
+/// A program whose port is kept without its knowledge has this long to bind it.
+constexpr auto k_start_grace = std::chrono::seconds(30);
+}  // namespace
 
 Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& config, const GetRequest& request, const Facts& facts) {
     const auto& root = request.place.project.root;
@@ -80,7 +84,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     caller.session = request.session.outermost;
     caller.place = request.place;
     LeaseKey key{root, request.service, Protocol::tcp, request.natural, 0};
-    if (request.wanted) { key.requested = request.wanted; }
+    if (request.wanted && !request.natural) { key.requested = request.wanted; }
     const Lease* known = nullptr;
     while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
 
@@ -137,6 +141,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     granted.holder.reset();
     // It lives as long as its session; a program may take its time before it binds.
     granted.expires_at.reset();
+    if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
     return taken_by_name(registry, std::move(granted));
 }
 

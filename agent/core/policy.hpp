@@ -87,6 +87,9 @@ struct BindAnswer {
 [[nodiscard]] Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config, const Caller& caller,
                                                const BindRequest& request, const Facts& facts);
 
+/// Why this lease is not, or will not be, on the port that it asks for, as things are now.
+[[nodiscard]] Move why_moved(const Registry& registry, const Config& config, const Lease& lease, const Facts& facts);
+
 /// The real bind worked. Nothing changes when the lease has gone or changed its port by now.
 [[nodiscard]] std::vector<Change> decide_bound(const Registry& registry, const Caller& caller, LeaseId lease, Port port,
                                                Cookie cookie, const Facts& facts);
@@ -161,6 +164,7 @@ struct OfferRequest {
     std::optional<Port> natural;   ///< the port that the code asks for, where it is known
     std::optional<Port> wanted;    ///< -p: this one or none
     std::string allocated_by;
+    bool brief = false;            ///< where it is the natural port: kept only for the moment that the program needs to start
 };
 /// A port for a session before its program runs (-p, {port}, env). The answer's lease is live, or a refusal.
 [[nodiscard]] Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& config, const OfferRequest& request,

@@ -111,6 +111,7 @@ struct ProjectConfig {
     std::vector<ServiceConfig> services;  ///< in the file's order
     std::vector<std::pair<std::string, std::string>> env;  ///< templates with ${service}
     bool connect = true;  ///< false for "connect": "off"
+    bool rewrite_env = false;  ///< values of .env files that name a moved port are set with the assigned one
     bool operator==(const ProjectConfig&) const = default;
 };
 
@@ -170,6 +171,7 @@ struct Lease {
     std::optional<std::string> description;
     std::optional<std::string> hostname;
     std::string allocated_by;
+    std::string started_by;  ///< launch_name of the session that listened last; "" when there was none
     Time allocated_at{};
     std::optional<Time> last_active_at;
     std::optional<Time> released_at;

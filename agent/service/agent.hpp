@@ -155,6 +155,8 @@ private:
     void with_true_holders(std::function<void()> then);
     /// The roots of leases whose directories are gone, looked up in the pool.
     void with_orphans(std::function<void(std::set<std::string>)> then);
+    /// Why what a launch offers is not what its program asks for: said when it listens.
+    void remember_moves(const std::vector<Change>& offers, const Session& session);
     void see_project(const Project& project, std::vector<Change>& changes) const;
     /// What an exchange was granted and has not confirmed; 0 for nothing.
     void set_granted(Exchange& exchange, LeaseId lease);

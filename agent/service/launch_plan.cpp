@@ -4,81 +4,238 @@
 #include <cctype>
 #include <map>
 
+#include "core/earlier_runs.hpp"
+#include "service/launch_offers.hpp"
+#include "service/launch_reading.hpp"
 #include "system/places.hpp"
 
 namespace portwrap {
 namespace {
 
+constexpr std::size_t k_max_env_notices = 5;
+
 bool is_name_character(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
-/// Collects the offers of one launch on a copy of the registry, so that each sees the ones before it.
-class Offers {
+bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+/// Makes one plan; each step adds to it.
+class Planner {
 public:
-    Offers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
-        : m_original(registry), m_config(config), m_request(request), m_facts(facts) {}
-
-    /// The service's port; asks for one the first time.
-    std::variant<Port, Refusal> port_of(const std::string& service, std::optional<Port> wanted) {
-        if (const auto known = m_ports.find(service); known != m_ports.end()) { return known->second; }
-        OfferRequest offer;
-        offer.session = m_request.session;
-        offer.place = m_request.place;
-        offer.service = service;
-        offer.allocated_by = m_request.allocated_by;
-        offer.wanted = wanted;
-        offer.type = type();
-        for (const auto& entry : m_request.place.config.services) {
-            if (entry.name != service) { continue; }
-            offer.natural = entry.port;
-            if (entry.type && !m_request.session.type) { offer.type = *entry.type; }
-        }
-        if (!m_registry) { m_registry = m_original; }  // most launches offer nothing and copy nothing
-        auto decision = decide_offer(*m_registry, m_config, offer, m_facts);
-        if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return std::move(*refusal); }
-        const auto id = std::get<LeaseId>(decision.answer);
-        for (const auto& event : m_registry->stamp(decision.changes, m_facts.now)) { m_registry->apply(event); }
-        std::move(decision.changes.begin(), decision.changes.end(), std::back_inserter(m_changes));
-        const Port port = m_registry->find(id)->port;
-        m_ports.emplace(service, port);
-        return port;
+    Planner(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
+        : m_registry(registry), m_config(config), m_request(request), m_reading(read_launch(registry, request)), m_offers(registry, config, request, facts) {
+        m_plan.service = m_reading.service;
+        m_plan.command = request.command;
+        if (m_reading.natural) { m_offers.set_natural(m_reading.service, *m_reading.natural); }
     }
 
-    [[nodiscard]] std::string type() const {
-        if (m_request.session.type) { return *m_request.session.type; }
-        if (m_request.place.config.type) { return *m_request.place.config.type; }
-        const auto& program = m_request.command.front();
-        const auto slash = program.rfind('/');
-        const auto by_program = type_of_program(slash == std::string::npos ? program : program.substr(slash + 1), m_request.command);
-        return by_program.empty() ? m_request.place.type : by_program;
+    std::variant<LaunchPlan, Refusal> make() {
+        if (auto refusal = take_what_was_asked_for()) { return std::move(*refusal); }
+        set_configured_variables();
+        add_configured_arguments();
+        set_mentioned_variables();
+        set_known_variables();
+        mind_env_files();
+        hint_at_containers();
+        explain();
+        m_plan.changes = m_offers.take_changes();
+        m_plan.changes.insert(m_plan.changes.begin(), SessionOpened{m_request.session});
+        return std::move(m_plan);
     }
-
-    [[nodiscard]] const std::map<std::string, Port>& ports() const { return m_ports; }
-    [[nodiscard]] std::vector<Change> take_changes() { return std::move(m_changes); }
 
 private:
-    const Registry& m_original;
-    std::optional<Registry> m_registry;
+    [[nodiscard]] const Framework* framework() const { return m_reading.traits.framework; }
+    [[nodiscard]] bool is_given(std::string_view name) const { return contains(m_request.environment_names, name); }
+    [[nodiscard]] bool is_set(std::string_view name) const {
+        return std::any_of(m_plan.set.begin(), m_plan.set.end(), [&](const auto& entry) { return entry.first == name; });
+    }
+    void set(std::string_view name, const std::string& value) {
+        if (!is_set(name) && !is_given(name)) { m_plan.set.emplace_back(name, value); }
+    }
+    void say(const std::string& line) { m_plan.notices.push_back("portwrap: " + line); }
+    void say_unset(const std::string& name, const Refusal& refusal) { say(name + " is not set: " + refusal.message); }
+
+    /// The variables that the only server of this launch reads: its framework's, else PORT.
+    [[nodiscard]] std::vector<std::string_view> variables_read() const {
+        std::vector<std::string_view> names;
+        if (framework() == nullptr) { return {"PORT"}; }
+        for (const auto name : framework()->variables) {
+            if (!name.empty()) { names.push_back(name); }
+        }
+        return names;
+    }
+    void set_variables_read(Port port) {
+        const auto names = variables_read();
+        if (names.empty()) { return; }
+        set(names.front(), std::to_string(port));
+        if (framework() != nullptr && !framework()->companion.first.empty()) { set(framework()->companion.first, std::string(framework()->companion.second)); }
+    }
+
+    /// -p, {port} and {port:service}: the user's word comes first, and is refused where it cannot be kept.
+    std::optional<Refusal> take_what_was_asked_for() {
+        if (m_request.session.port) {
+            auto port = m_offers.port_of(m_plan.service, m_request.session.port);
+            if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
+            set("PORT", std::to_string(std::get<Port>(port)));
+            set_variables_read(std::get<Port>(port));
+        }
+        for (auto& word : m_plan.command) {
+            if (auto refusal = fill_in_ports(word, m_plan.service, m_offers)) { return refusal; }
+        }
+        return std::nullopt;
+    }
+
+    /// Where a port cannot be had, the command runs as it would have without.
+    void set_configured_variables() {
+        for (const auto& service : m_request.place.config.services) {
+            if (!service.env || is_given(*service.env)) { continue; }
+            const auto port = m_offers.port_of(service.name);
+            if (const auto* refusal = std::get_if<Refusal>(&port)) {
+                say_unset(*service.env, *refusal);
+                continue;
+            }
+            set(*service.env, std::to_string(std::get<Port>(port)));
+        }
+        for (const auto& [name, value] : m_request.place.config.env) {
+            if (is_given(name)) { continue; }
+            auto filled = value;
+            if (const auto refusal = fill_in_services(filled, m_request.place.config, m_offers)) {
+                say_unset(name, *refusal);
+                continue;
+            }
+            set(name, filled);
+        }
+    }
+
+    /// The configured `args` of the service, where it is this service's server that is started.
+    void add_configured_arguments() {
+        const auto& services = m_request.place.config.services;
+        const auto entry = std::find_if(services.begin(), services.end(), [&](const ServiceConfig& one) { return one.name == m_plan.service; });
+        if (entry == services.end() || entry->args.empty() || !m_reading.traits.one_server || m_reading.traits.other_work) { return; }
+        const auto& first = entry->args.front();
+        const bool given = std::any_of(m_plan.command.begin(), m_plan.command.end(),
+                                       [&](const std::string& word) { return word == first || word.starts_with(first + "="); });
+        if (given) { return; }
+        auto words = entry->args;
+        for (auto& word : words) {
+            if (const auto refusal = fill_in_ports(word, m_plan.service, m_offers)) {
+                say("the arguments of " + m_plan.service + " are not added: " + refusal->message);
+                return;
+            }
+        }
+        // npm and node take options behind a script's name for their own.
+        const auto program = m_plan.command.front().substr(m_plan.command.front().rfind('/') + 1);
+        const bool own_options = (program == "npm" || program == "node") && !m_request.script.empty();
+        if (own_options && !contains(m_plan.command, "--")) { m_plan.command.emplace_back("--"); }
+        m_plan.command.insert(m_plan.command.end(), words.begin(), words.end());
+    }
+
+    /// A variable that the command or the script that it runs mentions.
+    void set_mentioned_variables() {
+        for (const auto name : port_variables()) {
+            const bool mentioned = mentions_variable(m_request.script, name) ||
+                                   std::any_of(m_request.command.begin(), m_request.command.end(),
+                                               [&](const std::string& word) { return mentions_variable(word, name); });
+            if (!mentioned || is_given(name) || is_set(name)) { continue; }
+            const auto port = m_offers.port_of(m_plan.service);
+            if (const auto* refusal = std::get_if<Refusal>(&port)) {
+                say_unset(std::string(name), *refusal);
+            } else {
+                set(name, std::to_string(std::get<Port>(port)));
+            }
+        }
+    }
+
+    /// One server that is known to listen elsewhere than it asks for, or one that nothing else can reach.
+    void set_known_variables() {
+        const auto& traits = m_reading.traits;
+        const auto names = variables_read();
+        const bool given = std::any_of(names.begin(), names.end(), [&](std::string_view name) { return is_given(name) || is_set(name); });
+        if (names.empty() || given || m_request.session.port) { return; }
+        if (!m_request.intercepted) {
+            const auto port = m_offers.port_of(m_plan.service);
+            if (const auto* number = std::get_if<Port>(&port)) { set_variables_read(*number); }
+            return;
+        }
+        if (!m_reading.natural || !traits.one_server || traits.said || traits.said_otherwise || traits.container || traits.other_work) { return; }
+        const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
+        // A full range: the program is intercepted when it binds.
+        if (const auto* number = std::get_if<Port>(&port); number != nullptr && *number != *m_reading.natural) { set_variables_read(*number); }
+    }
+
+    /// Browser code cannot be intercepted: the ports that .env files name for it.
+    void mind_env_files() {
+        std::map<Port, Port> moved;
+        for (const auto* lease : m_registry.of_project(m_request.place.project.root)) {
+            const auto asked = lease->key.requested.value_or(0);
+            if (asked != 0 && asked != lease->port && lease->key.instance == 0 && (lease->live() || lease->claimed)) { moved[asked] = lease->port; }
+        }
+        for (const auto& [service, port] : m_offers.ports()) {
+            if (const auto natural = m_offers.natural_of(service); natural && *natural != port) { moved[*natural] = port; }
+        }
+        std::size_t said = 0;
+        for (const auto& entry : m_request.env_files) {
+            if (moved.empty() || is_given(entry.name) || is_set(entry.name)) { continue; }
+            const auto named = named_moved_port(entry, moved);
+            if (!named) { continue; }
+            if (m_request.place.config.rewrite_env) {
+                if (!is_refused_variable(entry.name)) { set(entry.name, named->value); }
+            } else if (said++ < k_max_env_notices) {
+                say(entry.file + ": " + printable(entry.name, 128) + " names port " + std::to_string(named->from) + ", which is " + std::to_string(named->to) +
+                    " here; \"rewrite_env\": true in .portwrap.json sets it");
+            }
+        }
+    }
+
+    void hint_at_containers() {
+        if (!m_reading.traits.container) { return; }
+        const auto& services = m_request.place.config.services;
+        const auto entry = std::find_if(services.begin(), services.end(), [](const ServiceConfig& one) { return one.env.has_value(); });
+        const std::string name = entry != services.end() ? *entry->env : "WEB_PORT";
+        const std::string inner = entry != services.end() && entry->port ? std::to_string(*entry->port) : "3000";
+        say("portwrap does not reach into containers; " +
+            (entry != services.end() ? std::string() : "with a service's \"env\": \"WEB_PORT\" in .portwrap.json, ") + "publish \"${" + name + ":-" + inner + "}:" +
+            inner + "\" in the compose file");
+    }
+
+    void explain() {
+        const auto& place = m_request.place;
+        RangeQuery query;
+        query.range = m_request.session.range;
+        query.environment = m_request.session.environment;
+        query.kind = m_request.session.kind;
+        query.type = m_offers.type();
+        const auto ranges = ranges_that_serve(m_config, query);
+        m_plan.range = ranges.empty() ? "" : ranges.front()->name;
+
+        if (!place.problem.empty()) { say(printable(place.problem, 512) + " (the file is ignored)"); }
+        const auto add = [this](const std::string& line) { m_plan.explain.push_back(line); };
+        add("project: " + place.project.name + " (" + printable(place.project.root, 4096) + ")");
+        add("service: " + m_plan.service);
+        add("range: " + m_plan.range + (ranges.empty() ? "" : " " + std::to_string(ranges.front()->intervals.front().start) + "-" +
+                                                                  std::to_string(ranges.front()->intervals.back().end)) +
+            ", for a port that is taken");
+        if (m_reading.natural) { add("asks for: port " + std::to_string(*m_reading.natural) + " (" + m_reading.natural_from + ")"); }
+        if (!m_reading.traits.one_server) { add("servers: several, so none is told its port in advance"); }
+        for (const auto& [service, port] : m_offers.ports()) { add("offers: port " + std::to_string(port) + " to " + service); }
+        for (const auto* lease : m_registry.of_project(place.project.root)) {
+            if (lease->live() || lease->claimed) {
+                add("has: port " + std::to_string(lease->port) + " for " + lease->key.service +
+                    (lease->key.requested.value_or(0) != 0 ? " (asks for " + std::to_string(*lease->key.requested) + ")" : ""));
+            }
+        }
+        for (const auto& [name, value] : m_plan.set) { add("sets: " + name + "=" + printable(value, 1024)); }
+        std::string words;
+        for (const auto& word : m_plan.command) { words += (words.empty() ? "" : " ") + word; }
+        add("runs: " + printable(words, 2048));
+    }
+
+    const Registry& m_registry;
     const Config& m_config;
     const LaunchRequest& m_request;
-    const Facts& m_facts;
-    std::map<std::string, Port> m_ports;
-    std::vector<Change> m_changes;
+    LaunchReading m_reading;
+    LaunchOffers m_offers;
+    LaunchPlan m_plan;
 };
-
-/// Replaces OPEN NAME CLOSE by what `port_of` says for NAME; text without placeholders stays as it is.
-template <typename PortOf>
-std::optional<Refusal> fill_in(std::string& text, std::string_view open, PortOf&& port_of) {
-    for (std::size_t at = text.find(open); at != std::string::npos; at = text.find(open, at + 1)) {
-        const auto close = text.find('}', at);
-        if (close == std::string::npos) { break; }
-        const auto name = text.substr(at + open.size(), close - at - open.size());
-        auto port = port_of(name);
-        if (!port) { continue; }
-        if (auto* refusal = std::get_if<Refusal>(&*port)) { return std::move(*refusal); }
-        text.replace(at, close + 1 - at, std::to_string(std::get<Port>(*port)));
-    }
-    return std::nullopt;
-}
 
 }  // namespace
 
@@ -99,107 +256,7 @@ bool mentions_variable(std::string_view text, std::string_view name) {
 }
 
 std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts) {
-    LaunchPlan plan;
-    const auto& place = request.place;
-    plan.service = service_of(place, request.session, std::nullopt);
-    plan.command = request.command;
-    Offers offers(registry, config, request, facts);
-
-    const auto is_configured = [&](const std::string& name) {
-        return std::any_of(place.config.services.begin(), place.config.services.end(), [&](const ServiceConfig& entry) { return entry.name == name; });
-    };
-    const auto given_by_user = [&](const std::string& name) {
-        return std::find(request.environment_names.begin(), request.environment_names.end(), name) != request.environment_names.end();
-    };
-    const auto set = [&](const std::string& name, const std::string& value) {
-        const bool done = std::any_of(plan.set.begin(), plan.set.end(), [&](const auto& entry) { return entry.first == name; });
-        if (!done && !given_by_user(name)) { plan.set.emplace_back(name, value); }
-    };
-
-    // -p: the user's word comes first, and PORT tells programs that listen to it.
-    if (request.session.port) {
-        auto port = offers.port_of(plan.service, request.session.port);
-        if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
-        set("PORT", std::to_string(std::get<Port>(port)));
-    }
-    // {port} and {port:service} in the command's words.
-    using Filled = std::optional<std::variant<Port, Refusal>>;
-    for (auto& argument : plan.command) {
-        auto refusal = fill_in(argument, "{port", [&](const std::string& rest) -> Filled {
-            if (rest.empty()) { return offers.port_of(plan.service, std::nullopt); }
-            if (rest.front() != ':' || rest.size() < 2 || rest.size() > 65) { return std::nullopt; }
-            return offers.port_of(rest.substr(1), std::nullopt);
-        });
-        if (refusal) { return std::move(*refusal); }
-    }
-    // The config's own variables. Where a port cannot be had, the command runs as it would have without.
-    const auto unset = [&](const std::string& name, const Refusal& refusal) {
-        plan.notices.push_back("portwrap: " + name + " is not set: " + refusal.message);
-    };
-    for (const auto& service : place.config.services) {
-        if (!service.env || given_by_user(*service.env)) { continue; }
-        const auto port = offers.port_of(service.name, std::nullopt);
-        if (const auto* refusal = std::get_if<Refusal>(&port)) {
-            unset(*service.env, *refusal);
-            continue;
-        }
-        set(*service.env, std::to_string(std::get<Port>(port)));
-    }
-    for (const auto& [name, value] : place.config.env) {
-        if (given_by_user(name)) { continue; }
-        auto filled = value;
-        auto refusal = fill_in(filled, "${", [&](const std::string& service) -> Filled {
-            if (!is_configured(service)) { return std::nullopt; }
-            return offers.port_of(service, std::nullopt);
-        });
-        if (refusal) {
-            unset(name, *refusal);
-            continue;
-        }
-        set(name, filled);
-    }
-    // PORT, where the command or the script that it runs says that it reads it, or nothing else can be done for it.
-    const bool reads_port = !request.intercepted || mentions_variable(request.script, "PORT") ||
-                            std::any_of(request.command.begin(), request.command.end(),
-                                        [](const std::string& argument) { return mentions_variable(argument, "PORT"); });
-    if (reads_port && !given_by_user("PORT")) {
-        const auto port = offers.port_of(plan.service, std::nullopt);
-        if (const auto* refusal = std::get_if<Refusal>(&port)) {
-            unset("PORT", *refusal);
-        } else {
-            set("PORT", std::to_string(std::get<Port>(port)));
-        }
-    }
-
-    RangeQuery query;
-    query.range = request.session.range;
-    query.environment = request.session.environment;
-    query.kind = request.session.kind;
-    query.type = offers.type();
-    const auto ranges = ranges_that_serve(config, query);
-    plan.range = ranges.empty() ? "" : ranges.front()->name;
-
-    if (!place.problem.empty()) { plan.notices.push_back("portwrap: " + printable(place.problem, 512) + " (the file is ignored)"); }
-    plan.explain.push_back("project: " + place.project.name + " (" + printable(place.project.root, 4096) + ")");
-    plan.explain.push_back("service: " + plan.service);
-    plan.explain.push_back("range: " + plan.range + (ranges.empty() ? "" : " " + std::to_string(ranges.front()->intervals.front().start) + "-" +
-                                                                            std::to_string(ranges.front()->intervals.back().end)) +
-                           ", for a port that is taken");
-    for (const auto& [service, port] : offers.ports()) { plan.explain.push_back("offers: port " + std::to_string(port) + " to " + service); }
-    for (const auto* lease : registry.of_project(place.project.root)) {
-        if (lease->live() || lease->claimed) {
-            plan.explain.push_back("has: port " + std::to_string(lease->port) + " for " + lease->key.service +
-                                   (lease->key.requested.value_or(0) != 0 ? " (asks for " + std::to_string(*lease->key.requested) + ")" : ""));
-        }
-    }
-    for (const auto& [name, value] : plan.set) { plan.explain.push_back("sets: " + name + "=" + printable(value, 1024)); }
-    std::string words;
-    for (const auto& argument : plan.command) { words += (words.empty() ? "" : " ") + argument; }
-    plan.explain.push_back("runs: " + printable(words, 2048));
-
-    plan.changes = offers.take_changes();
-    plan.changes.insert(plan.changes.begin(), SessionOpened{request.session});
-    return plan;
+    return Planner(registry, config, request, facts).make();
 }
 
 }  // namespace portwrap

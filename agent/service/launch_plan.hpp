@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/named_ports.hpp"
 #include "core/policy.hpp"
 
 namespace portwrap {
@@ -15,7 +16,10 @@ struct LaunchRequest {
     Session session;  ///< complete but for nothing: it is opened as it stands
     Place place;
     std::vector<std::string> command;
-    std::string script;  ///< text of the package script that the command runs; empty when it runs none
+    std::string script;     ///< text of the package script that the command runs; empty when it runs none
+    std::string manifests;  ///< texts of the manifests of the command's directory
+    bool workspace_root = false;     ///< the script belongs to a root of workspaces
+    std::vector<EnvValue> env_files; ///< what the .env files of the command's directory say
     std::vector<std::string> environment_names;  ///< the user's own variables, never overwritten
     std::string allocated_by;
     bool dry_run = false;

@@ -7,8 +7,19 @@
 #include "service/requests.hpp"
 #include "system/places.hpp"
 #include "system/processes.hpp"
+#include "system/scripts.hpp"
 
 namespace portwrap {
+
+void Agent::remember_moves(const std::vector<Change>& offers, const Session& session) {
+    for (const auto& change : offers) {
+        const auto* event = std::get_if<LeaseEvent>(&change);
+        if (event == nullptr || event->change != LeaseChange::allocated) { continue; }
+        const auto& lease = event->lease;
+        if (lease.key.requested.value_or(0) == 0 || *lease.key.requested == lease.port) { continue; }
+        m_moves[lease.id] = session.port == lease.port ? Move{MoveReason::asked, std::nullopt} : why_moved(m_registry, m_options.config, lease, facts());
+    }
+}
 
 void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
@@ -36,12 +47,12 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     }
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
     with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
-        auto script = std::make_shared<std::string>();
+        auto files = std::make_shared<LaunchFiles>();
         auto answered = std::make_shared<bool>(false);
         m_file_jobs.run(
             launch.session.cwd,
-            [script, command = launch.command, cwd = launch.session.cwd] { *script = script_of_command(command, cwd); },
-            [this, exchange, request, reply, launch, place, script, answered](FileJobs::Progress progress) mutable {
+            [files, command = launch.command, cwd = launch.session.cwd] { *files = read_launch_files(command, cwd); },
+            [this, exchange, request, reply, launch, place, files, answered](FileJobs::Progress progress) mutable {
                 auto& session = launch.session;
                 if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
                 if (exchange->closed) { return reply({}); }
@@ -59,7 +70,10 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 for (const auto& word : launch.command) { session.command += (session.command.empty() ? "" : " ") + word; }
                 session.command = printable(session.command);
                 launch.place = place;
-                launch.script = *script;
+                launch.script = std::move(files->script);
+                launch.manifests = std::move(files->manifests);
+                launch.workspace_root = files->workspace_root;
+                launch.env_files = std::move(files->env);
                 launch.allocated_by = m_options.user_at_host;
                 refresh();
                 auto plan = plan_launch(m_registry, m_options.config, launch, facts());
@@ -68,6 +82,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 }
                 auto& ready = std::get<LaunchPlan>(plan);
                 if (!launch.dry_run) {
+                    remember_moves(ready.changes, session);
                     see_project(place.project, ready.changes);
                     (void)commit(std::move(ready.changes));
                     m_session_places[session.outermost][session.cwd] = place;

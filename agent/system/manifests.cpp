@@ -67,16 +67,17 @@ class StringReader : public nlohmann::json_sax<nlohmann::json> {
 public:
     explicit StringReader(const std::vector<std::string_view>& path) : m_path(path) {}
     std::string found;
+    bool present = false;  ///< there is something at the path, of whatever kind but null
 
     bool null() override { return value(); }
-    bool boolean(bool) override { return value(); }
-    bool number_integer(number_integer_t) override { return value(); }
-    bool number_unsigned(number_unsigned_t) override { return value(); }
-    bool number_float(number_float_t, const string_t&) override { return value(); }
-    bool binary(binary_t&) override { return value(); }
+    bool boolean(bool) override { return something(); }
+    bool number_integer(number_integer_t) override { return something(); }
+    bool number_unsigned(number_unsigned_t) override { return something(); }
+    bool number_float(number_float_t, const string_t&) override { return something(); }
+    bool binary(binary_t&) override { return something(); }
     bool string(string_t& text) override {
-        if (m_on_path && m_matched + 1 == m_path.size()) { found = text; }
-        return value();
+        if (is_wanted()) { found = text; }
+        return something();
     }
     bool key(string_t& text) override {
         m_on_path = m_depth == m_matched + 1 && text == m_path[m_matched];
@@ -89,12 +90,18 @@ public:
     bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
 
 private:
+    [[nodiscard]] bool is_wanted() const { return m_on_path && m_matched + 1 == m_path.size(); }
+    bool something() {
+        present = present || is_wanted();
+        return value();
+    }
     bool value() {
         m_on_path = false;
         return true;
     }
     bool enter() {
         ++m_depth;
+        present = present || is_wanted();
         if (m_on_path && m_matched + 1 < m_path.size()) { ++m_matched; }
         return value();
     }
@@ -139,6 +146,12 @@ std::string json_string_at(std::string_view text, const std::vector<std::string_
     // A file that ends in an error says nothing that one should rely on.
     const bool good = nlohmann::json::sax_parse(text, &reader, nlohmann::json::input_format_t::json, true, true);
     return good ? reader.found : std::string();
+}
+
+bool has_json_member(std::string_view text, std::string_view name) {
+    const std::vector<std::string_view> path{name};
+    StringReader reader(path);
+    return nlohmann::json::sax_parse(text, &reader, nlohmann::json::input_format_t::json, true, true) && reader.present;
 }
 
 std::string manifest_hash(const Manifest& manifest) {

@@ -19,6 +19,8 @@ struct Manifest {
 [[nodiscard]] std::string manifest_name(const Manifest& manifest);
 /// The string at a path of keys in a JSON text with comments; empty when the text is bad or has none there.
 [[nodiscard]] std::string json_string_at(std::string_view text, const std::vector<std::string_view>& path);
+/// Does a JSON object have a member of this name at its top, other than null?
+[[nodiscard]] bool has_json_member(std::string_view text, std::string_view name);
 /// Equal for byte-identical manifests: 16 hex digits; empty for one that is empty, too large or unreadable.
 [[nodiscard]] std::string manifest_hash(const Manifest& manifest);
 

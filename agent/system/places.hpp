@@ -24,10 +24,6 @@ class RootCommits;
 /// Parses .portwrap.json (JSON with comments). The error's message is "LINE: what" or "KEY: what", without the path.
 [[nodiscard]] Result<ProjectConfig> parse_project_config(std::string_view text);
 
-/// The text of the package.json script that `command` runs (npm run X, npm start, yarn X, pnpm X, bun run X...), looked
-/// up in the nearest package.json of `directory`; empty when it runs none.
-[[nodiscard]] std::string script_of_command(const std::vector<std::string>& command, const std::string& directory);
-
 /// True for names that a repository may not set in its users' commands (LD_*, PATH, *_OPTIONS, GIT_*, ...).
 [[nodiscard]] bool is_refused_variable(std::string_view name);
 

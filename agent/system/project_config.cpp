@@ -338,7 +338,6 @@ Problem read_config(const Node& node, ProjectConfig& config) {
         const std::string where = path_of("", child.key);
         Problem problem;
         std::string ignored;
-        std::optional<bool> ignored_boolean;
         if (child.key == "name") {
             problem = read_shown_name(child, where, config.name);
         } else if (child.key == "type") {
@@ -353,7 +352,9 @@ Problem read_config(const Node& node, ProjectConfig& config) {
         } else if (child.key == "port_zero") {
             problem = check_choice(child, where, "range", "kernel");
         } else if (child.key == "rewrite_env") {
-            problem = read_boolean(child, where, ignored_boolean);
+            std::optional<bool> rewrite;
+            problem = read_boolean(child, where, rewrite);
+            config.rewrite_env = rewrite.value_or(false);
         } else if (child.key == "sticky") {
             problem = check_choice(child, where, "claim", "prefer");
         } else if (child.key == "$schema") {

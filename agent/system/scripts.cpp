@@ -1,11 +1,13 @@
-// Which package script a command runs, so that the script's text can be searched for the variables that it mentions.
+// Which package script a command runs, so that its text can be searched for servers and for variables that it mentions.
 #include <algorithm>
 #include <array>
 #include <filesystem>
 
+#include "core/shell_words.hpp"
 #include "system/bounded_read.hpp"
+#include "system/env_files.hpp"
 #include "system/manifests.hpp"
-#include "system/places.hpp"
+#include "system/scripts.hpp"
 
 namespace portwrap {
 namespace {
@@ -85,20 +87,66 @@ std::string_view script_name(std::string_view program, Reading& reading) {
     return is_one_of(word, k_own_commands) ? std::string_view() : word;
 }
 
+/// The nearest package.json that says something of scripts; the command's other words may lead to another directory.
+struct Package {
+    std::string directory;
+    std::string text;
+};
+std::optional<Package> nearest_package(const fs::path& directory) {
+    for (fs::path path = directory.lexically_normal();; path = path.parent_path()) {
+        if (auto text = read_project_file((path / "package.json").string())) { return Package{path.string(), std::move(*text)}; }
+        if (path.empty() || path == path.parent_path()) { return std::nullopt; }
+    }
+}
+
+// A script leads to another ("dev": "npm run dev:web"), and a mistake leads in a circle.
+constexpr int k_max_scripts = 8;
+
+struct FoundScript {
+    std::string text;
+    std::optional<Package> package;
+};
+FoundScript find_script(const std::vector<std::string>& command, const std::string& directory, int& budget) {
+    if (command.empty() || budget-- <= 0) { return {}; }
+    Reading reading{command, 1, directory, false};
+    const std::string program = fs::path(command.front()).filename().string();
+    const std::string_view name = script_name(program, reading);
+    if (name.empty() || reading.elsewhere) { return {}; }
+    FoundScript found;
+    found.package = nearest_package(reading.directory);
+    if (!found.package) { return found; }
+    found.text = json_string_at(found.package->text, {"scripts", name});
+    std::string further;
+    for (const auto& one : simple_commands(found.text)) {
+        const auto next = find_script(one.words, found.package->directory, budget);
+        if (!next.text.empty()) { further += "\n" + next.text; }
+    }
+    found.text += further;
+    return found;
+}
+
 }  // namespace
 
 std::string script_of_command(const std::vector<std::string>& command, const std::string& directory) {
-    if (command.empty()) { return {}; }
-    Reading reading{command, 1, directory, false};
-    const std::string program = fs::path(command.front()).filename().string();
-    const std::string_view script = script_name(program, reading);
-    if (script.empty() || reading.elsewhere) { return {}; }
-    for (fs::path path = reading.directory.lexically_normal();; path = path.parent_path()) {
-        if (const auto text = read_project_file((path / "package.json").string())) {
-            return json_string_at(*text, {"scripts", script});
-        }
-        if (path.empty() || path == path.parent_path()) { return {}; }
+    int budget = k_max_scripts;
+    return find_script(command, directory, budget).text;
+}
+
+LaunchFiles read_launch_files(const std::vector<std::string>& command, const std::string& directory) {
+    LaunchFiles files;
+    int budget = k_max_scripts;
+    const auto found = find_script(command, directory, budget);
+    files.script = found.text;
+    const std::string home = found.package ? found.package->directory : directory;
+    if (found.package) {
+        files.workspace_root = has_json_member(found.package->text, "workspaces") || is_readable_file((fs::path(home) / "pnpm-workspace.yaml").string());
     }
+    constexpr std::array<std::string_view, 6> k_manifests{"package.json", "pom.xml", "build.gradle", "build.gradle.kts", "pyproject.toml", "requirements.txt"};
+    for (const auto name : k_manifests) {
+        if (const auto text = read_project_file((fs::path(home) / name).string())) { files.manifests += *text + "\n"; }
+    }
+    files.env = read_env_files(home);
+    return files;
 }
 
 }  // namespace portwrap

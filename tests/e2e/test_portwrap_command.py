@@ -105,7 +105,7 @@ def test_the_environment_is_that_of_the_user_otherwise(house):
 
     plain, wrapped = variables(), variables("portwrap")
     added = {name: value for name, value in wrapped.items() if plain.get(name) != value}
-    assert set(added) <= {"LD_PRELOAD", "PORTWRAP_RUNTIME", "PORTWRAP_SESSION"}
+    assert set(added) <= {"LD_PRELOAD", "PORTWRAP_RUNTIME", "PORTWRAP_SESSION", "PORTWRAP_TABLE", "ASAN_OPTIONS"}
     assert not set(plain) - set(wrapped)
     assert added["PORTWRAP_RUNTIME"] == str(house.runtime / "portwrap")
 

@@ -71,6 +71,181 @@ TEST_CASE("-p that cannot be had is refused with suggestions", "[launch]") {
     CHECK(refused.suggestions.size() == 3);
 }
 
+namespace {
+using Set = std::vector<std::pair<std::string, std::string>>;
+/// A registry in which a stranger's project has these ports, listening.
+Registry with_taken(std::vector<Port> ports) {
+    Registry registry;
+    std::vector<Change> changes;
+    LeaseId id = 1;
+    for (const auto port : ports) {
+        Lease lease;
+        lease.id = id++;
+        lease.key = {"/other", "main", Protocol::tcp, port, 0};
+        lease.port = port;
+        lease.state = LeaseState::active;
+        lease.listened = true;
+        lease.sockets = {{id, true, true}};
+        lease.boot_id = "boot";
+        changes.emplace_back(LeaseEvent{LeaseChange::allocated, lease});
+    }
+    for (const auto& event : registry.stamp(changes, quiet_facts().now)) { registry.apply(event); }
+    return registry;
+}
+LaunchPlan plan(const Registry& registry, const LaunchRequest& request) {
+    return std::get<LaunchPlan>(plan_launch(registry, default_config(), request, quiet_facts()));
+}
+/// What an earlier run of `launch` in `root` left behind.
+void remember(Registry& registry, const std::string& root, const std::string& launch, Port asked, Port got, const std::string& service = "main") {
+    Lease lease;
+    lease.id = registry.next_lease_id();
+    lease.key = {root, service, Protocol::tcp, asked, 0};
+    lease.port = got;
+    lease.state = LeaseState::released;
+    lease.listened = lease.claimed = true;
+    lease.started_by = launch;
+    for (const auto& event : registry.stamp({LeaseEvent{LeaseChange::released, lease}}, quiet_facts().now)) { registry.apply(event); }
+}
+}  // namespace
+
+TEST_CASE("a framework's own variable is set when its natural port is somebody else's", "[launch]") {
+    const auto taken = with_taken({3000, 5000, 8000, 8080});
+    auto request = launch({"npm", "run", "dev"});
+    request.script = "next dev";
+    CHECK(plan(taken, request).set == Set{{"PORT", "3001"}});
+    request.script = "react-scripts start";
+    CHECK(plan(taken, request).set == Set{{"PORT", "3001"}, {"WDS_SOCKET_PORT", "0"}});
+    request.script = "webpack serve";
+    CHECK(plan(taken, request).set.front().first == "WEBPACK_DEV_SERVER_BASE_PORT");
+    CHECK(plan(taken, launch({"flask", "--app", "x", "run"})).set.front().first == "FLASK_RUN_PORT");
+    request.script = "vite";  // takes its port from no variable
+    CHECK(plan(with_taken({5173}), request).set.empty());
+}
+
+TEST_CASE("where the natural port is free nothing is set, and it is kept only while the program starts", "[launch]") {
+    auto request = launch({"npm", "run", "dev"});
+    request.script = "next dev";
+    const auto made = plan(Registry{}, request);
+    CHECK(made.set.empty());
+    REQUIRE(made.changes.size() == 2);
+    const auto& kept = std::get<LeaseEvent>(made.changes[1]).lease;
+    CHECK(kept.port == 3000);
+    CHECK(kept.key.requested == Port{3000});
+    CHECK(kept.expires_at.has_value());
+    CHECK_FALSE(kept.sockets.size() > 0);
+}
+
+TEST_CASE("the offered port is recorded under the natural one, so that connections to that are mapped", "[launch]") {
+    auto request = launch({"npm", "run", "dev"});
+    request.script = "next dev";
+    const auto made = plan(with_taken({3000}), request);
+    REQUIRE(made.changes.size() == 2);
+    const auto& offered = std::get<LeaseEvent>(made.changes[1]).lease;
+    CHECK(offered.key.requested == Port{3000});
+    CHECK(offered.port == 3001);
+    CHECK_FALSE(offered.expires_at.has_value());
+}
+
+TEST_CASE("no variable is set for several servers, for a port in the words, or over the user's", "[launch]") {
+    const auto taken = with_taken({3000});
+    auto request = launch({"npm", "run", "dev"});
+    for (const auto* script : {"concurrently 'next dev' 'node api.js'", "next dev -p 3000", "PORT=3000 next dev", "next build", "node api.js & next dev"}) {
+        CAPTURE(script);
+        request.script = script;
+        CHECK(plan(taken, request).set.empty());
+    }
+    request.script = "next dev";
+    request.workspace_root = true;
+    CHECK(plan(taken, request).set.size() == 1);  // the script itself says that it runs one
+    request.environment_names = {"PORT"};
+    CHECK(plan(taken, request).set.empty());
+    request.script = "nuxt dev";  // reads PORT, too: NUXT_PORT would overrule the user
+    CHECK(plan(taken, request).set.empty());
+}
+
+TEST_CASE("what a command asked for before, here or in a sibling, is its natural port", "[launch]") {
+    auto request = launch({"node", "server.js"});
+    request.session.command = "node server.js";
+    request.session.cwd = "/a";
+    Registry registry;
+    CHECK(plan(registry, request).set.empty());
+    remember(registry, "/a", "node server.js", 3000, 3005);
+    CHECK(plan(registry, request).set == Set{{"PORT", "3005"}});
+    CHECK(plan(registry, launch({"node", "other.js"})).set.empty());
+
+    Registry other;
+    Project sibling;
+    sibling.root = "/b";
+    sibling.family = request.place.project.family = "git:/a/.git";
+    for (const auto& event : other.stamp({ProjectSeen{sibling}}, quiet_facts().now)) { other.apply(event); }
+    remember(other, "/b", "node server.js", 3000, 3000);
+    CHECK(plan(other, request).set == Set{{"PORT", "3001"}});
+    remember(other, "/b", "node server.js", 4000, 4000);  // two servers: neither can be meant by PORT
+    CHECK(plan(other, request).set.empty());
+}
+
+TEST_CASE("the configured service of a launch is found by its port, or because it is the only one", "[launch]") {
+    auto request = launch({"npm", "run", "dev"});
+    request.script = "vite";
+    ServiceConfig web;
+    web.name = "web";
+    web.port = 5173;
+    web.args = {"--port", "{port}"};
+    ServiceConfig api;
+    api.name = "api";
+    api.port = 4000;
+    api.dir = "api";
+    request.place.config.services = {web, api};
+    const auto made = plan(with_taken({5173}), request);
+    CHECK(made.service == "web");
+    CHECK(made.command == std::vector<std::string>{"npm", "run", "dev", "--", "--port", "3000"});
+    request.command = {"vite", "--port", "5173"};
+    request.script.clear();
+    CHECK(plan(with_taken({5173}), request).command == request.command);
+    request.command = {"npm", "run", "build"};
+    request.script = "vite build";
+    CHECK(plan(with_taken({5173}), request).command == request.command);
+    request.command = {"pnpm", "dev"};
+    request.script = "vite";
+    CHECK(plan(with_taken({5173}), request).command == std::vector<std::string>{"pnpm", "dev", "--port", "3000"});
+}
+
+TEST_CASE("a program that cannot be intercepted is told its port, whatever it asks for", "[launch]") {
+    auto request = launch({"./server"});
+    request.intercepted = false;
+    CHECK(plan(request).set == Set{{"PORT", "3000"}});
+    request.environment_names = {"PORT"};
+    CHECK(plan(request).set.empty());
+}
+
+TEST_CASE("moved ports in .env files are reported, and set where the project says so", "[launch]") {
+    Registry registry;
+    remember(registry, "/a", "node api.js", 4000, 4003, "api");
+    auto request = launch({"npx", "vite"});
+    request.env_files = {{".env", "VITE_API_URL", "http://localhost:4000"}, {".env", "OTHER", "http://localhost:9"}};
+    const auto made = plan(registry, request);
+    REQUIRE(made.notices.size() == 1);
+    CHECK(made.notices.front() == "portwrap: .env: VITE_API_URL names port 4000, which is 4003 here; \"rewrite_env\": true in .portwrap.json sets it");
+    request.place.config.rewrite_env = true;
+    CHECK(plan(registry, request).set == Set{{"VITE_API_URL", "http://localhost:4003"}});
+    CHECK(plan(registry, request).notices.empty());
+    request.environment_names = {"VITE_API_URL"};
+    CHECK(plan(registry, request).set.empty());
+}
+
+TEST_CASE("container commands get the configured variables and a hint, never PORT", "[launch]") {
+    auto request = launch({"docker", "compose", "up"});
+    ServiceConfig web;
+    web.name = "web";
+    web.port = 3000;
+    web.env = "WEB_PORT";
+    request.place.config.services = {web};
+    const auto made = plan(with_taken({3000}), request);
+    CHECK(made.set == Set{{"WEB_PORT", "3001"}});
+    REQUIRE(made.notices.size() == 1);
+    CHECK(made.notices.front().find("${WEB_PORT:-3000}:3000") != std::string::npos);
+}
+
 TEST_CASE("what counts as a mention of a variable", "[launch]") {
     for (const auto* text : {"node x --port $PORT", "x ${PORT:-3000}", "listen(process.env.PORT || 4000)", "os.environ['PORT']", "getenv(\"PORT\")",
                              "os.environ.get(\"PORT\")"}) {

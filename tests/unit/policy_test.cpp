@@ -1,6 +1,7 @@
 // The rules of binding, names and release as data in, data out: a small world that applies what is decided.
 #include <catch2/catch.hpp>
 
+#include "core/earlier_runs.hpp"
 #include "core_world.hpp"
 
 using namespace portwrap;
@@ -36,6 +37,32 @@ TEST_CASE("the second project moves into the range of its type", "[policy]") {
     python.executable = "python3.11";
     python.arguments = {"python3", "-m", "http.server", "3000"};
     CHECK(world.serve(python, 3000).port == 4000);
+}
+
+TEST_CASE("a cache is known by the name that it was called by, too", "[policy]") {
+    World world;
+    auto redis = world.start(world.place("/a"));
+    redis.executable = "redis-check-rdb";  // what Debian's redis-server is a link to
+    redis.arguments = {"/usr/bin/redis-server", "--save", ""};
+    CHECK(world.serve(redis, 6379).port == 6379);
+    auto other = redis;
+    const auto blog = world.start(world.place("/b"));
+    other.holder = blog.holder;
+    other.session = blog.session;
+    other.scope = blog.scope;
+    other.place = blog.place;
+    CHECK(world.serve(other, 6379).port == 6380);
+}
+
+TEST_CASE("what listened remembers the command that started it, and the next run of that finds it", "[policy]") {
+    World world;
+    auto app = world.start(world.place("/a"));
+    app.scope->command = "npm run dev";
+    app.scope->cwd = "/a/web";
+    world.serve(app, 3000);
+    CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev (in web)") == std::vector<KnownListener>{{"main", 3000}});
+    CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev").empty());
+    CHECK(earlier_listeners(world.registry, app.place.project, "").empty());
 }
 
 TEST_CASE("the ports stay the same when the servers start in the other order", "[policy]") {

@@ -82,6 +82,7 @@ inline Lease full_lease(LeaseId id) {
     lease.description = "";
     lease.hostname = "shop.localhost";
     lease.allocated_by = "me@host";
+    lease.started_by = "npm run dev (in web)";
     lease.allocated_at = k_now;
     lease.last_active_at = Time{};
     lease.released_at = k_now + std::chrono::hours{1};

@@ -12,6 +12,7 @@
 
 #include "scratch.hpp"
 #include "system/places.hpp"
+#include "system/scripts.hpp"
 
 namespace {
 

@@ -1,0 +1,186 @@
+#include "core/frameworks.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+#include "core/shell_words.hpp"
+
+namespace portwrap {
+namespace {
+
+// Left out on purpose: gunicorn, which with PORT set leaves 127.0.0.1 for 0.0.0.0; express, fastify, nest and others whose
+// port is the application's own code (what it asks for is learnt from its runs).
+constexpr std::array k_frameworks{
+    Framework{"next", {{{"next", "dev", ""}, {"next", "start", ""}}}, {}, 3000, {"PORT"}, {}, {"-p", "--port"}, false, false},
+    Framework{"react-scripts",
+              {{{"react-scripts", "start", ""}, {"craco", "start", "react-scripts"}, {"react-app-rewired", "start", "react-scripts"}}},
+              {},
+              3000,
+              {"PORT"},
+              {"WDS_SOCKET_PORT", "0"},
+              {},
+              false,
+              true},
+    Framework{"nuxt", {{{"nuxt", "dev", ""}, {"nuxi", "dev", ""}}}, {}, 3000, {"NUXT_PORT", "NITRO_PORT", "PORT"}, {}, {"-p", "--port"}, false, true},
+    Framework{"nitro", {{{"node", ".output/server/index.mjs", ""}}}, {}, 3000, {"NITRO_PORT", "PORT"}, {}, {}, false, false},
+    Framework{"webpack-dev-server",
+              {{{"webpack", "serve", ""}, {"webpack-dev-server", "", ""}, {"webpack-cli", "serve", ""}}},
+              {},
+              8080,
+              {"WEBPACK_DEV_SERVER_BASE_PORT"},
+              {},
+              {"--port"},
+              false,
+              false},
+    Framework{"serve", {{{"serve", "", ""}}}, {}, 3000, {"PORT"}, {}, {"-l", "-p", "--listen"}, false, false},
+    Framework{"http-server", {{{"http-server", "", ""}}}, {}, 8080, {"PORT"}, {}, {"-p", "--port"}, false, false},
+    Framework{"flask", {{{"flask", "run", ""}}}, {}, 5000, {"FLASK_RUN_PORT"}, {}, {"-p", "--port"}, false, true},
+    Framework{"uvicorn", {{{"uvicorn", "", ""}}}, {}, 8000, {"UVICORN_PORT"}, {}, {"--port"}, false, false},
+    Framework{"spring-boot",
+              {{{"mvn", "spring-boot:run", ""}, {"mvnw", "spring-boot:run", ""}, {"gradlew", "bootRun", ""}, {"java", "-jar", "spring-boot"}}},
+              {},
+              8080,
+              {"SERVER_PORT"},
+              {},
+              {},
+              false,
+              false},
+    // Servers that take their port from no variable: their natural ports count for {port}, `args` and connections.
+    Framework{"vite", {{{"vite", "", ""}}}, {"build", "optimize", "preview"}, 5173, {}, {}, {"--port"}, false, false},
+    Framework{"vite preview", {{{"vite", "preview", ""}}}, {}, 4173, {}, {}, {"--port"}, false, false},
+    Framework{"django", {{{"manage.py", "runserver", ""}, {"django-admin", "runserver", ""}, {"django", "runserver", ""}}}, {}, 8000, {}, {}, {}, true, false},
+    Framework{"http.server", {{{"http.server", "", ""}}}, {}, 8000, {}, {}, {}, true, false},
+};
+
+// Programs that run several commands at once, or that may.
+constexpr std::array<std::string_view, 24> k_several{
+    "concurrently", "conc",  "npm-run-all", "npm-run-all2", "run-p",  "run-s",     "turbo",    "nx",     "lerna", "rush",     "moon",  "wireit",
+    "pm2",          "pm2-dev", "pm2-runtime", "foreman",    "nf",     "honcho",    "overmind", "hivemind", "goreman", "mprocs", "stmux", "process-compose"};
+// Words of npm, pnpm and yarn that run a script in several packages.
+constexpr std::array<std::string_view, 9> k_several_words{"--workspaces", "-ws", "-r", "--recursive", "--parallel", "workspaces", "--filter", "-F", "--stream"};
+// Second or third words of commands that run no server (`npm run build`, `npm test`, `vite build`).
+constexpr std::array<std::string_view, 18> k_other_work{"build", "test",    "t",       "lint",     "format", "typecheck", "check", "install", "i",
+                                                        "ci",    "add",     "remove",  "generate", "migrate", "deploy",   "publish", "optimize", "coverage"};
+constexpr std::array<std::string_view, 5> k_containers{"docker", "podman", "docker-compose", "podman-compose", "nerdctl"};
+constexpr std::array<std::string_view, 4> k_container_starts{"up", "run", "start", "create"};
+
+template <typename Words>
+bool has(const Words& words, std::string_view word) {
+    return !word.empty() && std::find(words.begin(), words.end(), word) != words.end();
+}
+
+bool has_argument(const SimpleCommand& command, std::string_view word) {
+    return std::find(command.words.begin() + 1, command.words.end(), word) != command.words.end();
+}
+
+bool is_command_of(const FrameworkCommand& known, const SimpleCommand& command, std::string_view manifests) {
+    return !known.program.empty() && command.words.front() == known.program && (known.word.empty() || has_argument(command, known.word)) &&
+           (known.package.empty() || mentions_package(manifests, known.package));
+}
+
+const Framework* framework_of(const SimpleCommand& command, std::string_view manifests) {
+    for (const auto& framework : k_frameworks) {
+        const bool is_it = std::any_of(framework.commands.begin(), framework.commands.end(),
+                                       [&](const FrameworkCommand& known) { return is_command_of(known, command, manifests); });
+        const bool runs_none = std::any_of(framework.not_with.begin(), framework.not_with.end(),
+                                           [&](std::string_view word) { return !word.empty() && has_argument(command, word); });
+        if (is_it && !runs_none) { return &framework; }
+    }
+    return nullptr;
+}
+
+/// The port at the end of PORT, HOST:PORT, tcp://HOST:PORT.
+std::optional<Port> port_in(std::string_view text) {
+    const auto digits = text.substr(text.rfind(':') + 1);
+    unsigned value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc() || end != digits.data() + digits.size() || value < 1 || value > 65535) { return std::nullopt; }
+    return static_cast<Port>(value);
+}
+
+void note_said(std::string_view text, LaunchTraits& traits) {
+    if (const auto port = port_in(text)) {
+        traits.said = port;
+    } else if (text.find('$') != std::string_view::npos || text.find('{') != std::string_view::npos) {
+        traits.said_otherwise = true;
+    }
+}
+
+void read_port_words(const SimpleCommand& command, const Framework* framework, LaunchTraits& traits) {
+    for (const auto& [name, value] : command.assignments) {
+        const bool meant = framework == nullptr ? name == "PORT" : has(framework->variables, name);
+        if (meant) { note_said(value, traits); }
+    }
+    if (framework == nullptr) { return; }
+    for (std::size_t i = 1; i < command.words.size(); ++i) {
+        const std::string& word = command.words[i];
+        const auto equals = word.find('=');
+        if (has(framework->port_options, word.substr(0, equals))) {
+            if (equals != std::string::npos) {
+                note_said(std::string_view(word).substr(equals + 1), traits);
+            } else if (i + 1 < command.words.size()) {
+                note_said(command.words[++i], traits);
+            }
+        } else if (framework->port_argument && i + 1 == command.words.size() && (port_in(word) || word.find('$') != std::string::npos)) {
+            note_said(word, traits);
+        }
+    }
+}
+
+}  // namespace
+
+LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, std::string_view manifests, bool workspace_root) {
+    LaunchTraits traits;
+    auto all = simple_commands(command);
+    if (all.size() == 1) {
+        const auto& words = all.front().words;
+        for (std::size_t i = 1; i < std::min<std::size_t>(words.size(), 3); ++i) { traits.other_work = traits.other_work || has(k_other_work, words[i]); }
+    }
+    for (auto& one : simple_commands(script)) { all.push_back(std::move(one)); }
+    std::vector<const Framework*> found;
+    for (const auto& one : all) {
+        const std::string& program = one.words.front();
+        const bool runs_scripts = program == "npm" || program == "pnpm" || program == "yarn" || program == "bun";
+        const bool in_packages = runs_scripts && std::any_of(one.words.begin() + 1, one.words.end(), [](const std::string& word) {
+            return has(k_several_words, std::string_view(word).substr(0, word.find('=')));
+        });
+        if (one.beside || in_packages || has(k_several, program)) { traits.one_server = false; }
+        if (has(k_containers, program)) {
+            traits.container = traits.container || std::any_of(k_container_starts.begin(), k_container_starts.end(),
+                                                               [&](std::string_view word) { return has_argument(one, word); });
+        }
+        const auto* framework = framework_of(one, manifests);
+        if (framework != nullptr) { found.push_back(framework); }
+        if (framework != nullptr || all.size() == 1 || !one.assignments.empty()) { read_port_words(one, framework, traits); }
+    }
+    if (found.size() > 1 || (workspace_root && found.empty())) { traits.one_server = false; }
+    if (traits.one_server && found.size() == 1) { traits.framework = found.front(); }
+    if (!traits.one_server) { traits.said.reset(); }
+    return traits;
+}
+
+const std::vector<std::string_view>& port_variables() {
+    static const std::vector<std::string_view> k_all = [] {
+        std::vector<std::string_view> all{"PORT"};
+        for (const auto& framework : k_frameworks) {
+            for (const auto name : framework.variables) {
+                if (!name.empty() && !has(all, name)) { all.push_back(name); }
+            }
+        }
+        return all;
+    }();
+    return k_all;
+}
+
+bool mentions_package(std::string_view text, std::string_view package) {
+    const auto is_part = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '@' || c == '/'; };
+    for (auto at = text.find(package); at != std::string_view::npos; at = text.find(package, at + 1)) {
+        const auto end = at + package.size();
+        // spring-boot-starter-web means spring-boot, too.
+        if ((at == 0 || !is_part(text[at - 1])) && (end == text.size() || !is_part(text[end]) || text.substr(end).starts_with("-starter"))) { return true; }
+    }
+    return false;
+}
+
+}  // namespace portwrap

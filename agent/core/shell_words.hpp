@@ -1,0 +1,24 @@
+// What a shell text (a package script) runs, as far as that can be told without a shell: its simple commands, without the
+// programs that only run another one (env, npx, poetry run, ...). Pure; what is not understood is left as it stands.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace portwrap {
+
+struct SimpleCommand {
+    std::vector<std::pair<std::string, std::string>> assignments;  ///< NAME=VALUE before the program, also those of env(1)
+    std::vector<std::string> words;                                ///< the program's file name without directories, then its arguments
+    bool beside = false;                                           ///< started with `&`: the next one runs at the same time
+};
+
+/// The simple commands of a POSIX shell text, in its order. Quotes are taken off, expansions stay as text.
+[[nodiscard]] std::vector<SimpleCommand> simple_commands(std::string_view text);
+
+/// Those of an argument vector: one, or those of the text that it gives to a shell (`sh -c TEXT`).
+[[nodiscard]] std::vector<SimpleCommand> simple_commands(const std::vector<std::string>& words);
+
+}  // namespace portwrap

@@ -1,0 +1,47 @@
+// The ports that one launch offers, asked for on a copy of the registry so that each sees the ones before it; and what
+// takes a port in the place of a placeholder. Pure.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "service/launch_plan.hpp"
+
+namespace portwrap {
+
+class LaunchOffers {
+public:
+    LaunchOffers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
+        : m_original(registry), m_config(config), m_request(request), m_facts(facts) {}
+
+    /// The port that a service's code asks for, where the config does not say it.
+    void set_natural(const std::string& service, Port port) { m_natural[service] = port; }
+    [[nodiscard]] std::optional<Port> natural_of(const std::string& service) const;
+
+    /// The service's port; asks for one the first time. `wanted`: this one or none. `brief`: see OfferRequest.
+    std::variant<Port, Refusal> port_of(const std::string& service, std::optional<Port> wanted = std::nullopt, bool brief = false);
+
+    [[nodiscard]] std::string type() const;
+    [[nodiscard]] const std::map<std::string, Port>& ports() const { return m_ports; }
+    [[nodiscard]] std::vector<Change> take_changes() { return std::move(m_changes); }
+
+private:
+    const Registry& m_original;
+    std::optional<Registry> m_registry;
+    const Config& m_config;
+    const LaunchRequest& m_request;
+    const Facts& m_facts;
+    std::map<std::string, Port> m_natural;
+    std::map<std::string, Port> m_ports;
+    std::vector<Change> m_changes;
+};
+
+/// Replaces {port} (by the port of `own`) and {port:SERVICE} in a word; the refusal of a port that cannot be had.
+[[nodiscard]] std::optional<Refusal> fill_in_ports(std::string& word, const std::string& own, LaunchOffers& offers);
+/// Replaces ${SERVICE} in the value of a configured variable; names of no configured service stay as they are.
+[[nodiscard]] std::optional<Refusal> fill_in_services(std::string& value, const ProjectConfig& config, LaunchOffers& offers);
+
+}  // namespace portwrap

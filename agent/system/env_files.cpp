@@ -1,0 +1,69 @@
+#include "system/env_files.hpp"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "system/bounded_read.hpp"
+
+namespace portwrap {
+namespace {
+
+// The last one counts: the order of vite, next, react-scripts and nuxt for a development server.
+constexpr std::array<std::string_view, 4> k_files{".env", ".env.development", ".env.local", ".env.development.local"};
+constexpr std::size_t k_max_names = 256;
+
+std::string_view trimmed(std::string_view text) {
+    constexpr std::string_view k_blank = " \t\r";
+    const auto first = text.find_first_not_of(k_blank);
+    if (first == std::string_view::npos) { return {}; }
+    return text.substr(first, text.find_last_not_of(k_blank) - first + 1);
+}
+
+std::string_view unquoted(std::string_view value) {
+    if (!value.empty() && (value.front() == '"' || value.front() == '\'' || value.front() == '`')) {
+        const auto close = value.find(value.front(), 1);
+        if (close != std::string_view::npos) { return value.substr(1, close - 1); }
+    }
+    const auto comment = value.find(" #");
+    return trimmed(value.substr(0, comment));
+}
+
+}  // namespace
+
+std::vector<EnvValue> parse_env_file(std::string_view text, const std::string& file) {
+    std::vector<EnvValue> values;
+    while (!text.empty() && values.size() < k_max_names) {
+        const auto end = text.find('\n');
+        auto line = trimmed(text.substr(0, end));
+        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+        if (line.starts_with("export ")) { line = trimmed(line.substr(7)); }
+        const auto equals = line.find('=');
+        if (line.starts_with('#') || equals == std::string_view::npos) { continue; }
+        const auto name = trimmed(line.substr(0, equals));
+        const bool good = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+        });
+        if (good) { values.push_back({file, std::string(name), std::string(unquoted(trimmed(line.substr(equals + 1))))}); }
+    }
+    return values;
+}
+
+std::vector<EnvValue> read_env_files(const std::string& directory) {
+    std::vector<EnvValue> values;
+    for (const auto file : k_files) {
+        const auto text = read_project_file((std::filesystem::path(directory) / file).string());
+        if (!text) { continue; }
+        for (auto& entry : parse_env_file(*text, std::string(file))) {
+            const auto known = std::find_if(values.begin(), values.end(), [&](const EnvValue& other) { return other.name == entry.name; });
+            if (known != values.end()) {
+                *known = std::move(entry);
+            } else if (values.size() < k_max_names) {
+                values.push_back(std::move(entry));
+            }
+        }
+    }
+    return values;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,118 @@
+// What the words of a command and of its script say of the servers that it runs.
+#include <catch2/catch.hpp>
+
+#include "core/frameworks.hpp"
+#include "core/named_ports.hpp"
+#include "core/shell_words.hpp"
+
+using namespace portwrap;
+
+namespace {
+std::string name_of(const LaunchTraits& traits) { return traits.framework != nullptr ? std::string(traits.framework->name) : "none"; }
+LaunchTraits of_script(std::string_view script, std::string_view manifests = "") { return traits_of_launch({"npm", "run", "dev"}, script, manifests, false); }
+}  // namespace
+
+TEST_CASE("a shell text is read as its simple commands, quotes off, programs without directories", "[frameworks]") {
+    const auto commands = simple_commands("NODE_ENV=dev A='b c' ./bin/one \"x y\" \\$z 2>&1 && two | three;four & five");
+    REQUIRE(commands.size() == 5);
+    CHECK(commands[0].assignments == std::vector<std::pair<std::string, std::string>>{{"NODE_ENV", "dev"}, {"A", "b c"}});
+    CHECK(commands[0].words == std::vector<std::string>{"one", "x y", "$z", "2>&1"});
+    CHECK_FALSE(commands[0].beside);
+    CHECK(commands[3].words == std::vector<std::string>{"four"});
+    CHECK(commands[3].beside);
+    CHECK_FALSE(commands[4].beside);
+    for (const auto* text : {"", "   ", "&&", "'", "\\", "a \"", ";;|&", "(", "env", "npx --yes"}) { (void)simple_commands(text); }
+}
+
+TEST_CASE("programs that only run another one are taken off", "[frameworks]") {
+    for (const auto* text : {"next dev", "npx next dev", "npx --yes next dev", "cross-env NODE_ENV=x next dev", "env -u A B=c next dev", "exec next dev",
+                             "node node_modules/.bin/next dev", "node ./node_modules/next/dist/bin/next dev", "pnpm exec next dev", "/usr/bin/nice -n 5 next dev",
+                             "dotenv -e .env -- next dev", "npm run build && next start"}) {
+        CAPTURE(text);
+        CHECK(name_of(of_script(text)) == "next");
+    }
+    CHECK(name_of(traits_of_launch({"sh", "-c", "cd x; flask --app a run"}, "", "", false)) == "flask");
+    CHECK(name_of(traits_of_launch({"python3.11", "-m", "flask", "run"}, "", "", false)) == "flask");
+    CHECK(name_of(traits_of_launch({"poetry", "run", "uvicorn", "a:b"}, "", "", false)) == "uvicorn");
+    CHECK(name_of(traits_of_launch({"python", "manage.py", "runserver"}, "", "", false)) == "django");
+}
+
+TEST_CASE("words that run no server name no framework", "[frameworks]") {
+    for (const auto* text : {"next build", "vite build", "node server.js", "webpack --mode production", "flask shell", "react-scripts test", "tsc -w", "mynext dev", ""}) {
+        CAPTURE(text);
+        CHECK(name_of(of_script(text)) == "none");
+    }
+    CHECK(name_of(of_script("vite --host")) == "vite");
+    CHECK(name_of(of_script("vite preview")) == "vite preview");
+}
+
+TEST_CASE("some commands name their framework only with a manifest that does, too", "[frameworks]") {
+    CHECK(name_of(of_script("craco start")) == "none");
+    CHECK(name_of(of_script("craco start", R"({"dependencies":{"react-scripts":"5.0.1"}})")) == "react-scripts");
+    CHECK(name_of(traits_of_launch({"java", "-jar", "a.jar"}, "", "", false)) == "none");
+    CHECK(name_of(traits_of_launch({"java", "-jar", "a.jar"}, "", "<artifactId>spring-boot-starter-web</artifactId>", false)) == "spring-boot");
+    CHECK_FALSE(mentions_package("my-react-scripts-x", "react-scripts"));
+}
+
+TEST_CASE("several servers are known by who runs them", "[frameworks]") {
+    for (const auto* text : {"concurrently \"next dev\" \"node api.js\"", "npm-run-all -p web api", "run-p web api", "turbo dev", "turbo run dev", "pm2 start x.js",
+                             "node api.js & next dev", "npm run dev --workspaces", "pnpm -r dev", "pnpm --filter web dev", "next dev & wait", "flask run && uvicorn a:b"}) {
+        CAPTURE(text);
+        CHECK_FALSE(of_script(text).one_server);
+        CHECK(name_of(of_script(text)) == "none");
+    }
+    for (const auto* text : {"next dev", "wait-on tcp:4000 && vite", "node server.js 2>&1 | pino-pretty", "next build && next start"}) {
+        CAPTURE(text);
+        CHECK(of_script(text).one_server);
+    }
+    CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "node dev.js", "", true).one_server);
+    CHECK(traits_of_launch({"npm", "run", "dev"}, "next dev apps/web", "", true).one_server);
+}
+
+TEST_CASE("a port in the words is the port that the program asks for", "[frameworks]") {
+    CHECK(of_script("next dev -p 4000").said == Port{4000});
+    CHECK(of_script("vite --port=4000 --host").said == Port{4000});
+    CHECK(of_script("PORT=4000 react-scripts start").said == Port{4000});
+    CHECK(of_script("cross-env PORT=4000 node server.js").said == Port{4000});
+    CHECK(of_script("serve -l tcp://0.0.0.0:4000").said == Port{4000});
+    CHECK(of_script("python manage.py runserver 0.0.0.0:4000").said == Port{4000});
+    CHECK(traits_of_launch({"python3", "-m", "http.server", "4000"}, "", "", false).said == Port{4000});
+    CHECK_FALSE(of_script("next dev -p $PORT").said);
+    CHECK(of_script("next dev -p ${PORT:-3000}").said_otherwise);
+    CHECK_FALSE(of_script("next dev -p 70000").said);
+    CHECK_FALSE(of_script("node server.js -p 4000").said);  // what it does with -p nobody knows
+    CHECK_FALSE(of_script("concurrently 'next dev -p 4000' x").said);
+}
+
+TEST_CASE("containers and other work are told from servers", "[frameworks]") {
+    CHECK(traits_of_launch({"docker", "compose", "up"}, "", "", false).container);
+    CHECK(traits_of_launch({"podman", "run", "-p", "80:80", "x"}, "", "", false).container);
+    CHECK_FALSE(traits_of_launch({"docker", "ps"}, "", "", false).container);
+    CHECK(traits_of_launch({"npm", "run", "build"}, "vite build", "", false).other_work);
+    CHECK(traits_of_launch({"npm", "test"}, "", "", false).other_work);
+    CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "vite", "", false).other_work);
+}
+
+TEST_CASE("PORT comes first among the variables, each of them once", "[frameworks]") {
+    const auto& names = port_variables();
+    CHECK(names.front() == "PORT");
+    for (const std::string_view name : {"FLASK_RUN_PORT", "UVICORN_PORT", "WEBPACK_DEV_SERVER_BASE_PORT", "NUXT_PORT", "SERVER_PORT"}) {
+        CHECK(std::count(names.begin(), names.end(), name) == 1);
+    }
+}
+
+TEST_CASE("moved ports are found where browser code would use them", "[frameworks]") {
+    const std::map<Port, Port> moved{{4000, 4001}, {3000, 3007}};
+    const auto value = [&](std::string name, std::string text) {
+        const auto found = named_moved_port({".env", std::move(name), std::move(text)}, moved);
+        return found ? found->value : std::string("none");
+    };
+    CHECK(value("VITE_API_URL", "http://localhost:4000/api") == "http://localhost:4001/api");
+    CHECK(value("API", "http://127.0.0.1:4000,http://[::1]:3000") == "http://127.0.0.1:4001,http://[::1]:3007");
+    CHECK(value("VITE_API_PORT", "4000") == "4001");
+    CHECK(value("PORT", "4000") == "none");  // the server's own: it is moved when it binds
+    CHECK(value("URL", "http://localhost:40001") == "none");
+    CHECK(value("URL", "http://mylocalhost:4000") == "none");
+    CHECK(value("URL", "http://example.org:4000") == "none");
+    CHECK(value("URL", "http://localhost:") == "none");
+}
