@@ -55,7 +55,7 @@ finish() {
 # -- what is needed ---------------------------------------------------------------------------------------------------
 
 packages=(g++ cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev zlib1g-dev catch2
-    python3 python3-pytest python3-flask php-cli musl-tools git strace procps iproute2 curl ca-certificates)
+    python3 python3-pytest python3-flask python3-django uvicorn redis-server chromium php-cli musl-tools git strace procps iproute2 curl ca-certificates)
 command -v node > /dev/null || packages+=(nodejs)
 command -v npm > /dev/null || packages+=(npm)
 [ "$mode" = full ] && packages+=(clang clang-tidy)
@@ -89,16 +89,20 @@ if ! getent ahosts localhost > /dev/null; then
     fi
 fi
 
-step "Node modules of tests/servers"
-if ! cmp -s tests/servers/package-lock.json tests/servers/node_modules/.installed-lock; then
-    if (cd tests/servers && npm ci --ignore-scripts --no-audit --no-fund) > "$logs/npm.log" 2>&1; then
-        cp tests/servers/package-lock.json tests/servers/node_modules/.installed-lock
-    else
-        tail -n 20 "$logs/npm.log" >&2
-        failed_step "npm ci"
-        finish
+modules_of=(tests/servers tests/matrix)
+[ "$mode" = full ] && modules_of+=(tests/matrix/heavy)
+for directory in "${modules_of[@]}"; do
+    step "Node modules of $directory"
+    if ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed-lock"; then
+        if (cd "$directory" && npm ci --ignore-scripts --no-audit --no-fund) > "$logs/npm.log" 2>&1; then
+            cp "$directory/package-lock.json" "$directory/node_modules/.installed-lock"
+        else
+            tail -n 20 "$logs/npm.log" >&2
+            failed_step "npm ci in $directory"
+            finish
+        fi
     fi
-fi
+done
 
 # -- builds -----------------------------------------------------------------------------------------------------------
 
@@ -235,6 +239,18 @@ if [ "$mode" = full ]; then
             head -n 60 "$logs/report-$preset"*
             failed_step "the sanitizer of $preset found something (build/test-logs/report-$preset*)"
         fi
+    done
+fi
+
+# Real servers, two and three copies of each: a subset of ten minutes at most, or all of them.
+if [ ${#select[@]} = 0 ]; then
+    step "The matrix of real servers"
+    part=(--ci)
+    [ "$mode" = full ] && part=()
+    for script in variables.py run.py; do
+        "${private[@]}" "PORTWRAP_PREFIX=$prefix" timeout -k 30 3600 "$python" -B "tests/matrix/$script" "${part[@]}" 2>&1 | tee "$logs/matrix-$script.log"
+        read -r passed failed skipped < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' "$logs/matrix-$script.log" | tail -n 1)
+        echo "${passed:-0} ${failed:-1} ${skipped:-0}" >> "$logs/results"
     done
 fi
 

@@ -1,0 +1,92 @@
+#!/usr/bin/python3
+"""Checks the table of agent/core/frameworks.cpp against the real programs, without portwrap: that each framework asks for
+the natural port that the table says, and that each variable of its row is honoured. Prints a line for each, ends with
+status 1 when one is wrong.
+
+    python3 tests/matrix/variables.py [--ci]
+
+Not checked, because neither Debian nor npm has it: SERVER_PORT of Spring Boot, whose documentation says it.
+"""
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+sys.dont_write_bytecode = True
+import house as e2e  # noqa: E402
+from run import House, get  # noqa: E402
+
+STATIC = {"package.json": '{"name": "app"}\n', "index.html": "<p>@CONTENT@</p>\n"}
+NUXT = {"package.json": '{"name": "app", "type": "module", "dependencies": {"nuxt": "4"}}\n', "app.vue": "<template><p>@CONTENT@</p></template>\n",
+        "nuxt.config.ts": "export default defineNuxtConfig({ telemetry: false });\n"}
+
+
+def of(server):
+    return importlib.import_module(f"servers.{server}").SERVER.files
+
+
+# framework, its files, its command, natural port, variables, whether it needs heavy/
+ROWS = [
+    ("next", of("next"), "next dev --webpack", 3000, ["PORT"], True),
+    ("react-scripts", of("create_react_app"), "react-scripts start", 3000, ["PORT"], True),
+    ("nuxt", NUXT, "nuxt dev", 3000, ["NUXT_PORT", "NITRO_PORT", "PORT"], True),
+    ("webpack-dev-server", of("webpack_dev_server"), "webpack serve", 8080, ["WEBPACK_DEV_SERVER_BASE_PORT"], False),
+    ("serve", STATIC, "serve", 3000, ["PORT"], False),
+    ("http-server", STATIC, "http-server", 8080, ["PORT"], False),
+    ("flask", of("flask_debug"), "python3 -m flask --app app run", 5000, ["FLASK_RUN_PORT"], False),
+    ("uvicorn", of("uvicorn_reload"), "uvicorn app:app", 8000, ["UVICORN_PORT"], False),
+    ("vite", of("vite"), "vite", 5173, [], False),
+    ("django", of("django"), "python3 manage.py runserver --noreload", 8000, [], False),
+    ("http.server", STATIC, "python3 -m http.server", 8000, [], False),
+]
+ELSEWHERE = 4747
+
+
+def listens(house, root, command, environment, port):
+    """Starts the command and waits until its page comes on the port."""
+    process = house.start("sh", "-c", f"exec {command}", cwd=root,
+                          env={"PATH": f"{root}/node_modules/.bin:{house.env['PATH']}", "BROWSER": "none", "CI": "true", **environment})
+    try:
+        e2e.wait_until(lambda: not process.running() or get(port, "/")[0] not in (0, 404, 503), f"a page on {port}", 120)
+        return process.running(), process.stdout + process.stderr
+    except AssertionError as wrong:
+        return False, f"{wrong}\n{process.stdout}\n{process.stderr}"
+    finally:
+        process.kill()
+        e2e.wait_until(lambda: not e2e.is_listening(port), f"{port} is free again")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--ci", action="store_true", help="without the large ones")
+    parser.add_argument("--only", help="names, separated by commas")
+    options = parser.parse_args()
+    passed = failed = 0
+    for name, files, command, natural, variables, heavy in ROWS:
+        if (options.ci and heavy) or (options.only and name not in options.only.split(",")):
+            continue
+        house = House(tempfile.mkdtemp(prefix="pwv-", dir="/tmp"), "/usr")
+        house.heavy = heavy
+        house.env["NEXT_TELEMETRY_DISABLED"] = house.env["NUXT_TELEMETRY_DISABLED"] = "1"
+        try:
+            root = house.project("app", files={path: text.replace("@CONTENT@", "hello") for path, text in files.items()})
+            house.furnish(root)
+            for variable in [None, *variables]:
+                port = ELSEWHERE if variable else natural
+                good, output = listens(house, root, command, {variable: str(port)} if variable else {}, port)
+                print(f"{name:20} {variable or 'natural port':30} {port:5} {'ok' if good else 'WRONG'}", flush=True)
+                if not good:
+                    print(output[-1500:])
+                passed, failed = passed + good, failed + (not good)
+        finally:
+            house.close()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
