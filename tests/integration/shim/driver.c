@@ -99,6 +99,40 @@ static void name(void) {
     }
 }
 
+// A connection of its own; what is at the other end by its port.
+static void connect_host(char *argument) {
+    char *port = strrchr(argument, '/');
+    *port++ = '\0';
+    struct sockaddr_storage address;
+    socklen_t size = address_of(argument, atoi(port), &address);
+    struct sockaddr_storage copy = address;
+    int client = socket(address.ss_family, SOCK_STREAM, 0);
+    errno = errno_before;
+    int result = connect(client, (struct sockaddr *)&address, size);
+    int error = errno;
+    if (memcmp(&copy, &address, sizeof copy) != 0) {
+        say("the caller's address was changed");
+    }
+    size = sizeof address;
+    int peer = getpeername(client, (struct sockaddr *)&address, &size) == 0 ? ntohs(((struct sockaddr_in *)&address)->sin_port) : 0;
+    say("connect %d %d %d", result, error, peer);
+    close(client);
+}
+
+static void *connect_in_thread(void *argument) {
+    char copy[64];
+    strcpy(copy, argument);
+    connect_host(copy);
+    return NULL;
+}
+
+static void on_usr1(int signal) {
+    (void)signal;
+    char copy[64];
+    strcpy(copy, getenv("CONNECT_IN_HANDLER"));
+    connect_host(copy);
+}
+
 static void descriptors(void) {
     char line[512] = "fds";
     for (int i = 0; i < 256; ++i) {
@@ -224,6 +258,30 @@ static void step(char *word) {
         }
         wait(NULL);
         pthread_join(thread, NULL);
+    } else if (strcmp(word, "connect") == 0) {
+        connect_host(argument);
+    } else if (strcmp(word, "connect_in_threads") == 0) {
+        pthread_t threads[16];
+        for (int i = 0; i < 16; ++i) {
+            pthread_create(&threads[i], NULL, connect_in_thread, argument);
+        }
+        for (int i = 0; i < 16; ++i) {
+            pthread_join(threads[i], NULL);
+        }
+    } else if (strcmp(word, "connect_in_handler") == 0) {
+        struct sigaction action = {.sa_handler = on_usr1};
+        sigaction(SIGUSR1, &action, NULL);
+        raise(SIGUSR1);
+    } else if (strcmp(word, "connect_in_child") == 0) {
+        if (fork() == 0) {
+            connect_host(argument);
+            _exit(0);
+        }
+        wait(NULL);
+    } else if (strcmp(word, "chdir") == 0) {
+        if (chdir(argument) != 0) {
+            abort();
+        }
     } else if (strcmp(word, "vfork_bind") == 0) {
         struct sockaddr_storage address;
         socklen_t size = address_of("127.0.0.1", atoi(argument), &address);
