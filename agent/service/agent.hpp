@@ -77,6 +77,7 @@ private:
     [[nodiscard]] static std::span<const Method> session_methods();
     [[nodiscard]] static std::span<const Method> lease_methods();
     [[nodiscard]] static std::span<const Method> port_methods();
+    [[nodiscard]] static std::span<const Method> exchange_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
     struct WaitingReply {
@@ -109,6 +110,9 @@ private:
     void lease_release(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_check(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_who(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void exchange_template(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_bind(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);

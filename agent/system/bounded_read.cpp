@@ -37,7 +37,7 @@ FileContent failure(int error) {
 
 }  // namespace
 
-FileContent examine_project_file(const std::string& path) {
+FileContent examine_project_file(const std::string& path, std::size_t limit) {
     // Opening a FIFO would wake its writer and opening a device may do anything: look first, then check again what
     // was really opened.
     struct stat status {};
@@ -49,8 +49,8 @@ FileContent examine_project_file(const std::string& path) {
     if (!S_ISREG(status.st_mode)) { return FileRefused{"not a regular file"}; }
     std::string content;
     // One byte more than allowed, for st_size may be out of date.
-    if (!read_up_to(fd.get(), k_project_file_limit + 1, content)) { return failure(errno); }
-    if (content.size() > k_project_file_limit) { return FileRefused{"larger than 1 MB"}; }
+    if (!read_up_to(fd.get(), limit + 1, content)) { return failure(errno); }
+    if (content.size() > limit) { return FileRefused{"larger than " + std::to_string(limit / 1'000'000) + " MB"}; }
     return content;
 }
 

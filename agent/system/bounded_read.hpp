@@ -19,7 +19,7 @@ struct FileRefused {
 using FileContent = std::variant<FileAbsent, FileRefused, std::string>;
 
 /// Follows symbolic links; a loop or a dangling link is absent.
-[[nodiscard]] FileContent examine_project_file(const std::string& path);
+[[nodiscard]] FileContent examine_project_file(const std::string& path, std::size_t limit = k_project_file_limit);
 /// The content, or none for whatever reason.
 [[nodiscard]] std::optional<std::string> read_project_file(const std::string& path);
 /// True for a regular file that this user may read, of any size.

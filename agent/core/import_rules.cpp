@@ -1,0 +1,138 @@
+// The registry wins over a file: a row never moves or takes what somebody has.
+#include "core/import_rules.hpp"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "core/lease_steps.hpp"
+#include "core/search.hpp"
+
+namespace portwrap {
+namespace {
+
+/// Rows of one file against each other: which has a port or a key already.
+struct Taken {
+    std::map<std::pair<Port, Protocol>, int> ports;
+    std::map<LeaseKey, int> keys;
+};
+
+bool is_same_role(const LeaseKey& a, const LeaseKey& b) {
+    return a.service == b.service && a.protocol == b.protocol && a.instance == b.instance && (!a.requested || !b.requested || a.requested == b.requested);
+}
+
+/// The record that a row is about: its role in the project, live before remembered.
+const Lease* known_role(const Registry& registry, const LeaseKey& key) {
+    const Lease* best = nullptr;
+    for (const auto* lease : registry.of_project(key.root)) {
+        if (!is_same_role(lease->key, key)) { continue; }
+        if (best == nullptr || (lease->live() && !best->live())) { best = lease; }
+    }
+    return best;
+}
+
+std::string owner_words(const Registry& registry, const Lease& lease) {
+    const auto* project = registry.find_project(lease.key.root);
+    return "project \"" + (project != nullptr ? project->name : lease.key.root) + "\" (" + lease.key.service + ")";
+}
+
+/// Empty when the row can be taken in.
+std::string why_not(const Registry& registry, const Config& config, const ImportRow& row, const LeaseKey& key, const Lease* known, const Taken& taken,
+                    const Facts& facts) {
+    const auto number = std::to_string(row.port);
+    if (is_system_port(config, row.port)) { return "port " + number + " is reserved for portwrap's own services"; }
+    if (const auto before = taken.ports.find({row.port, row.protocol}); before != taken.ports.end()) {
+        return "row " + std::to_string(before->second) + " has port " + number + " already";
+    }
+    if (const auto before = taken.keys.find(key); before != taken.keys.end()) {
+        return "row " + std::to_string(before->second) + " has a port for \"" + row.service + "\" already";
+    }
+    if (row.expires_at && *row.expires_at <= facts.now) { return "the reservation has expired"; }
+    for (const auto* other : registry.on_port(row.port)) {
+        if (other->live() && other->key.protocol == row.protocol && (known == nullptr || other->id != known->id)) {
+            return "port " + number + " is leased to " + owner_words(registry, *other);
+        }
+    }
+    if (known != nullptr && known->live() && known->port != row.port) {
+        return "\"" + row.service + "\" has port " + std::to_string(known->port) + " here (portctl update moves it)";
+    }
+    return {};
+}
+
+Lease imported_lease(Lease lease, const ImportRow& row, const Config& config, const Facts& facts) {
+    const bool running = !lease.sockets.empty();
+    if (!lease.live()) { lease.released_at.reset(); }
+    lease.origin = LeaseOrigin::named;
+    lease.port = row.port;
+    lease.claimed = false;
+    lease.range = range_name_at(config, row.port, {});
+    lease.environment = row.environment;
+    if (row.kind) { lease.kind = row.kind; }
+    if (row.description) { lease.description = row.description; }
+    if (row.hostname) { lease.hostname = row.hostname; }
+    lease.allocated_by = row.allocated_by.empty() ? facts.user_at_host : row.allocated_by;
+    lease.allocated_at = row.allocated_at.value_or(facts.now);
+    lease.boot_id = facts.boot_id;
+    if (running) { return lease; }
+    lease.state = row.state;
+    lease.expires_at = row.state == LeaseState::reserved ? row.expires_at : std::nullopt;
+    if (row.last_active_at) { lease.last_active_at = row.last_active_at; }
+    if (row.state == LeaseState::active) {
+        lease.listened = true;
+        if (!lease.last_active_at) { lease.last_active_at = facts.now; }
+    } else if (facts.now - lease.last_active_at.value_or(lease.allocated_at) >= config.inactive) {
+        // Taken in today: what was allocated long ago must not expire at once.
+        lease.last_active_at = facts.now;
+    }
+    return lease;
+}
+
+}  // namespace
+
+Decision<ImportAnswer> decide_import(const Registry& registry, const Config& config, const std::vector<ImportRow>& rows, std::vector<RefusedRow> refused,
+                                     bool strict, const Facts& facts) {
+    Decision<ImportAnswer> decision{{}, {{}, std::move(refused)}};
+    Taken taken;
+    std::set<std::string> seen;
+    auto next_id = registry.next_lease_id();
+    for (const auto& row : rows) {
+        if (!row.project) {
+            decision.answer.refused.push_back({row.row, "nobody knows whose it is"});
+            continue;
+        }
+        LeaseKey key{row.project->root, row.service, row.protocol, row.requested, row.instance};
+        const auto* known = known_role(registry, key);
+        if (known != nullptr) { key = known->key; }
+        if (auto reason = why_not(registry, config, row, key, known, taken, facts); !reason.empty()) {
+            decision.answer.refused.push_back({row.row, std::move(reason)});
+            continue;
+        }
+        taken.ports.emplace(std::pair(row.port, row.protocol), row.row);
+        taken.keys.emplace(key, row.row);
+        Lease fresh;
+        if (known != nullptr) {
+            fresh = *known;
+        } else {
+            fresh.id = next_id++;
+            fresh.key = key;
+        }
+        auto lease = imported_lease(std::move(fresh), row, config, facts);
+        if (seen.insert(row.project->root).second) {
+            const auto* project = registry.find_project(row.project->root);
+            if (project == nullptr || !(*project == *row.project)) { decision.changes.emplace_back(ProjectSeen{*row.project}); }
+        }
+        if (known == nullptr || !(*known == lease)) {
+            unclaim_others(registry, lease, decision.changes);
+            decision.changes.emplace_back(LeaseEvent{known != nullptr && known->live() ? LeaseChange::updated : LeaseChange::allocated, lease});
+        }
+        decision.answer.imported.push_back(std::move(lease));
+    }
+    std::sort(decision.answer.refused.begin(), decision.answer.refused.end(), [](const RefusedRow& a, const RefusedRow& b) { return a.row < b.row; });
+    if (strict && !decision.answer.refused.empty()) {
+        decision.changes.clear();
+        decision.answer.imported.clear();
+    }
+    return decision;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,510 @@
+// Each format yields records (a field's name -> its text); one function turns a record of any of them into a row. So the
+// same words mean the same everywhere, and 70000, -1, 80.9, true and "3000 " are no ports in any of them.
+#include "service/exchange/read_rows.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <functional>
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "service/requests.hpp"
+#include "service/wire.hpp"
+#include "system/places.hpp"
+
+namespace portwrap {
+namespace {
+
+using Record = std::map<std::string, std::string, std::less<>>;
+using Names = std::span<const std::string_view>;
+template <std::size_t N>
+using Aliases = std::array<std::string_view, N>;
+
+constexpr Aliases<4> k_port_names{"port", "port_number", "assigned_port", "host_port"};
+constexpr Aliases<8> k_project_names{"project", "project_name", "worktree", "worktree_name", "application", "application_name", "app", "app_name"};
+constexpr Aliases<9> k_directory_names{"root", "project_root", "worktree_path", "path", "project_path", "directory", "dir", "cwd", "working_directory"};
+constexpr Aliases<2> k_state_names{"state", "status"};
+
+std::string_view trimmed(std::string_view text) {
+    while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0) { text.remove_prefix(1); }
+    while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) { text.remove_suffix(1); }
+    return text;
+}
+
+std::string lowered(std::string_view text) {
+    std::string low(text);
+    for (char& c : low) { c = static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
+    return low;
+}
+
+/// "Allocated by" is allocated_by.
+std::string field_name(std::string_view title) {
+    auto name = lowered(trimmed(title));
+    std::replace(name.begin(), name.end(), ' ', '_');
+    std::replace(name.begin(), name.end(), '-', '_');
+    return name;
+}
+
+std::string field(const Record& record, Names names) {
+    for (const auto name : names) {
+        if (const auto found = record.find(name); found != record.end() && !found->second.empty()) { return found->second; }
+    }
+    return {};
+}
+
+std::string field(const Record& record, std::initializer_list<std::string_view> names) { return field(record, Names(names.begin(), names.size())); }
+
+std::optional<std::uint64_t> whole_number(std::string_view text, std::uint64_t max) {
+    if (text.empty() || text.size() > 9 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) { return std::nullopt; }
+    std::uint64_t value = 0;
+    for (const char c : text) { value = value * 10 + static_cast<std::uint64_t>(c - '0'); }
+    return value <= max ? std::optional(value) : std::nullopt;
+}
+
+std::optional<Environment> environment_of(const std::string& word) {
+    if (word.empty() || word == "development") { return Environment::dev; }
+    if (word == "testing") { return Environment::test; }
+    if (word == "prod") { return Environment::production; }
+    return from_word<Environment>(word);
+}
+
+std::optional<LeaseState> state_of(const std::string& word) {
+    if (word.empty() || word == "assigned" || word == "stopped" || word == "inactive" || word == "idle" || word == "conflict") { return LeaseState::allocated; }
+    if (word == "in_use" || word == "in use" || word == "in-use" || word == "running" || word == "listening") { return LeaseState::active; }
+    if (word == "free" || word == "available" || word == "deleted") { return LeaseState::released; }
+    return from_word<LeaseState>(word);
+}
+
+/// A reason, or the row in `row`.
+std::string read_record(const Record& record, ImportRow& row) {
+    const auto shown = [](const std::string& text) { return "\"" + printable(text, 64) + "\""; };
+    const auto port_text = field(record, k_port_names);
+    if (port_text.empty()) { return "there is no port"; }
+    const auto port = whole_number(port_text, 65535);
+    if (!port || *port == 0) { return shown(port_text) + " is not a port (an integer from 1 to 65535)"; }
+    row.port = static_cast<Port>(*port);
+    if (const auto text = field(record, {"requested_port", "asked"}); !text.empty()) {
+        const auto requested = whole_number(text, 65535);
+        if (!requested) { return "the requested port " + shown(text) + " is not a port"; }
+        row.requested = static_cast<Port>(*requested);
+    }
+    row.name = field(record, k_project_names);
+    row.directory = field(record, k_directory_names);
+    if (row.directory.empty() && row.name.starts_with('/')) { row.directory = std::exchange(row.name, {}); }
+    if (row.name.size() > 4096 || row.directory.size() > 4096 || row.directory.find('\0') != std::string::npos) { return "the project's name is too long"; }
+    if (!row.directory.empty() && !row.directory.starts_with('/')) { return shown(row.directory) + " is not an absolute path"; }
+    row.service = field(record, {"service", "service_name"});
+    if (row.service.empty()) { row.service = "main"; }
+    if (!is_service_name(row.service)) { return "the service " + shown(row.service) + " " + k_service_rule; }
+    const auto protocol = lowered(field(record, {"protocol"}));
+    if (const auto known = from_word<Protocol>(protocol.empty() ? "tcp" : protocol)) {
+        row.protocol = *known;
+    } else {
+        return shown(protocol) + " is not a protocol (tcp, udp)";
+    }
+    if (const auto text = field(record, {"instance"}); !text.empty()) {
+        const auto instance = whole_number(text, 9999);
+        if (!instance) { return shown(text) + " is not an instance"; }
+        row.instance = static_cast<int>(*instance);
+    }
+    const auto environment = lowered(field(record, {"environment", "env"}));
+    if (const auto known = environment_of(environment)) {
+        row.environment = *known;
+    } else {
+        return shown(environment) + " is not an environment (dev, test, production)";
+    }
+    const auto state = lowered(field(record, k_state_names));
+    const auto known = state_of(state);
+    if (!known) { return shown(state) + " is not a state"; }
+    if (*known == LeaseState::released) { return "it is " + printable(state, 64) + ": there is nothing to take in"; }
+    row.state = *known == LeaseState::conflict ? LeaseState::allocated : *known;
+    const auto text_of = [&](std::initializer_list<std::string_view> names, std::size_t limit, std::optional<std::string>& into) {
+        auto text = field(record, names);
+        if (text.size() > limit) { return false; }
+        if (!text.empty()) { into = printable(text, limit); }
+        return true;
+    };
+    if (!text_of({"kind"}, 64, row.kind)) { return "the kind is too long"; }
+    if (!text_of({"description", "notes"}, 1024, row.description)) { return "the description is too long"; }
+    if (!text_of({"hostname", "cloudflare_hostname"}, 253, row.hostname)) { return "the host's name is too long"; }
+    row.allocated_by = printable(field(record, {"allocated_by", "owner", "created_by"}));
+    row.allocated_at = lenient_time(field(record, {"allocated_at", "assigned_at", "created_at", "registered_at"}));
+    row.last_active_at = lenient_time(field(record, {"last_active_at", "last_seen", "last_used", "last_used_at"}));
+    row.expires_at = lenient_time(field(record, {"expires_at"}));
+    return {};
+}
+
+void add_record(RowsRead& read, int number, const Record& record) {
+    ImportRow row;
+    row.row = number;
+    if (auto reason = read_record(record, row); !reason.empty()) {
+        read.refused.push_back({number, std::move(reason)});
+    } else {
+        read.rows.push_back(std::move(row));
+    }
+}
+
+// --- tables of text ------------------------------------------------------------------------------------------------
+
+struct TableRow {
+    int line = 0;
+    std::vector<std::string> cells;
+};
+
+/// RFC 4180, also with another separator; quotes inside of quotes are doubled.
+std::vector<TableRow> split_csv(std::string_view text, char separator) {
+    std::vector<TableRow> rows;
+    TableRow row{1, {}};
+    std::string cell;
+    bool quoted = false;
+    bool was_quoted = false;
+    int line = 1;
+    const auto end_cell = [&] {
+        row.cells.push_back(was_quoted ? cell : std::string(trimmed(cell)));
+        if (!was_quoted && (row.cells.back() == "\\N" || row.cells.back() == "NULL")) { row.cells.back().clear(); }
+        cell.clear();
+        was_quoted = false;
+    };
+    const auto end_row = [&] {
+        end_cell();
+        if (row.cells.size() > 1 || !row.cells.front().empty()) { rows.push_back(std::move(row)); }
+        row = {line, {}};
+    };
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const char c = text[at];
+        if (c == '\n') { ++line; }
+        if (quoted) {
+            if (c == '"' && at + 1 < text.size() && text[at + 1] == '"') {
+                cell += '"';
+                ++at;
+            } else if (c == '"') {
+                quoted = false;
+            } else {
+                cell += c;
+            }
+        } else if (c == '"' && trimmed(cell).empty() && !was_quoted) {
+            cell.clear();
+            quoted = was_quoted = true;
+        } else if (c == separator) {
+            end_cell();
+        } else if (c == '\n') {
+            end_row();
+        } else if (c != '\r') {
+            cell += c;
+        }
+    }
+    end_row();
+    return rows;
+}
+
+std::vector<TableRow> split_markdown(std::string_view text) {
+    std::vector<TableRow> rows;
+    int number = 0;
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        auto line = trimmed(text.substr(0, end));
+        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+        ++number;
+        if (!line.starts_with('|')) {
+            if (!rows.empty()) { break; }  // the first table of the document
+            continue;
+        }
+        line.remove_prefix(1);
+        TableRow row{number, {}};
+        std::string cell;
+        for (std::size_t at = 0; at < line.size(); ++at) {
+            if (line[at] == '\\' && at + 1 < line.size() && (line[at + 1] == '|' || line[at + 1] == '\\')) {
+                cell += line[++at];
+            } else if (line[at] == '|') {
+                row.cells.emplace_back(trimmed(cell));
+                cell.clear();
+            } else {
+                cell += line[at];
+            }
+        }
+        if (!trimmed(cell).empty()) { row.cells.emplace_back(trimmed(cell)); }
+        rows.push_back(std::move(row));
+    }
+    if (rows.size() > 1) { rows.erase(rows.begin() + 1); }  // |---|---:|
+    return rows;
+}
+
+Result<RowsRead> read_table(std::vector<TableRow> rows, ImportFormat format) {
+    RowsRead read;
+    read.format = format;
+    if (rows.empty()) { return Error{ErrorCode::invalid_request, "there is no table"}; }
+    std::vector<std::string> titles;
+    for (const auto& cell : rows.front().cells) { titles.push_back(field_name(cell)); }
+    const bool has_port = std::any_of(titles.begin(), titles.end(), [](const std::string& title) {
+        return std::find(k_port_names.begin(), k_port_names.end(), title) != k_port_names.end();
+    });
+    if (!has_port) { return Error{ErrorCode::invalid_request, "the first row names no column \"port\""}; }
+    for (std::size_t i = 1; i < rows.size(); ++i) {
+        if (rows[i].cells.size() != titles.size()) {
+            read.refused.push_back({rows[i].line, "it has " + std::to_string(rows[i].cells.size()) + " fields, the first row has " + std::to_string(titles.size())});
+            continue;
+        }
+        Record record;
+        for (std::size_t column = 0; column < titles.size(); ++column) { record.emplace(titles[column], rows[i].cells[column]); }
+        add_record(read, rows[i].line, record);
+    }
+    return read;
+}
+
+/// The separator that the first line has most of.
+char separator_of(std::string_view text) {
+    const auto first = text.substr(0, text.find('\n'));
+    char best = ',';
+    for (const char candidate : {';', '\t', '|'}) {
+        if (std::count(first.begin(), first.end(), candidate) > std::count(first.begin(), first.end(), best)) { best = candidate; }
+    }
+    return best;
+}
+
+/// API_PORT=3001; a comment "# service: packages/web" says the name that cannot be read from the variable's.
+Result<RowsRead> read_env(std::string_view text) {
+    RowsRead read;
+    read.format = ImportFormat::env;
+    int number = 0;
+    std::string named;
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        auto line = trimmed(text.substr(0, end));
+        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+        ++number;
+        constexpr std::string_view k_service = "# service: ";
+        if (line.starts_with(k_service)) { named = std::string(line.substr(k_service.size())); }
+        if (line.starts_with('#')) { continue; }
+        if (line.starts_with("export ")) { line = trimmed(line.substr(7)); }
+        const auto equals = line.find('=');
+        const auto service = std::exchange(named, {});
+        if (equals == std::string_view::npos) { continue; }
+        const auto name = trimmed(line.substr(0, equals));
+        auto value = trimmed(line.substr(equals + 1));
+        if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front()) { value = value.substr(1, value.size() - 2); }
+        if (name != "PORT" && !name.ends_with("_PORT")) { continue; }
+        Record record{{"port", std::string(value)}};
+        if (!service.empty()) {
+            record["service"] = service;
+        } else if (name != "PORT") {
+            record["service"] = lowered(name.substr(0, name.size() - 5));
+        }
+        add_record(read, number, record);
+    }
+    return read;
+}
+
+// --- JSON ----------------------------------------------------------------------------------------------------------
+
+constexpr int k_depth = 16;
+
+Result<Json> parse_file(std::string_view text) {
+    std::string problem;
+    std::vector<std::set<std::string>> keys;
+    const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+        if (depth > k_depth) { problem = "it is nested deeper than " + std::to_string(k_depth) + " levels"; }
+        if (event == Json::parse_event_t::object_start) { keys.emplace_back(); }
+        if (event == Json::parse_event_t::object_end && !keys.empty()) { keys.pop_back(); }
+        if (event == Json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second) {
+            problem = "the key \"" + printable(parsed.get<std::string>(), 64) + "\" stands twice";
+        }
+        return problem.empty();
+    };
+    auto parsed = Json::parse(text.begin(), text.end(), watch, false);
+    if (!problem.empty()) { return Error{ErrorCode::invalid_request, problem}; }
+    if (parsed.is_discarded()) { return Error{ErrorCode::invalid_request, "it is not JSON"}; }
+    return parsed;
+}
+
+/// Scalars by their text; an object one level below as "name.field" under its own name's rules.
+void add_fields(const Json& object, Record& record) {
+    for (const auto& [key, value] : object.items()) {
+        const auto name = field_name(key);
+        if (value.is_string()) {
+            record[name] = value.get<std::string>();
+        } else if (value.is_number() || value.is_boolean()) {
+            record[name] = value.dump();
+        } else if (value.is_object() && name == "project") {
+            if (const auto inner = value.find("name"); inner != value.end() && inner->is_string()) { record["project"] = inner->get<std::string>(); }
+            if (const auto inner = value.find("root"); inner != value.end() && inner->is_string()) { record["root"] = inner->get<std::string>(); }
+        }
+    }
+}
+
+void add_object(RowsRead& read, int number, const Json& value, Record record = {}) {
+    if (!value.is_object()) {
+        read.refused.push_back({number, "it is not an object"});
+        return;
+    }
+    add_fields(value, record);
+    add_record(read, number, record);
+}
+
+const Json* member(const Json& object, const char* name) {
+    if (!object.is_object()) { return nullptr; }
+    const auto found = object.find(name);
+    return found == object.end() ? nullptr : &*found;
+}
+
+/// A list of records, or an object of them keyed by port or by name.
+void add_collection(RowsRead& read, const Json& collection, const char* key_is) {
+    int number = 0;
+    if (collection.is_array()) {
+        for (const auto& value : collection) { add_object(read, ++number, value); }
+        return;
+    }
+    for (const auto& [key, value] : collection.items()) {
+        Record record;
+        const bool port = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+        record[port ? "port" : key_is] = key;
+        if (value.is_array()) {
+            for (const auto& entry : value) { add_object(read, ++number, entry, record); }
+        } else if (value.is_number() || value.is_string()) {
+            record[port ? key_is : "port"] = value.is_string() ? value.get<std::string>() : value.dump();
+            add_record(read, ++number, record);
+        } else {
+            add_object(read, ++number, value, record);
+        }
+    }
+}
+
+/// An application registry calls the project `name`.
+void add_applications(RowsRead& read, const Json& applications) {
+    Json renamed = applications;
+    for (auto& entry : renamed) {
+        if (entry.is_object() && entry.contains("name") && !entry.contains("project")) {
+            entry["project"] = entry["name"];
+        }
+    }
+    add_collection(read, renamed, "project");
+}
+
+std::optional<ImportFormat> format_of(const Json& document) {
+    if (member(document, "leases") != nullptr) { return ImportFormat::json; }
+    if (member(document, "applications") != nullptr) { return ImportFormat::applications; }
+    if (member(document, "allocations") != nullptr) { return ImportFormat::worktrees; }
+    if (member(document, "ports") != nullptr) { return ImportFormat::ports; }
+    return std::nullopt;
+}
+
+Result<RowsRead> read_json(std::string_view text, std::optional<ImportFormat> wanted) {
+    const auto document = parse_file(text);
+    if (!document) { return document.error(); }
+    const auto format = wanted ? wanted : format_of(*document);
+    if (!format) { return Error{ErrorCode::invalid_request, "it has no \"leases\", \"allocations\", \"applications\" or \"ports\""}; }
+    const char* name = *format == ImportFormat::json ? "leases" : *format == ImportFormat::worktrees ? "allocations" : *format == ImportFormat::applications ? "applications" : "ports";
+    const auto* rows = member(*document, name);
+    if (rows == nullptr || !rows->is_structured()) { return Error{ErrorCode::invalid_request, std::string("it has no \"") + name + "\" with rows"}; }
+    RowsRead read;
+    read.format = *format;
+    if (*format == ImportFormat::applications) {
+        add_applications(read, *rows);
+    } else {
+        add_collection(read, *rows, *format == ImportFormat::worktrees ? "worktree" : "project");
+    }
+    return read;
+}
+
+std::string_view without_mark(std::string_view text) {
+    constexpr std::string_view k_mark = "\xEF\xBB\xBF";
+    if (text.starts_with(k_mark)) { text.remove_prefix(k_mark.size()); }
+    return text;
+}
+
+}  // namespace
+
+std::optional<Time> lenient_time(std::string_view text) {
+    const auto digits = [&](std::size_t count) -> std::optional<int> {
+        if (text.size() < count) { return std::nullopt; }
+        const auto value = whole_number(text.substr(0, count), 9999);
+        text.remove_prefix(count);
+        return value ? std::optional(static_cast<int>(*value)) : std::nullopt;
+    };
+    const auto skip = [&](std::string_view any) {
+        if (text.empty() || any.find(text.front()) == std::string_view::npos) { return false; }
+        text.remove_prefix(1);
+        return true;
+    };
+    const auto year = digits(4);
+    if (!year || !skip("-")) { return std::nullopt; }
+    const auto month = digits(2);
+    if (!month || !skip("-")) { return std::nullopt; }
+    const auto day = digits(2);
+    if (!day) { return std::nullopt; }
+    const std::chrono::year_month_day date{std::chrono::year(*year), std::chrono::month(static_cast<unsigned>(*month)), std::chrono::day(static_cast<unsigned>(*day))};
+    if (!date.ok()) { return std::nullopt; }
+    Time time{std::chrono::sys_days(date)};
+    if (text.empty()) { return time; }
+    if (!skip("T t")) { return std::nullopt; }
+    const auto hour = digits(2);
+    if (!hour || *hour > 23 || !skip(":")) { return std::nullopt; }
+    const auto minute = digits(2);
+    if (!minute || *minute > 59) { return std::nullopt; }
+    int second = 0;
+    if (skip(":")) {
+        const auto given = digits(2);
+        if (!given || *given > 60) { return std::nullopt; }
+        second = *given;
+    }
+    time += std::chrono::hours(*hour) + std::chrono::minutes(*minute) + std::chrono::seconds(second);
+    if (skip(".")) {
+        for (int unit = 100; !text.empty() && text.front() >= '0' && text.front() <= '9'; unit /= 10) {
+            time += std::chrono::milliseconds(unit * (text.front() - '0'));
+            text.remove_prefix(1);
+        }
+    }
+    if (text.empty() || text == "Z" || text == "z") { return time; }
+    const int sign = text.front() == '-' ? 1 : -1;
+    if (!skip("+-")) { return std::nullopt; }
+    const auto zone_hour = digits(2);
+    if (!zone_hour) { return std::nullopt; }
+    skip(":");
+    const auto zone_minute = text.empty() ? std::optional(0) : digits(2);
+    if (!zone_minute || !text.empty()) { return std::nullopt; }
+    return time + sign * (std::chrono::hours(*zone_hour) + std::chrono::minutes(*zone_minute));
+}
+
+std::optional<ImportFormat> detect_format(std::string_view text) {
+    text = without_mark(text);
+    const auto start = trimmed(text);
+    if (start.starts_with('{')) {
+        const auto document = parse_file(text);
+        return document ? format_of(*document) : std::nullopt;
+    }
+    const auto has_port_title = [](const std::vector<TableRow>& rows) {
+        return !rows.empty() && std::any_of(rows.front().cells.begin(), rows.front().cells.end(), [](const std::string& cell) {
+            const auto name = field_name(cell);
+            return std::find(k_port_names.begin(), k_port_names.end(), name) != k_port_names.end();
+        });
+    };
+    if (has_port_title(split_markdown(text))) { return ImportFormat::markdown; }
+    if (has_port_title(split_csv(start.substr(0, start.find('\n')), separator_of(start)))) { return ImportFormat::csv; }
+    if (const auto env = read_env(text); env && (!env->rows.empty() || !env->refused.empty())) { return ImportFormat::env; }
+    return std::nullopt;
+}
+
+Result<RowsRead> read_rows(std::string_view text, std::optional<ImportFormat> format) {
+    text = without_mark(text);
+    if (!format) {
+        if (trimmed(text).starts_with('{')) { return read_json(text, std::nullopt); }
+        format = detect_format(text);
+    }
+    if (!format) { return Error{ErrorCode::invalid_request, "it looks like no format that can be read (--format says which it is)"}; }
+    switch (*format) {
+        case ImportFormat::csv: {
+            const auto start = text.find_first_not_of("\r\n");
+            return read_table(split_csv(text, separator_of(start == std::string_view::npos ? text : text.substr(start))), *format);
+        }
+        case ImportFormat::markdown: return read_table(split_markdown(text), *format);
+        case ImportFormat::env: return read_env(text);
+        case ImportFormat::json:
+        case ImportFormat::worktrees:
+        case ImportFormat::applications:
+        case ImportFormat::ports: break;
+    }
+    return read_json(text, format);
+}
+
+}  // namespace portwrap

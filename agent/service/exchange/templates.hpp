@@ -1,0 +1,32 @@
+// Snippets of configuration with the real port in them. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/types.hpp"
+
+namespace portwrap {
+
+struct Template {
+    std::string_view kind;
+    std::string_view description;
+    std::string_view text;  ///< with @PORT@, @SERVICE@, @VARIABLE@, @PROJECT@, @ROOT@, @HOST@, @INSIDE@
+};
+[[nodiscard]] const std::vector<Template>& all_templates();
+[[nodiscard]] const Template* find_template(std::string_view kind);
+
+struct TemplateValues {
+    Port port = 0;
+    Port inside = 0;  ///< that the program inside a container listens on
+    std::string service;
+    std::string variable;
+    std::string project;
+    std::string root;
+    std::string host;
+};
+[[nodiscard]] std::string fill_template(const Template& chosen, const TemplateValues& values);
+
+}  // namespace portwrap

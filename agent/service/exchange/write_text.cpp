@@ -1,0 +1,190 @@
+// See write_text.hpp.
+#include "service/exchange/write_text.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <utility>
+
+#include "portwrap/protocol.hpp"
+#include "service/shapes.hpp"
+#include "storage/event_codec.hpp"
+
+namespace portwrap {
+namespace {
+
+std::string text_of(const std::optional<Time>& time) { return time ? format_time(*time) : std::string(); }
+std::string text_of(const std::optional<Port>& port) { return port ? std::to_string(*port) : std::string(); }
+
+/// One table of the columns for csv and markdown: a new column stands in both or is left out of one on purpose.
+struct Field {
+    const char* name;
+    const char* title;  ///< in markdown; null: not shown there
+    std::string (*text)(const Registry&, const Lease&);
+};
+
+std::string project_name(const Registry& registry, const Lease& lease) {
+    const auto* project = registry.find_project(lease.key.root);
+    return project != nullptr ? project->name : lease.key.root;
+}
+
+constexpr Field k_fields[] = {
+    {"service", "Service", [](const Registry&, const Lease& lease) { return lease.key.service; }},
+    {"port", "Port", [](const Registry&, const Lease& lease) { return std::to_string(lease.port); }},
+    {"requested_port", "Asked", [](const Registry&, const Lease& lease) { return text_of(lease.key.requested); }},
+    {"protocol", "Protocol", [](const Registry&, const Lease& lease) { return std::string(word(lease.key.protocol)); }},
+    {"instance", "Instance", [](const Registry&, const Lease& lease) { return std::to_string(lease.key.instance); }},
+    {"project", "Project", project_name},
+    {"root", "Root", [](const Registry&, const Lease& lease) { return lease.key.root; }},
+    {"environment", "Environment", [](const Registry&, const Lease& lease) { return std::string(word(lease.environment)); }},
+    {"kind", "Kind", [](const Registry&, const Lease& lease) { return lease.kind.value_or(""); }},
+    {"range", nullptr, [](const Registry&, const Lease& lease) { return lease.range; }},
+    {"state", "State", [](const Registry&, const Lease& lease) { return std::string(word(lease.state)); }},
+    {"description", "Description", [](const Registry&, const Lease& lease) { return lease.description.value_or(""); }},
+    {"hostname", "Hostname", [](const Registry&, const Lease& lease) { return lease.hostname.value_or(""); }},
+    {"allocated_by", nullptr, [](const Registry&, const Lease& lease) { return lease.allocated_by; }},
+    {"allocated_at", nullptr, [](const Registry&, const Lease& lease) { return format_time(lease.allocated_at); }},
+    {"last_active_at", nullptr, [](const Registry&, const Lease& lease) { return text_of(lease.last_active_at); }},
+    {"expires_at", nullptr, [](const Registry&, const Lease& lease) { return text_of(lease.expires_at); }},
+};
+
+std::string csv_cell(const std::string& text) {
+    if (text.find_first_of(",\"\r\n") == std::string::npos && !text.starts_with(' ') && !text.ends_with(' ')) { return text; }
+    std::string quoted = "\"";
+    for (const char c : text) { quoted += c == '"' ? std::string("\"\"") : std::string(1, c); }
+    return quoted + '"';
+}
+
+std::string markdown_cell(const std::string& text) {
+    std::string escaped;
+    for (const char c : text) {
+        if (c == '|' || c == '\\') { escaped += '\\'; }
+        escaped += c == '\n' || c == '\r' ? ' ' : c;
+    }
+    return escaped;
+}
+
+std::string csv(const Registry& registry, const std::vector<const Lease*>& leases) {
+    std::string text;
+    for (const auto& field : k_fields) { text += (text.empty() ? "" : ",") + std::string(field.name); }
+    text += '\n';
+    for (const auto* lease : leases) {
+        std::string line;
+        for (const auto& field : k_fields) { line += csv_cell(field.text(registry, *lease)) + ','; }
+        line.back() = '\n';
+        text += line;
+    }
+    return text;
+}
+
+std::string markdown(const Registry& registry, const std::vector<const Lease*>& leases) {
+    std::string titles = "|";
+    std::string rule = "|";
+    for (const auto& field : k_fields) {
+        if (field.title == nullptr) { continue; }
+        titles += " " + std::string(field.title) + " |";
+        rule += " --- |";
+    }
+    auto text = titles + "\n" + rule + "\n";
+    for (const auto* lease : leases) {
+        text += '|';
+        for (const auto& field : k_fields) {
+            if (field.title != nullptr) { text += " " + markdown_cell(field.text(registry, *lease)) + " |"; }
+        }
+        text += '\n';
+    }
+    return text;
+}
+
+/// The service that a variable's name says by itself, as a reader finds it.
+std::string service_said_by(const std::string& variable) {
+    if (variable == "PORT") { return "main"; }
+    auto service = variable.substr(0, variable.size() - std::string_view("_PORT").size());
+    for (char& c : service) { c = static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
+    return service;
+}
+
+std::string env(const std::vector<const Lease*>& leases) {
+    std::string text;
+    std::set<std::string> used;
+    for (const auto* lease : leases) {
+        const auto name = variable_name(*lease);
+        if (!used.insert(name).second) { continue; }  // the lowest port of a service stands first
+        if (lease->key.instance == 0 && service_said_by(name) != lease->key.service) { text += "# service: " + lease->key.service + "\n"; }
+        text += name + "=" + std::to_string(lease->port) + "\n";
+    }
+    return text;
+}
+
+std::string yaml_key(const std::string& text) {
+    const bool plain = !text.empty() && std::isalpha(static_cast<unsigned char>(text.front())) != 0 &&
+                       std::all_of(text.begin(), text.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-' || c == '.'; });
+    return plain && text != "true" && text != "false" && text != "null" && text != "yes" && text != "no" && text != "on" && text != "off" ? text : Json(text).dump();
+}
+
+/// Compose appends lists of ports of several files: without !override the port of the first file stays published.
+std::string compose(const std::vector<const Lease*>& leases) {
+    std::string text =
+        "# Made by `portctl export --format compose`: the ports of this copy of the project on the host.\n"
+        "# docker compose -f compose.yaml -f THIS_FILE up (a name of its own keeps copies apart: COMPOSE_PROJECT_NAME)\n"
+        "services:\n";
+    std::vector<std::string> services;
+    for (const auto* lease : leases) {
+        if (!is_auxiliary_service(lease->key.service) && std::find(services.begin(), services.end(), lease->key.service) == services.end()) {
+            services.push_back(lease->key.service);
+        }
+    }
+    for (const auto& service : services) {
+        text += "  " + yaml_key(service) + ":\n    ports: !override\n";
+        for (const auto* lease : leases) {
+            if (lease->key.service != service || lease->key.instance != 0) { continue; }
+            const auto inside = lease->key.requested.value_or(0) != 0 ? *lease->key.requested : lease->port;
+            text += "      - \"" + std::to_string(lease->port) + ":" + std::to_string(inside) + (lease->key.protocol == Protocol::udp ? "/udp" : "") + "\"\n";
+        }
+    }
+    if (services.empty()) { text.replace(text.rfind("services:"), std::string::npos, "services: {}\n"); }
+    return text;
+}
+
+std::string json(const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now) {
+    auto document = ok_shape();
+    document["version"] = k_version;
+    document["exported_at"] = format_time(now);
+    document["ranges"] = Json::array();
+    for (const auto& range : config.ranges) {
+        Json intervals = Json::array();
+        for (const auto& part : range.intervals) { intervals.push_back({{"start", part.start}, {"end", part.end}}); }
+        document["ranges"].push_back({{"name", range.name}, {"kind", word(range.kind)}, {"description", range.description}, {"exclusive", range.exclusive}, {"intervals", std::move(intervals)}});
+    }
+    document["leases"] = Json::array();
+    for (const auto* lease : leases) { document["leases"].push_back(lease_shape(registry, *lease)); }
+    return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string variable_name(const Lease& lease) {
+    std::string name;
+    if (lease.key.service != "main") {
+        for (const char c : lease.key.service) {
+            name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : '_';
+        }
+        if (std::isdigit(static_cast<unsigned char>(name.front())) != 0) { name.insert(name.begin(), '_'); }
+        name += '_';
+    }
+    name += "PORT";
+    if (lease.key.instance > 0) { name += "_" + std::to_string(lease.key.instance + 1); }
+    return name;
+}
+
+std::string write_text(ExportFormat format, const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now) {
+    switch (format) {
+        case ExportFormat::csv: return csv(registry, leases);
+        case ExportFormat::markdown: return markdown(registry, leases);
+        case ExportFormat::env: return env(leases);
+        case ExportFormat::compose: return compose(leases);
+        case ExportFormat::json: break;
+    }
+    return json(registry, config, leases, now);
+}
+
+}  // namespace portwrap

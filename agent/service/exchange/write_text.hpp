@@ -1,0 +1,25 @@
+// Leases as files for other programs and for people. Pure: values in, text out. What is written as json, csv, markdown or
+// env can be read back by read_rows.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/policy.hpp"
+
+namespace portwrap {
+
+enum class ExportFormat { json, csv, markdown, env, compose };
+template <>
+struct Words<ExportFormat> {
+    static constexpr std::array<std::string_view, 5> k_words{"json", "csv", "markdown", "env", "compose"};
+};
+
+/// `leases` in the order in which they shall appear.
+[[nodiscard]] std::string write_text(ExportFormat format, const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now);
+
+/// "API_PORT" for api, "PORT" for main, "API_PORT_2" for a second instance.
+[[nodiscard]] std::string variable_name(const Lease& lease);
+
+}  // namespace portwrap

@@ -1,0 +1,237 @@
+// exchange.export, exchange.import, exchange.template: files of leases for other programs, and from them.
+//
+// An import names its file by path, and the agent reads it in the pool: a file is larger than a line of the protocol, rows in
+// batches would need a transaction that outlives a request, and the rows' directories have to be looked at in the pool anyway.
+// Who may connect is the agent's own user, so that nobody reads a file through it that he could not read himself. What
+// portctl has on its standard input it hands over as /proc/PID/fd/N of a memory file.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/import_rules.hpp"
+#include "core/named_rules.hpp"
+#include "service/agent.hpp"
+#include "service/exchange/read_rows.hpp"
+#include "service/exchange/templates.hpp"
+#include "service/exchange/write_text.hpp"
+#include "system/bounded_read.hpp"
+#include "system/places.hpp"
+
+namespace portwrap {
+namespace {
+
+constexpr std::size_t k_import_limit = 16'000'000;  ///< bytes of a file
+constexpr std::size_t k_import_rows = 100'000;
+constexpr std::size_t k_maps = 1024;
+
+bool is_directory(const std::string& path) {
+    struct stat status {};
+    return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/// Everything of an import that is done in the pool: the file's text, its rows, and whose they are.
+struct ImportJob {
+    std::string path;
+    std::optional<ImportFormat> format;
+    std::string home;
+    Project asker;                                    ///< whose rows without any name are
+    std::map<std::string, std::string> maps;          ///< --map: a name, or a path of another machine
+    std::map<std::string, std::vector<std::string>> known;  ///< roots by name
+
+    std::string problem;  ///< why nothing can be read
+    RowsRead read;
+
+    void run() {
+        const auto content = examine_project_file(path, k_import_limit);
+        if (std::holds_alternative<FileAbsent>(content)) {
+            problem = "there is no such file";
+        } else if (const auto* refused = std::get_if<FileRefused>(&content)) {
+            problem = refused->reason;
+        } else if (auto rows = read_rows(std::get<std::string>(content), format); !rows) {
+            problem = rows.error().message;
+        } else if (rows->rows.size() + rows->refused.size() > k_import_rows) {
+            problem = "it has more than " + std::to_string(k_import_rows) + " rows";
+        } else {
+            read = std::move(*rows);
+            find_projects();
+        }
+    }
+
+private:
+    void find_projects() {
+        std::map<std::pair<std::string, std::string>, Outcome<Project>> found;
+        std::erase_if(read.rows, [&](ImportRow& row) {
+            const auto whose = std::pair(row.directory, row.name);
+            auto entry = found.find(whose);
+            if (entry == found.end()) { entry = found.emplace(whose, project_of(row)).first; }
+            if (const auto* refusal = std::get_if<Refusal>(&entry->second)) {
+                read.refused.push_back({row.row, refusal->message});
+                return true;
+            }
+            row.project = std::get<Project>(entry->second);
+            return false;
+        });
+    }
+
+    [[nodiscard]] Outcome<Project> project_of(const ImportRow& row) const {
+        const auto refuse = [](std::string why) { return Refusal{ErrorCode::not_found, std::move(why), {}, {}}; };
+        for (const auto* word : {&row.directory, &row.name}) {
+            if (word->empty()) { continue; }
+            const auto mapped = maps.find(*word);
+            if (mapped == maps.end()) { continue; }
+            if (!is_directory(mapped->second)) { return refuse("--map: " + printable(mapped->second, 1024) + " is no directory"); }
+            return find_place(mapped->second, home).project;
+        }
+        if (!row.directory.empty() && is_directory(row.directory)) { return find_place(row.directory, home).project; }
+        if (row.name.empty()) {
+            if (row.directory.empty()) { return asker; }
+            return refuse(printable(row.directory, 1024) + " is no directory here (--map " + printable(row.directory, 1024) + "=DIR)");
+        }
+        const auto named = known.find(row.name);
+        const auto shown = printable(row.name, 256);
+        if (named == known.end()) { return refuse("no known project is named \"" + shown + "\" (--map " + shown + "=DIR)"); }
+        if (named->second.size() > 1) { return refuse("several projects are named \"" + shown + "\" (--map " + shown + "=DIR)"); }
+        if (!is_directory(named->second.front())) { return refuse(printable(named->second.front(), 1024) + " is no directory any more"); }
+        return find_place(named->second.front(), home).project;
+    }
+};
+
+/// As lease_shape, of a lease whose project the registry may not know (a dry run).
+Json imported_shape(const Registry& registry, const Lease& lease, const std::vector<ImportRow>& rows) {
+    auto shape = lease_shape(registry, lease);
+    for (const auto& row : rows) {
+        if (row.project && row.project->root == lease.key.root) {
+            shape["project"] = {{"name", row.project->name},
+                                {"root", row.project->root},
+                                {"branch", row.project->branch ? Json(*row.project->branch) : Json(nullptr)},
+                                {"worktree_of", row.project->worktree_of ? Json(*row.project->worktree_of) : Json(nullptr)}};
+            break;
+        }
+    }
+    return shape;
+}
+
+}  // namespace
+
+void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    const auto format = params.choice<ExportFormat>("format").value_or(ExportFormat::json);
+    const bool all = params.flag("all");
+    const auto answer = [this, request, reply, format](const ListFilter& filter) {
+        with_true_holders([this, request, reply, format, filter] {
+            auto leases = list_leases(m_registry, filter);
+            // A program's number for port 0 means nothing to anybody else.
+            std::erase_if(leases, [](const Lease* lease) { return lease->key.requested == Port{0} && lease->origin == LeaseOrigin::process; });
+            auto result = ok_shape();
+            result["format"] = word(format);
+            result["count"] = leases.size();
+            result["text"] = write_text(format, m_registry, m_options.config, leases, m_outside.now());
+            reply({result_line(request.id, result), false});
+        });
+    };
+    if (all) {
+        (void)params.text("cwd", 4096);
+        if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+        return answer({});
+    }
+    with_project(request, params, reply, [answer](const Place& place) {
+        ListFilter filter;
+        filter.project = place.project;
+        answer(filter);
+    });
+}
+
+void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    auto job = std::make_shared<ImportJob>();
+    params.require("path");
+    job->path = params.text("path", 4096).value_or("");
+    job->format = params.choice<ImportFormat>("format");
+    job->home = m_options.home;
+    const bool dry_run = params.flag("dry_run");
+    const bool strict = params.flag("strict");
+    if (!job->path.empty() && job->path.front() != '/') { params.fail("path", "is not an absolute path"); }
+    for (const auto& text : params.texts("map", k_maps, 8192)) {
+        const auto equals = text.rfind("=/");
+        if (equals == std::string::npos || equals == 0) {
+            params.fail("map", "has an entry that is not NAME=/DIRECTORY");
+        } else {
+            job->maps[text.substr(0, equals)] = text.substr(equals + 1);
+        }
+    }
+    with_project(request, params, reply, [this, request, reply, job, dry_run, strict](const Place& place) {
+        job->asker = place.project;
+        for (const auto& [root, project] : m_registry.projects()) { job->known[project.name].push_back(root); }
+        auto answered = std::make_shared<bool>(false);
+        m_file_jobs.run(job->path, [job] { job->run(); }, [this, request, reply, job, dry_run, strict, answered](FileJobs::Progress progress) {
+            if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
+            if (request.from && request.from->closed) { return reply({}); }
+            if (progress == FileJobs::Progress::late) {
+                return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(job->path, 1024) + ", or of a project in it, does not answer", {}, {}});
+            }
+            if (!job->problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, printable(job->path, 1024) + ": " + job->problem, {}, {}}); }
+            refresh();
+            auto decision = decide_import(m_registry, m_options.config, job->read.rows, job->read.refused, strict, facts());
+            auto result = ok_shape();
+            result["dry_run"] = dry_run;
+            result["format"] = word(job->read.format);
+            result["imported"] = Json::array();
+            for (const auto& lease : decision.answer.imported) { result["imported"].push_back(imported_shape(m_registry, lease, job->read.rows)); }
+            result["refused"] = Json::array();
+            for (const auto& row : decision.answer.refused) { result["refused"].push_back({{"row", row.row}, {"reason", row.reason}}); }
+            if (dry_run || decision.changes.empty()) { return reply({result_line(request.id, result), false}); }
+            commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
+        });
+    });
+}
+
+void Agent::exchange_template(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    const auto kind = params.text("kind", 64);
+    const auto service = params.text("service", 64);
+    if (!kind) {
+        (void)params.text("cwd", 4096);
+        (void)params.text("project", 4096);
+        if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+        auto result = ok_shape();
+        result["templates"] = Json::array();
+        for (const auto& entry : all_templates()) { result["templates"].push_back({{"kind", entry.kind}, {"description", entry.description}}); }
+        return reply({result_line(request.id, result), false});
+    }
+    with_project(request, params, reply, [this, request, reply, kind = *kind, service](const Place& place) {
+        const auto* chosen = find_template(kind);
+        if (chosen == nullptr) {
+            return refuse(request, reply, {ErrorCode::not_found, "there is no template \"" + printable(kind, 64) + "\" (portctl template --list)", {}, {}});
+        }
+        refresh();
+        const auto* lease = current_lease(m_registry, place, service, std::nullopt);
+        if (lease == nullptr) {
+            const auto name = service.value_or("main");
+            return refuse(request, reply, {ErrorCode::not_found, "project \"" + place.project.name + "\" has no port" + (service ? " for \"" + printable(name) + "\"" : "") +
+                                                                     "; `portctl get " + printable(name) + "` gives it one", {}, {}});
+        }
+        TemplateValues values;
+        values.port = lease->port;
+        values.inside = lease->key.requested.value_or(0) != 0 ? *lease->key.requested : lease->port;
+        values.service = lease->key.service;
+        values.variable = variable_name(*lease);
+        values.project = place.project.name;
+        values.root = printable(place.project.root, 4096);
+        values.host = lease->hostname.value_or(place.project.name + ".localhost");
+        auto result = ok_shape();
+        result["kind"] = kind;
+        result["text"] = fill_template(*chosen, values);
+        result["lease"] = lease_shape(m_registry, *lease);
+        reply({result_line(request.id, result), false});
+    });
+}
+
+std::span<const Agent::Method> Agent::exchange_methods() {
+    static constexpr Method k_methods[] = {{"exchange.export", &Agent::exchange_export},
+                                           {"exchange.import", &Agent::exchange_import},
+                                           {"exchange.template", &Agent::exchange_template}};
+    return k_methods;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,139 @@
+"""Export, import and templates with the real programs."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+
+
+
+@pytest.fixture
+def shop(house):
+    return house.project("shop", files={"package.json": '{"name": "shop"}'})
+
+
+@pytest.fixture
+def blog(house):
+    return house.project("my blog", files={"package.json": '{"name": "blog"}'})
+
+
+def ports(house, cwd=None):
+    return {(lease["project"]["name"], lease["service"], lease["port"]) for lease in house.leases(cwd)}
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
+def test_what_one_registry_exports_another_imports(house, shop, blog, form, prefix, tmp_path_factory):
+    house.portctl("get", "web", "--description", 'a "b" | c, d', "--hostname", "shop.example.org", cwd=shop)
+    house.portctl("get", "packages/api", cwd=shop)
+    house.portctl("reserve", "cache", "--ttl", "2h", cwd=blog)
+    text = house.portctl("export", "--all", "--format", form).stdout
+    before = house.leases()
+    for lease in before:
+        house.portctl("release", str(lease["port"]), "--force", cwd=shop)
+    assert house.leases() == []
+    (house.home / "file").write_text(text)
+    reply = house.ask("import", "file", "--strict", cwd=house.home)
+    assert (len(reply["imported"]), reply["refused"], reply["dry_run"]) == (3, [], False)
+    facts = ["port", "service", "project", "description", "hostname", "kind", "environment", "state"]
+    assert [{key: lease[key] for key in facts} for lease in house.leases()] == [{key: lease[key] for key in facts} for lease in before]
+    house.kill_agent()
+    assert len(house.leases()) == 3
+
+
+def test_standard_input_is_imported_and_a_dry_run_changes_nothing(house, shop):
+    text = json.dumps({"ports": {"shop": {"port": 3000}, str(shop): {"port": 3001}}}).encode()
+    house.portctl("get", "web", cwd=shop)
+    words = ["portctl", "import", "-", "--json"]
+    done = house.run(*words, "--dry-run", cwd=shop, stdin=text)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    reply = json.loads(done.stdout)
+    assert reply["dry_run"] is True and reply["format"] == "ports"
+    assert len(reply["imported"]) == 1 and len(reply["refused"]) == 1
+    assert len(house.leases()) == 1
+    assert house.run(*words, "--strict", cwd=shop, stdin=text).returncode == 1
+    assert len(house.leases()) == 1
+    assert house.run(*words, cwd=shop, stdin=text).returncode == 1
+    assert len(house.leases()) == 2
+
+
+def test_names_are_mapped_known_or_refused(house, shop, blog):
+    house.portctl("get", "web", cwd=shop)
+    registry = {"ranges": {}, "metadata": {}, "allocations": [
+        {"port": 3100, "worktree": "shop", "service": "api", "status": "in_use"},
+        {"port": 3101, "worktree": "old-name", "service": "api"},
+        {"port": 3102, "worktree": "nobody", "service": "api"},
+        {"port": 3103, "worktree": "/no/such/dir", "service": "api"},
+        {"port": "3104 x", "worktree": "shop", "service": "api"}]}
+    (house.home / "ports.json").write_text(json.dumps(registry))
+    done = house.portctl("import", "ports.json", "--map", f"old-name={blog}")
+    assert done.returncode == 1
+    assert re.findall(r"row (\d+):", done.stderr) == ["3", "4", "5"]
+    assert {("shop", "api", 3100), ("blog", "api", 3101)} <= ports(house)
+    (api,) = [lease for lease in house.leases(shop) if lease["service"] == "api"]
+    assert api["state"] == "active"
+
+
+def test_files_that_cannot_be_read_are_refused_with_the_reason(house, shop):
+    assert house.refusal("import", "nothing.json", cwd=shop, status=3)["code"] == "NOT_FOUND"
+    (shop / "bad.json").write_text("{")
+    assert "not JSON" in house.refusal("import", "bad.json", cwd=shop, status=2)["message"]
+    subprocess.run(["mkfifo", str(shop / "fifo")], check=True)
+    assert "regular" in house.refusal("import", "fifo", cwd=shop, status=2)["message"]
+    assert house.refusal("import", "bad.json", "--format", "xml", cwd=shop, status=2)["code"] == "INVALID_REQUEST"
+    assert house.leases() == []
+
+
+def test_a_managed_block_of_an_env_file_leaves_the_rest_alone(house, shop):
+    api = house.portctl("get", "api", cwd=shop).stdout.strip()
+    target = shop / ".env.local"
+    target.write_text("SECRET=1\nAPI_PORT=1\n")
+    target.chmod(0o600)
+    assert house.portctl("export", "--format", "env", "--output", ".env.local", cwd=shop).returncode == 0
+    text = target.read_text()
+    assert text.startswith("SECRET=1\nAPI_PORT=1\n") and f"\nAPI_PORT={api}\n" in text
+    assert target.stat().st_mode & 0o777 == 0o600
+    web = house.portctl("get", "web", cwd=shop).stdout.strip()
+    target.write_text(text + "LAST=1\n")
+    assert house.portctl("export", "--format", "env", "--output", ".env.local", cwd=shop).returncode == 0
+    text = target.read_text()
+    assert text.endswith("LAST=1\n") and f"WEB_PORT={web}\n" in text and text.count(f"API_PORT={api}\n") == 1
+    (shop / "block.env").write_text(text[text.index("# >>>"):])
+    house.portctl("release", "--all", cwd=shop)
+    house.ask("import", "block.env", cwd=shop)
+    assert ports(house, shop) == {("shop", "api", int(api)), ("shop", "web", int(web))}
+
+
+def test_a_compose_override_publishes_only_the_ports_of_this_copy(house, shop):
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    text = house.portctl("export", "--format", "compose", cwd=shop).stdout
+    assert f'  web:\n    ports: !override\n      - "{port}:{port}"\n' in text
+    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+        (shop / "compose.yaml").write_text('services:\n  web:\n    image: x\n    ports: ["80:80"]\n')
+        (shop / "override.yaml").write_text(text)
+        done = house.run("docker", "compose", "-f", "compose.yaml", "-f", "override.yaml", "config", "--format", "json", cwd=shop)
+        published = json.loads(done.stdout)["services"]["web"]["ports"]
+        assert [entry["published"] for entry in published] == [port]
+
+
+def test_templates_carry_the_real_port(house, shop):
+    assert house.refusal("template", "vite", cwd=shop, status=3)["code"] == "NOT_FOUND"
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    kinds = [entry["kind"] for entry in house.ask("template", "--list")["templates"]]
+    assert {"express", "vite", "next", "flask", "django", "docker-compose", "env", "systemd", "nginx"} <= set(kinds)
+    for kind in kinds:
+        done = house.portctl("template", kind, "web", cwd=shop)
+        assert done.returncode == 0 and port in done.stdout, (kind, done)
+    assert house.portctl("template", "env", cwd=shop).stdout == f"WEB_PORT={port}\n"
+    assert house.refusal("template", "nothing", cwd=shop, status=3)["code"] == "NOT_FOUND"
+    assert house.portctl("template", cwd=shop).returncode == 2
+
+
+def test_express_runs_from_its_template(house):
+    root = house.project("express", "express")
+    port = int(house.portctl("get", "main", cwd=root).stdout)
+    (root / "server.js").write_text(house.portctl("template", "express", cwd=root).stdout)
+    server = house.wrap("node", "server.js", cwd=root)
+    server.wait_for(rf"listens on http://localhost:{port}")
