@@ -1,6 +1,7 @@
 // Publishes each project's table of remapped and refused ports (include/portwrap/remap_table.hpp), from the stream of events.
 // A table is kept up to date while a session that may read it lives or a program of its project has a port; afterwards it
 // keeps only what the sticky ports are. Its file stays, for the next time and for whoever still has it mapped.
+// The runtime directory is local memory, so the files are touched on the loop: once a project, when its table is opened.
 #pragma once
 
 #include <functional>

@@ -160,3 +160,16 @@ def test_musl_programs_connect_to_their_own_copy(house, build):
         ports.append(int(process.wait_for(r"^ready (\d+)")[1]))
     assert ports[0] == ASKED and ports[1] in range(*RANGES["python"])
     wait_until(lambda: len(house.leases()) == 2, "both are listed")
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox")
+def test_two_copies_of_busybox_httpd(house):
+    ports = []
+    for name in ("shop", "blog"):
+        root = house.project(name)
+        house.wrap("busybox", "httpd", "-f", "-p", "127.0.0.1:23500", cwd=root)
+        wait_until(lambda place=root: [lease for lease in house.leases(place) if lease["state"] == "active"], "httpd listens")
+        (lease,) = house.leases(root)
+        assert fetch(lease["port"], "/content.txt") == f"content of {name}\n"
+        ports.append(lease["port"])
+    assert ports[0] == 23500 != ports[1]
