@@ -52,7 +52,7 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
         std::erase_if(lease.sockets, [&](const Socket& socket) {
             if (rebooted) { return true; }
             // Cookies cannot be asked for: a listener is gone when nobody has its port, another socket with its process.
-            if (census.blind) { return socket.listening ? !facts.in_use(known.port, true, false) : !holder_lives; }
+            if (census.blind) { return socket.listening ? !facts.in_use(lease.port, true, false) : !holder_lives; }
             if (census.sockets.contains(socket.cookie)) { return false; }
             return census.sees_bound || socket.listening || !holder_lives;
         });
