@@ -7,6 +7,7 @@
 #include "system/manifests.hpp"
 #include "system/places.hpp"
 #include "system/root_commit.hpp"
+#include "system/scripts.hpp"
 
 using namespace portwrap;
 
