@@ -150,7 +150,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                 } else {
                     later(*lease.expires_at);
                 }
-            } else if (lease.by_name() && lease.sockets.empty()) {
+            } else if (config.auto_cleanup && lease.by_name() && lease.sockets.empty()) {
                 auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
                 // A program that runs without portwrap may be listening on it.
                 if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }
@@ -162,6 +162,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             }
             continue;
         }
+        if (!config.auto_cleanup) { continue; }
         const auto used = lease.last_active_at.value_or(lease.allocated_at);
         const auto forget = lease.released_at.value_or(used) + config.remembered;
         if (forget <= facts.now) {
