@@ -69,6 +69,12 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     refresh();
     const auto before = exchange->lease;
     auto decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
+    // The kernel tells of a socket's end from a work queue, which is late on a busy machine: a lease that stands in the way
+    // of a program and whose holder is dead is looked at before it is believed.
+    if (const auto& other = decision.answer.move.other; other && other->live() && other->holder && !is_alive(other->holder->process)) {
+        take_census();
+        decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
+    }
     if (exchange->bind.port == 0) { ++m_rotation; }
     if (!decision.changes.empty()) { see_project(exchange->caller->place.project, decision.changes); }
     const auto& answer = decision.answer;
