@@ -32,8 +32,11 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
         if (caller.scope->type) { query.type = *caller.scope->type; }
     }
     if (!query.kind) { query.kind = kind_of_program(caller.executable); }
-    // Debian's redis-server is a link to a program of another name.
-    if (!query.kind && !caller.arguments.empty()) { query.kind = kind_of_program(file_name(caller.arguments.front())); }
+    // Debian's redis-server is a link to a program of another name, and writes "redis-server *:6379" over its arguments.
+    if (!query.kind && !caller.arguments.empty()) {
+        const auto called = std::string_view(caller.arguments.front());
+        query.kind = kind_of_program(file_name(called.substr(0, called.find_first_of(" :"))));
+    }
     if (query.type.empty()) { query.type = caller.place.config.type.value_or(""); }
     if (query.type.empty()) { query.type = type_of_program(caller.executable, caller.arguments); }
     if (query.type.empty()) { query.type = caller.place.type; }

@@ -157,6 +157,17 @@ private:
             if (const auto* number = std::get_if<Port>(&port)) { set_variables_read(*number); }
             return;
         }
+        if (traits.said && framework() != nullptr && framework()->insists && !traits.other_work) {
+            const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
+            const auto* number = std::get_if<Port>(&port);
+            const auto said = std::to_string(*traits.said);
+            if (number != nullptr && *number != *traits.said) {
+                const std::string name(names.front());
+                say(std::string(framework()->name) + " runs on no other port than the " + said + " that its script sets, and that is taken; write " + name +
+                    "=${" + name + ":-" + said + "} there");
+            }
+            return;
+        }
         if (!m_reading.natural || !traits.one_server || traits.said || traits.said_otherwise || traits.container || traits.other_work) { return; }
         const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
         // A full range: the program is intercepted when it binds.
