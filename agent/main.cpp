@@ -177,6 +177,7 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     options.boot_id = read_boot_id();
     options.socket = *socket_file;
     options.tables = tables_directory(runtime);
+    options.prompts = prompts_directory(runtime);
     options.netns = own_netns();
     options.log = [&log](const std::string& line) { log->info("{}", line); };
     options.log_trouble = [&log](const std::string& line) { log->warn("{}", line); };
