@@ -39,6 +39,7 @@ std::vector<Command> lease_commands();
 std::vector<Command> named_commands();
 std::vector<Command> port_commands();
 std::vector<Command> exchange_commands();
+std::vector<Command> range_commands();
 std::vector<Command> shell_commands();
 std::vector<Command> agent_commands();
 

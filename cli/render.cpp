@@ -322,6 +322,72 @@ std::string render_who(const Json& result, const Style& style) {
     return text;
 }
 
+namespace {
+
+/// "3000-3999", or several with commas.
+std::string render_intervals(const Json& intervals) {
+    std::string text;
+    for (const auto& part : intervals) {
+        const auto start = number_field(part, "start").value_or(0);
+        const auto end = number_field(part, "end").value_or(0);
+        text += (text.empty() ? "" : ", ") + std::to_string(start) + (end > start ? '-' + std::to_string(end) : std::string());
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string percent_field(const Json& object, std::string_view name) {
+    if (!object.is_object()) { return "-"; }
+    const auto found = object.find(name);
+    if (found == object.end() || !found->is_number()) { return "-"; }
+    char text[32];
+    const int size = std::snprintf(text, sizeof(text), "%.1f", found->get<double>());
+    return std::string(text, static_cast<std::size_t>(std::max(size, 0)));
+}
+
+std::string render_ranges(const Json& ranges, bool gaps, const Style& style) {
+    std::vector<Column> columns{{"RANGE", false, 0}};
+    if (gaps) {
+        columns.push_back({"FREE", true, 0});
+        columns.push_back({"STRETCHES", false, 12});
+    } else {
+        for (const Column& column : {Column{"KIND", false, 0}, Column{"PORTS", false, 9}, Column{"USED", true, 0}, Column{"ACTIVE", true, 0},
+                                     Column{"FREE", true, 0}, Column{"%", true, 0}, Column{"NEXT", true, 0}, Column{"DESCRIPTION", false, 8}}) {
+            columns.push_back(column);
+        }
+    }
+    std::vector<std::vector<Cell>> rows;
+    for (const auto& range : ranges) {
+        const Cell name{text_field(range, "name"), Colour::bold};
+        const Cell free{number_or_dash(range, "available")};
+        if (gaps) {
+            const auto stretches = render_intervals(inner_field(range, "gaps"));
+            rows.push_back({name, free, {stretches.empty() ? "-" : stretches}});
+            continue;
+        }
+        const auto full = range.find("nearly_full");
+        const auto colour = full != range.end() && *full == true ? Colour::red : Colour::none;
+        rows.push_back({name, {text_field(range, "kind")}, {render_intervals(inner_field(range, "intervals"))}, {number_or_dash(range, "allocated")},
+                        {number_or_dash(range, "active")}, free, {percent_field(range, "utilization"), colour}, {number_or_dash(range, "next")},
+                        {text_field(range, "description")}});
+    }
+    return render_table(columns, rows, style);
+}
+
+std::string render_summary(const Json& result, const Style& style) {
+    const auto& project = inner_field(result, "project");
+    const auto& range = inner_field(result, "range");
+    auto text = cut_line(text_field(project, "name") + " in " + text_field(project, "root"), style);
+    text += cut_line("  range      " + text_field(range, "name") + ", " + render_intervals(inner_field(range, "intervals")) + " (" +
+                         number_or_dash(result, "total") + " ports)", style);
+    text += "  allocated  " + number_or_dash(result, "allocated") + " (" + number_or_dash(result, "active") + " active), " +
+            percent_field(result, "utilization") + " %\n";
+    text += "  available  " + number_or_dash(result, "available") + '\n';
+    if (number_field(result, "elsewhere").value_or(0) > 0) { text += "  elsewhere  " + number_or_dash(result, "elsewhere") + '\n'; }
+    return text;
+}
+
 std::string render_refusal(const Json& refusal) {
     auto text = text_field(refusal, "message");
     if (const auto free_ones = joined_numbers(inner_field(refusal, "suggestions")); !free_ones.empty()) {

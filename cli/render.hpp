@@ -51,6 +51,11 @@ enum class TableForm { aligned, csv, markdown };
 [[nodiscard]] std::string render_leases(const Json& leases, bool with_project, TableForm form, const Style& style);
 [[nodiscard]] std::string render_check(const Json& result, const Style& style);
 [[nodiscard]] std::string render_who(const Json& result, const Style& style);
+/// The table of `portctl ranges`; `gaps`: the free stretches of each instead.
+[[nodiscard]] std::string render_ranges(const Json& ranges, bool gaps, const Style& style);
+[[nodiscard]] std::string render_summary(const Json& result, const Style& style);
+/// "87.5", with one decimal: a per cent field.
+[[nodiscard]] std::string percent_field(const Json& object, std::string_view name);
 /// The message of a refusal, with its suggestions.
 [[nodiscard]] std::string render_refusal(const Json& refusal);
 /// "shop/web", or "shop/web#1" for a second instance.

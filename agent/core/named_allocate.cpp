@@ -4,6 +4,7 @@
 #include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
+#include "core/range_usage.hpp"
 #include "core/search.hpp"
 
 namespace portwrap {
@@ -58,12 +59,6 @@ Instances instances_of(const Registry& registry, const GetRequest& request) {
 }
 
 }  // namespace
-
-Refusal range_exhausted(const std::vector<const Range*>& ranges) {
-    Refusal refusal{ErrorCode::range_exhausted, "every port of the range \"" + ranges.front()->name + "\" is taken", {}, {}};
-    refusal.range = ranges.front()->name;
-    return refusal;
-}
 
 Refusal unknown_range(const std::string& name) {
     Refusal refusal{ErrorCode::unknown_range, "there is no range named \"" + name + "\"", {}, {}};
@@ -162,7 +157,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
     if (!first && request.block && request.count > 1) {
         const auto [start, range] = Search(registry, config, facts, request.place, asker).run_block(ranges, request.count);
         if (start == 0) {
-            auto refusal = range_exhausted(ranges);
+            auto refusal = range_exhausted(registry, config, ranges, facts);
             refusal.message = "the range \"" + ranges.front()->name + "\" has no " + std::to_string(request.count) + " free ports in a row";
             return refused(std::move(refusal));
         }
@@ -211,7 +206,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
             Search search(registry, config, facts, request.place, key);
             search.exclude(taken);
             const auto [found, from] = search.run(ranges);
-            if (found == 0) { return refused(range_exhausted(ranges)); }
+            if (found == 0) { return refused(range_exhausted(registry, config, ranges, facts)); }
             port = found;
             range = from->name;
         }

@@ -4,6 +4,7 @@
 #include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
+#include "core/range_usage.hpp"
 #include "core/search.hpp"
 
 namespace portwrap {
@@ -61,7 +62,7 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
         Search search(registry, config, facts, request.place, key);
         const auto [found, range] = search.run(ranges);
         if (found == 0) {
-            return {{}, range_exhausted(ranges)};
+            return {{}, range_exhausted(registry, config, ranges, facts)};
         }
         port = found;
         lease.range = range->name;
@@ -131,7 +132,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     if (port == 0) {
         Search search(registry, config, facts, request.place, key);
         const auto [found, from] = search.run(ranges);
-        if (found == 0) { return {{}, range_exhausted(ranges)}; }
+        if (found == 0) { return {{}, range_exhausted(registry, config, ranges, facts)}; }
         port = found;
         range = from->name;
     }

@@ -103,7 +103,6 @@ struct ListFilter {
 
 /// "port 3001 belongs to project "blog" (/home/me/blog); --force ..."
 [[nodiscard]] Refusal not_owner(const Registry& registry, const Lease& lease, const std::string& what_force_does);
-[[nodiscard]] Refusal range_exhausted(const std::vector<const Range*>& ranges);
 [[nodiscard]] Refusal unknown_range(const std::string& name);
 /// The lease as a request by name leaves it: allocated, for this port of this range.
 [[nodiscard]] Lease granted_by_name(Lease lease, const GetRequest& request, const RangeQuery& query, Port port,

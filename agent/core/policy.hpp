@@ -131,6 +131,20 @@ struct Census {
 /// Everything that is over by now; and when to ask again (none: nothing will expire).
 [[nodiscard]] Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Config& config, const Facts& facts);
 
+/// Why a range has nothing left.
+struct Exhaustion {
+    struct Holder {
+        std::string root;
+        std::string name;
+        int ports = 0;
+    };
+    std::vector<std::string> ranges;  ///< that were searched, in order
+    int total = 0;                    ///< their ports
+    int allocated = 0;                ///< of these: with a live lease
+    std::vector<Holder> holders;      ///< the projects that hold most, most first
+    int cleanup_frees = 0;            ///< ports that a cleanup would free
+};
+
 /// A refusal, as people and programs read it.
 struct Refusal {
     ErrorCode code = ErrorCode::invalid_request;
@@ -139,6 +153,7 @@ struct Refusal {
     std::vector<Port> suggestions{};
     Port port = 0;      ///< that cannot be had, where it was asked for by number
     std::string range{};  ///< that serves the request
+    std::optional<Exhaustion> exhausted{};  ///< with RANGE_EXHAUSTED
 };
 template <typename T>
 using Outcome = std::variant<T, Refusal>;

@@ -93,13 +93,16 @@ std::pair<Port, const Range*> Search::run_block(const std::vector<const Range*>&
             int length = 0;
             for (int number = part.start; number <= part.end; ++number) {
                 const auto port = static_cast<Port>(number);
-                const bool free = may_choose(port, range) && owner_of(m_registry, port) == nullptr && !m_facts.in_use(port, true, true);
-                length = free ? length + 1 : 0;
+                length = is_free(port, range) ? length + 1 : 0;
                 if (length == count) { return {static_cast<Port>(number - count + 1), range}; }
             }
         }
     }
     return {0, nullptr};
+}
+
+bool Search::is_free(Port port, const Range* range) const {
+    return may_choose(port, range) && owner_of(m_registry, port) == nullptr && !m_facts.in_use(port, true, true);
 }
 
 bool Search::may_choose(Port port, const Range* range) const {

@@ -41,6 +41,8 @@ public:
     [[nodiscard]] std::pair<Port, const Range*> run(const std::vector<const Range*>& ranges) const;
     /// The first of `count` neighbours that nobody has or claims; 0 when there are none.
     [[nodiscard]] std::pair<Port, const Range*> run_block(const std::vector<const Range*>& ranges, int count) const;
+    /// Could this port of the range be chosen, without taking anybody's claim?
+    [[nodiscard]] bool is_free(Port port, const Range* range) const;
 
 private:
     [[nodiscard]] bool may_choose(Port port, const Range* range) const;

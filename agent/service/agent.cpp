@@ -238,6 +238,7 @@ void Agent::start() {
     watch([this](const Event& event, const Registry& registry) { m_tables.on_event(event, registry); });
     m_prompt_files.start(m_registry);
     watch([this](const Event& event, const Registry& registry) { m_prompt_files.on_event(event, registry); });
+    watch_ranges();
     on_timer();
 }
 
@@ -335,7 +336,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), agent_methods(), config_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), agent_methods(), config_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }

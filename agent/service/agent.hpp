@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "core/policy.hpp"
+#include "core/range_usage.hpp"
 #include "service/file_jobs.hpp"
 #include "service/outside.hpp"
 #include "service/prompt_files.hpp"
@@ -89,6 +90,7 @@ private:
     [[nodiscard]] static std::span<const Method> lease_methods();
     [[nodiscard]] static std::span<const Method> port_methods();
     [[nodiscard]] static std::span<const Method> exchange_methods();
+    [[nodiscard]] static std::span<const Method> range_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static std::span<const Method> config_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
@@ -125,6 +127,9 @@ private:
     void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_template(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void range_list(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void range_next(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void range_summary(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_bind(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -153,6 +158,10 @@ private:
     /// Commits by name: the reply goes out when the changes are on the disk.
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
     void refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal);
+    /// Counts the ranges anew, and from here on with every event; the log is told of those that are nearly full.
+    void watch_ranges();
+    /// Facts whose ports in use are those that somebody listens on, gathered at one go: for looking at thousands of ports.
+    void with_wide_facts(std::function<void(const Facts&)> then);
     /// The same, with what is known of the program that listens where nobody in the registry does.
     void refuse_port(const Request& request, const ReplyTo& reply, Refusal refusal);
     /// A decision about one lease: refused, or committed durably and answered with the lease.
@@ -204,6 +213,7 @@ private:
     Time m_last_used{};
     bool m_idleness_watched = false;
     std::size_t m_talking = 0;     ///< connections that have asked something and are open
+    RangeFill m_range_fill;
     std::vector<Watcher> m_watchers;
     std::deque<WaitingReply> m_waiting;
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();

@@ -82,6 +82,9 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 }
                 auto& ready = std::get<LaunchPlan>(plan);
                 if (!m_config_problem.empty()) { ready.notices.push_back("portwrap: " + printable(m_config_problem, 512) + " (this config is not in use)"); }
+                // A nested run belongs to a session that has been told.
+                const auto fullness = session.outermost == session.id ? m_range_fill.warning(ready.range) : "";
+                if (!fullness.empty()) { ready.notices.push_back("portwrap: " + fullness + "; portctl ranges tells more"); }
                 if (!launch.dry_run) {
                     remember_moves(ready.changes, session);
                     see_project(place.project, ready.changes);

@@ -148,6 +148,17 @@ Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenL
     } else {
         if (refusal.port != 0) { details["port"] = refusal.port; }
         if (!refusal.range.empty()) { details["range"] = refusal.range; }
+        if (refusal.exhausted) {
+            const auto& exhausted = *refusal.exhausted;
+            details["ranges"] = exhausted.ranges;
+            details["total"] = exhausted.total;
+            details["allocated"] = exhausted.allocated;
+            details["cleanup_frees"] = exhausted.cleanup_frees;
+            details["holders"] = Json::array();
+            for (const auto& holder : exhausted.holders) {
+                details["holders"].push_back({{"project", holder.name}, {"root", holder.root}, {"ports", holder.ports}});
+            }
+        }
     }
     return {{"code", error_code_name(refusal.code)}, {"message", refusal.message}, {"details", details}, {"suggestions", refusal.suggestions}};
 }
