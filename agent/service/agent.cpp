@@ -329,7 +329,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), agent_methods(), config_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), care_methods(), agent_methods(), config_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }

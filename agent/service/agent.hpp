@@ -87,6 +87,7 @@ private:
     [[nodiscard]] static std::span<const Method> lease_methods();
     [[nodiscard]] static std::span<const Method> port_methods();
     [[nodiscard]] static std::span<const Method> exchange_methods();
+    [[nodiscard]] static std::span<const Method> care_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static std::span<const Method> config_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
@@ -123,6 +124,11 @@ private:
     void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_template(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_audit(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_cleanup(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_health(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void project_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void project_provision(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_bind(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -167,6 +173,8 @@ private:
     /// The directory of a project that is named, or given as a path.
     [[nodiscard]] Outcome<std::string> directory_of(const std::string& project) const;
     void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
+    /// The same, or null with "all".
+    void with_project_or_all(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place*)> then);
     /// The current lease that a request means (lease.port, lease.url), or a refusal.
     void with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&)> then);
     /// Who the peer is: session, scope, place; null when its process is gone.
