@@ -203,6 +203,7 @@ void Agent::on_timer() {
         };
     }
     (void)commit(decide_expiry(m_registry, m_config, now).changes);
+    mind_removed_worktrees();
     // Sessions that waited for what has ended now.
     std::vector<ProcessId> ended;
     for (const auto& [id, session] : m_registry.sessions()) {

@@ -186,6 +186,8 @@ private:
     void with_orphans(std::function<void(std::set<std::string>)> then);
     /// Why what a launch offers is not what its program asks for: said when it listens.
     void remember_moves(const std::vector<Change>& offers, const Session& session);
+    /// Releases the ports of linked worktrees that were removed: in the pool, and nobody waits for it.
+    void mind_removed_worktrees();
     /// What an exchange was granted and has not confirmed; 0 for nothing.
     void set_granted(Exchange& exchange, LeaseId lease);
     /// What is known of the project is part of these changes; under the preset `blocks` its block, too.
@@ -199,6 +201,7 @@ private:
     Options m_options;
     Time m_started_at{};
     std::optional<Time> m_last_cleanup;
+    Time m_worktrees_looked_at{};
     std::optional<Time> m_wake_at;
     PortInterval m_ephemeral;
     std::vector<PortInterval> m_kernel_reserved;

@@ -60,6 +60,8 @@ Json place_shape(const Place& place) {
 }
 
 constexpr std::uint64_t k_default_timeout_ms = 5000;
+/// How often at most, while requests come, removed worktrees are looked for.
+constexpr auto k_look_at_worktrees = std::chrono::seconds(5);
 constexpr std::uint64_t k_max_timeout_ms = 20'000;  ///< the clients' patience is 30 s
 
 }  // namespace
@@ -121,7 +123,7 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
                 const auto* project = m_registry.find_project(root);
                 return project != nullptr && is_sibling(*project, *own);
             };
-            auto decision = decide_cleanup(m_registry, m_options.config, gone, concerns, facts());
+            auto decision = decide_cleanup(m_registry, m_config, gone, concerns, facts());
             auto result = ok_shape();
             result["dry_run"] = dry_run;
             result["released"] = Json::array();
@@ -220,7 +222,7 @@ void Agent::project_provision(const std::shared_ptr<Exchange>&, const Request& r
     Params params(request.params);
     with_project(request, params, reply, [this, request, reply](const Place& place) {
         refresh();
-        auto decision = decide_provision(m_registry, m_options.config, place, m_options.user_at_host, facts());
+        auto decision = decide_provision(m_registry, m_config, place, m_options.user_at_host, facts());
         auto result = ok_shape();
         result["project"] = place_shape(place);
         result["new"] = !decision.changes.empty();
@@ -229,6 +231,28 @@ void Agent::project_provision(const std::shared_ptr<Exchange>&, const Request& r
         if (!decision.changes.empty()) { see_project(place.project, decision.changes); }
         commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
     });
+}
+
+void Agent::mind_removed_worktrees() {
+    const auto now = m_outside.now();
+    if (now - m_worktrees_looked_at < k_look_at_worktrees && now >= m_worktrees_looked_at) { return; }
+    m_worktrees_looked_at = now;
+    std::set<std::string> roots;
+    for (const auto& [id, lease] : m_registry.leases()) {
+        if (lease.sockets.empty() && (lease.live() || lease.claimed)) { roots.insert(lease.key.root); }
+    }
+    for (const auto& root : roots) {
+        const auto* project = m_registry.find_project(root);
+        if (project == nullptr || !project->worktree_of) { continue; }
+        auto gone = std::make_shared<bool>(false);
+        // Where the main worktree has gone, too, a disk may have been unmounted.
+        const auto work = [gone, root, main = *project->worktree_of] { *gone = is_gone(root) && !is_gone(main); };
+        m_file_jobs.run(root, work, [this, gone, root](FileJobs::Progress progress) {
+            if (progress != FileJobs::Progress::ended || !*gone) { return; }
+            const auto is_it = [&root](const std::string& other) { return other == root; };
+            (void)commit(decide_cleanup(m_registry, m_config, {root}, is_it, facts()).changes);
+        });
+    }
 }
 
 std::span<const Agent::Method> Agent::care_methods() {

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from house import wait_until
 
 
 @pytest.fixture
@@ -79,6 +80,18 @@ def test_cleanup_says_why_and_a_dry_run_changes_nothing(house):
     assert house.refusal("cleanup", "--all", cwd=main, status=2)["code"] == "INVALID_REQUEST"
     assert len(house.ask("cleanup", "--all", "--yes", cwd=main)["released"]) == 1
     assert [lease["project"]["root"] for lease in house.leases()] == [str(main)]
+
+
+@pytest.mark.parametrize("how", ["git", "rm"])
+def test_a_removed_worktree_loses_its_ports_by_itself(house, how):
+    main, linked = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
+    house.portctl("get", "web", cwd=main)
+    house.portctl("get", "web", cwd=linked)
+    if how == "git":
+        house.git(main, "worktree", "remove", "--force", str(linked))
+    else:
+        shutil.rmtree(linked)
+    wait_until(lambda: [lease["project"]["root"] for lease in house.leases()] == [str(main)], "the ports are released")
 
 
 HOOKS = {"plain": None, "existing": "#!/bin/sh\necho theirs\nexit 0\n", "husky": "echo theirs\n"}
