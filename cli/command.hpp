@@ -41,6 +41,9 @@ std::vector<Command> port_commands();
 std::vector<Command> exchange_commands();
 std::vector<Command> range_commands();
 std::vector<Command> shell_commands();
+std::vector<Command> care_commands();
+std::vector<Command> worktree_commands();
+std::vector<Command> mcp_commands();
 std::vector<Command> agent_commands();
 
 /// Adds the options that every command takes.

@@ -204,6 +204,7 @@ void Agent::on_timer() {
         };
     }
     (void)commit(decide_expiry(m_registry, m_config, now).changes);
+    mind_removed_worktrees();
     // Sessions that waited for what has ended now.
     std::vector<ProcessId> ended;
     for (const auto& [id, session] : m_registry.sessions()) {
@@ -336,7 +337,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), agent_methods(), config_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), care_methods(), agent_methods(), config_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }

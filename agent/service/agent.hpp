@@ -91,6 +91,7 @@ private:
     [[nodiscard]] static std::span<const Method> port_methods();
     [[nodiscard]] static std::span<const Method> exchange_methods();
     [[nodiscard]] static std::span<const Method> range_methods();
+    [[nodiscard]] static std::span<const Method> care_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static std::span<const Method> config_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
@@ -130,6 +131,11 @@ private:
     void range_list(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void range_next(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void range_summary(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_audit(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_cleanup(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_health(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void project_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void project_provision(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_bind(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_failed(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -178,6 +184,8 @@ private:
     /// The directory of a project that is named, or given as a path.
     [[nodiscard]] Outcome<std::string> directory_of(const std::string& project) const;
     void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
+    /// The same, or null with "all".
+    void with_project_or_all(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place*)> then);
     /// The current lease that a request means (lease.port, lease.url), or a refusal.
     void with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&)> then);
     /// Who the peer is: session, scope, place; null when its process is gone.
@@ -189,6 +197,8 @@ private:
     void with_orphans(std::function<void(std::set<std::string>)> then);
     /// Why what a launch offers is not what its program asks for: said when it listens.
     void remember_moves(const std::vector<Change>& offers, const Session& session);
+    /// Releases the ports of linked worktrees that were removed: in the pool, and nobody waits for it.
+    void mind_removed_worktrees();
     /// What an exchange was granted and has not confirmed; 0 for nothing.
     void set_granted(Exchange& exchange, LeaseId lease);
     /// What is known of the project is part of these changes; under the preset `blocks` its block, too.
@@ -202,6 +212,7 @@ private:
     Options m_options;
     Time m_started_at{};
     std::optional<Time> m_last_cleanup;
+    Time m_worktrees_looked_at{};
     std::optional<Time> m_wake_at;
     PortInterval m_ephemeral;
     std::vector<PortInterval> m_kernel_reserved;

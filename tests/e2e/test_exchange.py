@@ -8,8 +8,6 @@ import subprocess
 import pytest
 
 
-
-
 @pytest.fixture
 def shop(house):
     return house.project("shop", files={"package.json": '{"name": "shop"}'})

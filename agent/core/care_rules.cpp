@@ -1,0 +1,136 @@
+// See care_rules.hpp.
+#include "core/care_rules.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/lease_steps.hpp"
+
+namespace portwrap {
+namespace {
+
+bool lies_below(const std::string& path, const std::string& root) {
+    return path == root || (path.size() > root.size() && path.starts_with(root) && path[root.size()] == '/');
+}
+
+/// A wrapped program's own socket, or a program that runs in the project without portwrap.
+bool may_listen(const Lease& lease, const HeardPort& heard) {
+    if (lease.origin == LeaseOrigin::registered) { return true; }
+    const bool own = std::any_of(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& socket) { return socket.cookie == heard.cookie; });
+    return own || (heard.cookie == 0 && !lease.sockets.empty()) || lies_below(heard.cwd, lease.key.root);
+}
+
+std::string quoted(const std::string& text) {
+    std::string shell = "'";
+    for (const char c : text) { shell += c == '\'' ? std::string("'\\''") : std::string(1, c); }
+    return shell + "'";
+}
+
+std::string in_project(const std::string& root) { return " --project " + quoted(root); }
+
+}  // namespace
+
+Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardPort>& heard) {
+    Audit audit;
+    std::vector<const Lease*> leases;
+    for (const auto& [id, lease] : registry.leases()) {
+        if (lease.live() && (!root || lease.key.root == *root)) { leases.push_back(&lease); }
+    }
+    std::sort(leases.begin(), leases.end(), [](const Lease* a, const Lease* b) { return std::pair(a->port, a->id) < std::pair(b->port, b->id); });
+    for (const auto* lease : leases) {
+        ++audit.allocated;
+        const auto release = "portctl release " + std::to_string(lease->port) + in_project(lease->key.root);
+        for (const auto* other : registry.on_port(lease->port)) {
+            if (other->live() && other->id < lease->id && other->key.protocol == lease->key.protocol) {
+                audit.findings.push_back({FindingKind::duplicate, lease->id, 0, release});
+                break;
+            }
+        }
+        bool active = false;
+        bool stranger = false;
+        for (std::size_t i = 0; i < heard.size() && lease->key.protocol == Protocol::tcp; ++i) {
+            if (heard[i].port != lease->port) { continue; }
+            if (may_listen(*lease, heard[i])) {
+                active = true;
+            } else if (!std::exchange(stranger, true)) {
+                audit.findings.push_back({FindingKind::conflict, lease->id, i, "portctl update " + std::to_string(lease->port) + " --port $(portctl next)" + in_project(lease->key.root)});
+            }
+        }
+        active = active || (lease->key.protocol == Protocol::udp && lease->listening());
+        audit.active += active ? 1 : 0;
+        audit.conflicts += stranger ? 1 : 0;
+        if (!active && !stranger && lease->state != LeaseState::reserved) {
+            ++audit.not_running;
+            audit.findings.push_back({FindingKind::not_running, lease->id, 0, release});
+        }
+    }
+    return audit;
+}
+
+Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Config& config, const std::set<std::string>& gone,
+                                              const std::function<bool(const std::string& root)>& concerns, const Facts& facts) {
+    Decision<std::vector<Cleaned>> decision;
+    std::set<LeaseId> done;
+    for (const auto& [id, lease] : registry.leases()) {
+        if (!gone.contains(lease.key.root) || !concerns(lease.key.root) || !lease.sockets.empty()) { continue; }
+        if (!lease.live() && !lease.claimed) { continue; }
+        done.insert(id);
+        if (lease.live() && facts.in_use(lease.port, true, false)) { continue; }  // somebody runs in the directory that was removed
+        decision.answer.push_back({lease, CleanupReason::worktree_gone});
+        Lease over = lease;
+        if (lease.live()) { over.origin = LeaseOrigin::named; }  // remembered, so that a worktree of this name has its ports again
+        decision.changes.push_back(ended(std::move(over), LeaseChange::released, false, config, facts));
+    }
+    for (auto& change : decide_expiry(registry, config, facts).changes) {
+        const auto* event = std::get_if<LeaseEvent>(&change);
+        const auto* forgotten = std::get_if<LeaseForgotten>(&change);
+        const auto id = event != nullptr ? event->lease.id : forgotten != nullptr ? forgotten->id : 0;
+        const auto* before = registry.find(id);
+        if (before == nullptr || done.contains(id) || !concerns(before->key.root)) { continue; }
+        if (before->live() && (forgotten != nullptr || !event->lease.live())) {
+            const auto reason = before->origin == LeaseOrigin::process ? CleanupReason::holder_dead : before->expires_at ? CleanupReason::expired : CleanupReason::inactive;
+            decision.answer.push_back({*before, reason});
+        } else if (forgotten != nullptr) {
+            decision.answer.push_back({*before, CleanupReason::forgotten});
+        }
+        decision.changes.push_back(std::move(change));
+    }
+    return decision;
+}
+
+Decision<std::vector<Provided>> decide_provision(const Registry& registry, const Config& config, const Place& place, const std::string& allocated_by,
+                                                 const Facts& facts) {
+    std::vector<GetRequest> wanted;
+    const auto want = [&](const std::string& service, std::optional<std::string> type, std::optional<std::string> kind) {
+        const auto same = [&](const GetRequest& request) { return request.service == service; };
+        if (std::any_of(wanted.begin(), wanted.end(), same)) { return; }
+        GetRequest get;
+        get.place = place;
+        get.service = service;
+        get.type = std::move(type);
+        get.kind = std::move(kind);
+        get.allocated_by = allocated_by;
+        wanted.push_back(std::move(get));
+    };
+    for (const auto& service : place.config.services) { want(service.name, service.type, service.kind); }
+    if (wanted.empty() && place.project.worktree_of) {
+        for (const auto* lease : registry.of_project(*place.project.worktree_of)) {
+            const bool kept = lease->live() || lease->claimed;
+            if (!kept || lease->key.protocol != Protocol::tcp || lease->key.requested == Port{0} || is_auxiliary_service(lease->key.service)) { continue; }
+            want(lease->key.service, std::nullopt, lease->kind);
+        }
+    }
+    Decision<std::vector<Provided>> decision;
+    Registry after = registry;  // each request sees what the ones before it got
+    for (const auto& get : wanted) {
+        auto one = decide_get(after, config, get, facts);
+        const auto* id = std::get_if<LeaseId>(&one.answer);
+        if (id == nullptr) { continue; }  // a full range: its program is told when it starts
+        for (const auto& event : after.stamp(one.changes, facts.now)) { after.apply(event); }
+        decision.changes.insert(decision.changes.end(), one.changes.begin(), one.changes.end());
+        if (const auto* lease = after.find(*id)) { decision.answer.push_back({get.service, lease->port}); }
+    }
+    return decision;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,133 @@
+// One poll(2) over all sockets: a health check of twenty services takes as long as the slowest and one thread.
+#include "service/health_probe.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "portwrap/unique_fd.hpp"
+
+namespace portwrap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Running {
+    Probe* probe = nullptr;
+    UniqueFd fd;
+    bool connected = false;
+    std::string to_send;
+    std::string received;
+};
+
+void fail(Running& running, std::string error) {
+    running.probe->error = std::move(error);
+    running.fd.reset();
+}
+
+void succeed(Running& running, Clock::time_point started) {
+    running.probe->healthy = true;
+    running.probe->response_ms = std::chrono::duration<double, std::milli>(Clock::now() - started).count();
+    running.fd.reset();
+}
+
+Running start(Probe& probe) {
+    Running running;
+    running.probe = &probe;
+    running.fd.reset(::socket(probe.ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!running.fd.valid()) {
+        fail(running, std::strerror(errno));
+        return running;
+    }
+    int result = 0;
+    if (probe.ipv6) {
+        sockaddr_in6 address{};
+        address.sin6_family = AF_INET6;
+        address.sin6_port = htons(probe.port);
+        address.sin6_addr = in6addr_loopback;
+        result = ::connect(running.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    } else {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(probe.port);
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        result = ::connect(running.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    }
+    if (result != 0 && errno != EINPROGRESS) { fail(running, std::strerror(errno)); }
+    if (probe.path) {
+        running.to_send = "GET " + *probe.path + " HTTP/1.1\r\nHost: localhost:" + std::to_string(probe.port) + "\r\nUser-Agent: portwrap\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+    }
+    return running;
+}
+
+void go_on(Running& running, Clock::time_point started) {
+    if (!running.connected) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        if (::getsockopt(running.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) { return fail(running, std::strerror(error)); }
+        running.connected = true;
+        if (!running.probe->path) { return succeed(running, started); }
+    }
+    if (!running.to_send.empty()) {
+        const auto sent = ::send(running.fd.get(), running.to_send.data(), running.to_send.size(), MSG_NOSIGNAL);
+        if (sent < 0) { return errno == EAGAIN || errno == EINTR ? void() : fail(running, std::strerror(errno)); }
+        running.to_send.erase(0, static_cast<std::size_t>(sent));
+        return;
+    }
+    char buffer[4096];
+    const auto count = ::recv(running.fd.get(), buffer, sizeof buffer, 0);
+    if (count < 0) { return errno == EAGAIN || errno == EINTR ? void() : fail(running, std::strerror(errno)); }
+    running.received.append(buffer, static_cast<std::size_t>(count));
+    const int status = http_status(running.received);
+    if (status >= 200 && status < 400) { return succeed(running, started); }
+    if (status > 0) { return fail(running, "HTTP status " + std::to_string(status)); }
+    if (status < 0 || running.received.size() > 65536) { return fail(running, "the answer is not HTTP"); }
+    if (count == 0) { fail(running, "closed the connection without an answer"); }
+}
+
+}  // namespace
+
+int http_status(std::string_view bytes) {
+    constexpr std::string_view k_prefix = "HTTP/1.";
+    if (bytes.size() < 13) { return bytes.starts_with(k_prefix.substr(0, std::min(bytes.size(), k_prefix.size()))) ? 0 : -1; }
+    if (!bytes.starts_with(k_prefix) || bytes[8] != ' ') { return -1; }
+    int status = 0;
+    for (const char c : bytes.substr(9, 3)) {
+        if (c < '0' || c > '9') { return -1; }
+        status = status * 10 + (c - '0');
+    }
+    return status >= 100 && (bytes[12] == ' ' || bytes[12] == '\r') ? status : -1;
+}
+
+void run_probes(std::vector<Probe>& probes, std::chrono::milliseconds timeout) {
+    const auto started = Clock::now();
+    std::vector<Running> running;
+    for (auto& probe : probes) { running.push_back(start(probe)); }
+    for (;;) {
+        std::vector<pollfd> waiting;
+        std::vector<Running*> whose;
+        for (auto& one : running) {
+            if (!one.fd.valid()) { continue; }
+            waiting.push_back({one.fd.get(), static_cast<short>(!one.connected || !one.to_send.empty() ? POLLOUT : POLLIN), 0});
+            whose.push_back(&one);
+        }
+        if (waiting.empty()) { return; }
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(started + timeout - Clock::now()).count();
+        const int ready = left <= 0 ? 0 : ::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), static_cast<int>(left));
+        if (ready < 0 && errno == EINTR) { continue; }
+        if (ready <= 0) {
+            for (auto* one : whose) { fail(*one, "no answer within " + std::to_string(timeout.count()) + " ms"); }
+            return;
+        }
+        for (std::size_t i = 0; i < waiting.size(); ++i) {
+            if (waiting[i].revents != 0) { go_on(*whose[i], started); }
+        }
+    }
+}
+
+}  // namespace portwrap

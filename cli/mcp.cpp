@@ -1,0 +1,483 @@
+// portctl mcp: the Model Context Protocol on standard input and output, one JSON-RPC message a line (MCP 2025-11-25, "stdio").
+// Thin over the agent's own requests: this file knows the tools' arguments and how results are wrapped, no rule of ports.
+// One thread: everything that has arrived is read before the next request is answered, so that a cancellation is seen in time.
+// Changes come from `portctl watch`, which runs while somebody subscribes.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "command.hpp"
+#include "portwrap/protocol.hpp"
+#include "portwrap/unique_fd.hpp"
+#include "render.hpp"
+#include "text.hpp"
+
+namespace portwrap {
+
+namespace {
+
+/// Newest first; a client that asks for another one is offered the newest.
+constexpr std::array<std::string_view, 4> k_revisions{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"};
+constexpr const char* k_leases_uri = "portwrap://leases";
+constexpr std::size_t k_max_message = 1'000'000;
+constexpr std::size_t k_max_waiting = 1024;
+
+constexpr int k_parse_error = -32700;
+constexpr int k_invalid_request = -32600;
+constexpr int k_unknown_method = -32601;
+constexpr int k_invalid_params = -32602;
+constexpr int k_no_resource = -32002;  ///< MCP: resource not found
+
+struct Argument {
+    const char* name;
+    const char* description;
+};
+constexpr Argument k_service{"serviceName", "Name of the service inside its project, e.g. web, api, db"};
+constexpr Argument k_project{"projectName", "Name or absolute directory of the project; default: the project of the working directory"};
+constexpr Argument k_type{"serviceType", "Language or role: node, python, php, static; web, api, database, cache, ..."};
+constexpr Argument k_description{"description", "Shown in lists"};
+constexpr Argument k_tunnel{"cloudflareHostname", "Public name of a Cloudflare tunnel to the service"};
+constexpr Argument k_hostname{"hostname", "Name under which the service is reached"};
+constexpr Argument k_protocol{"protocol", "tcp (default) or udp"};
+constexpr Argument k_port{"port", "Port number"};
+
+struct Tool {
+    const char* name;
+    const char* title;
+    const char* description;
+    std::vector<Argument> arguments;
+    std::vector<const char*> required;
+    bool reads = false;        ///< readOnlyHint
+    bool destroys = false;     ///< destructiveHint
+    bool idempotent = false;   ///< idempotentHint
+};
+
+const std::vector<Tool>& all_tools() {
+    static const std::vector<Tool> k_tools{
+        {"get-port", "Get a service's port", "The port of a service: the one that it has, else a new one. Use it before starting a server.",
+         {k_service, k_project, k_type, k_description, k_tunnel, k_hostname, k_protocol, k_port}, {"serviceName"}, false, false, true},
+        {"allocate-port", "Allocate a new port", "Always a new port for a service, also when it has one already; `port` asks for that very one.",
+         {k_service, k_project, k_type, k_description, k_tunnel, k_hostname, k_protocol, k_port}, {"serviceName"}, false, false, false},
+        {"list-ports", "List ports", "The ports of a project with their state and who listens.", {k_project}, {}, true, false, true},
+        {"audit-ports", "Audit ports", "Compares all leases with what really listens: conflicts, duplicates, silent ones, each with a command that fixes it.", {}, {}, true, false, true},
+        {"port-summary", "Summarize ports", "A project's range and how much of it is used.", {k_project}, {}, true, false, true},
+        {"release-port", "Release a port", "Gives back the ports of a service of this project that nobody listens on.", {k_service, k_project, k_hostname}, {"serviceName"}, false, true, true},
+        {"update-port", "Update a port", "Changes what is recorded about a service of this project.", {k_service, k_project, k_tunnel, k_description, k_type}, {"serviceName"}, false, false, true},
+        {"check-port", "Check a port", "Is a port free, and if not, who has it; free ones instead.", {k_port}, {"port"}, true, false, true},
+    };
+    return k_tools;
+}
+
+Json tool_shape(const Tool& tool) {
+    Json properties = Json::object();
+    for (const auto& argument : tool.arguments) {
+        const std::string_view name = argument.name;
+        Json property{{"type", name == "port" ? "integer" : "string"}, {"description", argument.description}};
+        if (name == "port") {
+            property["minimum"] = 1;
+            property["maximum"] = 65535;
+        }
+        if (name == "protocol") { property["enum"] = {"tcp", "udp"}; }
+        properties[argument.name] = std::move(property);
+    }
+    Json input{{"type", "object"}, {"properties", std::move(properties)}, {"required", tool.required}, {"additionalProperties", false}};
+    Json output{{"type", "object"},
+                {"properties", {{"success", {{"type", "boolean"}}}, {"message", {{"type", "string"}}}, {"port", {{"type", {"integer", "null"}}}}, {"lease", {{"type", {"object", "null"}}}}}},
+                {"required", {"success", "message"}}};
+    return Json{{"name", tool.name},
+                {"title", tool.title},
+                {"description", tool.description},
+                {"inputSchema", std::move(input)},
+                {"outputSchema", std::move(output)},
+                {"annotations", {{"title", tool.title}, {"readOnlyHint", tool.reads}, {"destructiveHint", tool.destroys}, {"idempotentHint", tool.idempotent}, {"openWorldHint", false}}}};
+}
+
+/// "file:///home/me/my%20shop" as a path; nothing for what is no local directory.
+std::optional<std::string> path_of_uri(std::string_view uri) {
+    constexpr std::string_view k_scheme = "file://";
+    if (!uri.starts_with(k_scheme)) { return std::nullopt; }
+    uri.remove_prefix(k_scheme.size());
+    if (uri.starts_with("localhost/")) { uri.remove_prefix(9); }
+    if (!uri.starts_with('/')) { return std::nullopt; }
+    const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+    std::string path;
+    for (std::size_t at = 0; at < uri.size(); ++at) {
+        if (uri[at] == '%' && at + 2 < uri.size() && digit(uri[at + 1]) >= 0 && digit(uri[at + 2]) >= 0) {
+            path += static_cast<char>(digit(uri[at + 1]) * 16 + digit(uri[at + 2]));
+            at += 2;
+        } else {
+            path += uri[at];
+        }
+    }
+    if (path.find('\0') != std::string::npos || !is_utf8(path)) { return std::nullopt; }
+    return path;
+}
+
+std::string text_of(const Json& object, const char* name) {
+    const auto found = object.find(name);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+class McpServer {
+public:
+    explicit McpServer(std::string directory) : m_directory(std::move(directory)) {}
+
+    int run() {
+        while (true) {
+            const bool idle = m_waiting.empty();
+            if (m_ended && idle) { break; }
+            std::array<pollfd, 2> fds{{{m_ended ? -1 : STDIN_FILENO, POLLIN, 0}, {m_changes.get(), POLLIN, 0}}};
+            if (::poll(fds.data(), fds.size(), idle ? -1 : 0) < 0 && errno != EINTR) { break; }
+            if (fds[0].revents != 0) { read_input(); }
+            if (fds[1].revents != 0) { read_changes(); }
+            if (!m_waiting.empty()) {
+                const auto message = std::move(m_waiting.front());
+                m_waiting.pop_front();
+                handle(message);
+            }
+        }
+        end_watch();
+        return 0;
+    }
+
+private:
+    void send(const Json& message) {
+        if (!write_out(message.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n')) { m_ended = true; }
+    }
+    void answer(const Json& id, Json result) { send(Json{{"jsonrpc", "2.0"}, {"id", id}, {"result", std::move(result)}}); }
+    void refuse(const Json& id, int code, const std::string& message) { send(Json{{"jsonrpc", "2.0"}, {"id", id}, {"error", {{"code", code}, {"message", message}}}}); }
+
+    void read_input() {
+        char buffer[65536];
+        const auto count = ::read(STDIN_FILENO, buffer, sizeof buffer);
+        if (count < 0 && (errno == EINTR || errno == EAGAIN)) { return; }
+        if (count <= 0) {
+            m_ended = true;
+            return;
+        }
+        std::string_view bytes(buffer, static_cast<std::size_t>(count));
+        while (!bytes.empty()) {
+            const auto newline = bytes.find('\n');
+            const auto part = bytes.substr(0, newline);
+            if (m_line.size() + part.size() > k_max_message) { m_too_long = true; }
+            if (!m_too_long) { m_line += part; }
+            if (newline == std::string_view::npos) { return; }
+            bytes.remove_prefix(newline + 1);
+            if (m_too_long) {
+                refuse(nullptr, k_invalid_request, "the message is longer than 1 MB");
+            } else {
+                take(m_line);
+            }
+            m_line.clear();
+            m_too_long = false;
+        }
+    }
+
+    void take(std::string_view line) {
+        if (line.find_first_not_of(" \t\r") == std::string_view::npos) { return; }
+        bool too_deep = false;
+        auto message = Json::parse(line.begin(), line.end(), [&](int depth, Json::parse_event_t, Json&) { return !(too_deep = too_deep || depth > 32); }, false);
+        if (too_deep || message.is_discarded()) { return refuse(nullptr, k_parse_error, "not JSON"); }
+        if (!message.is_object()) { return refuse(nullptr, k_invalid_request, "not a request object"); }
+        const auto id = message.find("id");
+        if (id != message.end() && !id->is_string() && !id->is_number_integer()) { return refuse(nullptr, k_invalid_request, "\"id\" is neither a string nor an integer"); }
+        if (text_of(message, "jsonrpc") != "2.0") { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "\"jsonrpc\" is not \"2.0\""); }
+        if (message.find("method") == message.end()) { return take_response(message); }
+        if (text_of(message, "method").empty()) { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "\"method\" is not a string"); }
+        if (text_of(message, "method") == "notifications/cancelled") {
+            const auto& which = inner_field(message, "params");
+            const auto cancelled = which.is_object() ? which.find("requestId") : which.end();
+            if (cancelled == which.end()) { return; }
+            // What is answered already cannot be taken back; nobody waits for an answer to the others.
+            m_waiting.erase(std::remove_if(m_waiting.begin(), m_waiting.end(), [&](const Json& waiting) {
+                const auto its = waiting.find("id");
+                return its != waiting.end() && *its == *cancelled;
+            }), m_waiting.end());
+            return;
+        }
+        if (m_waiting.size() >= k_max_waiting) { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "too many requests at once"); }
+        m_waiting.push_back(std::move(message));
+    }
+
+    /// The client's answer to our question for its roots.
+    void take_response(const Json& message) {
+        if (text_of(message, "id") != "roots-" + std::to_string(m_roots_asked)) { return; }
+        for (const auto& root : inner_field(inner_field(message, "result"), "roots")) {
+            if (!root.is_object()) { continue; }
+            if (auto path = path_of_uri(text_of(root, "uri"))) {
+                m_directory = std::move(*path);
+                return;
+            }
+        }
+    }
+
+    void ask_for_roots() {
+        if (!m_client_has_roots) { return; }
+        send(Json{{"jsonrpc", "2.0"}, {"id", "roots-" + std::to_string(++m_roots_asked)}, {"method", "roots/list"}});
+    }
+
+    void handle(const Json& message) {
+        const auto method = text_of(message, "method");
+        const auto found = message.find("id");
+        const auto& params = inner_field(message, "params");
+        if (found == message.end()) {
+            if (method == "notifications/initialized" || method == "notifications/roots/list_changed") { ask_for_roots(); }
+            return;
+        }
+        const auto& id = *found;
+        if (method == "initialize") { return initialize(id, params); }
+        if (method == "ping") { return answer(id, Json::object()); }
+        if (method == "tools/list") {
+            Json tools = Json::array();
+            for (const auto& tool : all_tools()) { tools.push_back(tool_shape(tool)); }
+            return answer(id, Json{{"tools", std::move(tools)}});
+        }
+        if (method == "tools/call") { return call_tool(id, params); }
+        if (method == "resources/list") {
+            return answer(id, Json{{"resources", Json::array({Json{{"uri", k_leases_uri}, {"name", "leases"}, {"title", "All leases"},
+                                                                   {"description", "Every port of every project, live"}, {"mimeType", "application/json"}}})}});
+        }
+        if (method == "resources/templates/list") { return answer(id, Json{{"resourceTemplates", Json::array()}}); }
+        if (method == "resources/read" || method == "resources/subscribe" || method == "resources/unsubscribe") {
+            if (!params.is_object() || text_of(params, "uri") != k_leases_uri) { return refuse(id, k_no_resource, "there is no such resource"); }
+            if (method == "resources/read") { return read_leases(id); }
+            method == "resources/subscribe" ? begin_watch() : end_watch();
+            return answer(id, Json::object());
+        }
+        refuse(id, k_unknown_method, "there is no method \"" + printable(method) + "\"");
+    }
+
+    void initialize(const Json& id, const Json& params) {
+        const auto wanted = params.is_object() ? text_of(params, "protocolVersion") : std::string();
+        if (wanted.empty()) { return refuse(id, k_invalid_params, "\"protocolVersion\" is missing"); }
+        const bool known = std::find(k_revisions.begin(), k_revisions.end(), wanted) != k_revisions.end();
+        const auto& capabilities = inner_field(params, "capabilities");
+        m_client_has_roots = capabilities.is_object() && capabilities.find("roots") != capabilities.end();
+        answer(id, Json{{"protocolVersion", known ? wanted : std::string(k_revisions.front())},
+                        {"capabilities", {{"tools", Json::object()}, {"resources", {{"subscribe", true}}}}},
+                        {"serverInfo", {{"name", "portwrap"}, {"title", "portwrap"}, {"version", k_version}}},
+                        {"instructions", "Every project and git worktree has ports of its own. Ask get-port for a service's port before you start it, or start it with `portwrap COMMAND`; never pick a number yourself."}});
+    }
+
+    void read_leases(const Json& id) {
+        const auto reply = ask("lease.list", Json{{"all", true}});
+        if (!reply.ok) { return refuse(id, -32603, text_field(reply.body, "message")); }
+        const auto text = reply.body.dump(-1, ' ', false, Json::error_handler_t::replace);
+        answer(id, Json{{"contents", Json::array({Json{{"uri", k_leases_uri}, {"mimeType", "application/json"}, {"text", text}}})}});
+    }
+
+    static Reply ask(std::string_view method, const Json& params) {
+        auto answered = ask_agent(method, params, Deadline::in_milliseconds(k_portctl_deadline_ms));
+        if (!answered) { return {false, refusal_object(answered.error())}; }
+        return std::move(answered->reply);
+    }
+
+    // --- tools
+
+    void call_tool(const Json& id, const Json& params) {
+        const auto name = params.is_object() ? text_of(params, "name") : std::string();
+        const auto& tools = all_tools();
+        const auto tool = std::find_if(tools.begin(), tools.end(), [&](const Tool& entry) { return name == entry.name; });
+        if (tool == tools.end()) { return refuse(id, k_invalid_params, "there is no tool \"" + printable(name) + "\""); }
+        static const Json k_none = Json::object();
+        const auto given = params.find("arguments");
+        const Json& arguments = given != params.end() && !given->is_null() ? *given : k_none;
+        auto reply = check_arguments(*tool, arguments);
+        if (!reply) { reply = run_tool(*tool, arguments); }
+        Json content;
+        if (reply->ok) {
+            content = Json{{"success", true}, {"message", message_of(*tool, reply->body)}};
+            if (const auto port = number_field(inner_field(reply->body, "lease"), "port")) { content["port"] = *port; }
+        } else {
+            content = Json{{"success", false}};
+        }
+        for (const auto& [key, value] : reply->body.items()) {
+            if (key != "schema" && key != "ok" && !content.contains(key)) { content[key] = value; }
+        }
+        const auto text = content.dump(-1, ' ', false, Json::error_handler_t::replace);
+        answer(id, Json{{"content", Json::array({Json{{"type", "text"}, {"text", text}}})}, {"structuredContent", std::move(content)}, {"isError", !reply->ok}});
+    }
+
+    static std::string message_of(const Tool& tool, const Json& result) {
+        const std::string_view name = tool.name;
+        const auto& lease = inner_field(result, "lease");
+        if (name == "list-ports") { return std::to_string(inner_field(result, "leases").size()) + " ports"; }
+        if (name == "audit-ports") { return std::to_string(inner_field(result, "findings").size()) + " findings"; }
+        if (name == "release-port") { return "released " + std::to_string(inner_field(result, "leases").size()) + " ports"; }
+        if (name == "check-port") {
+            const auto available = result.find("available");
+            return available != result.end() && *available == true ? "the port is free" : "the port is taken: " + text_field(result, "code");
+        }
+        if (lease.is_object() && !lease.empty()) { return render_lease_name(lease) + " has port " + std::to_string(number_field(lease, "port").value_or(0)); }
+        return "done";
+    }
+
+    static Reply bad(const std::string& message) { return {false, refusal_object("INVALID_REQUEST", message)}; }
+
+    /// What is wrong with the arguments; nothing when they are well.
+    static std::optional<Reply> check_arguments(const Tool& tool, const Json& arguments) {
+        if (!arguments.is_object()) { return bad("the arguments are not an object"); }
+        for (const auto& [name, value] : arguments.items()) {
+            const auto known = std::find_if(tool.arguments.begin(), tool.arguments.end(), [&key = name](const Argument& argument) { return key == argument.name; });
+            if (known == tool.arguments.end()) { return bad("\"" + printable(name) + "\" is not an argument of " + tool.name); }
+            if (name == "port") {
+                if (!value.is_number_integer() || value < 1 || value > 65535) { return bad("\"port\" is not an integer from 1 to 65535"); }
+            } else if (!value.is_string()) {
+                return bad("\"" + name + "\" is not a string");
+            }
+        }
+        for (const auto* name : tool.required) {
+            if (arguments.find(name) == arguments.end()) { return bad(std::string("\"") + name + "\" is missing"); }
+        }
+        return std::nullopt;
+    }
+
+    /// The agent's parameters that say which project is meant. `own`: only the one that the client works in.
+    Reply project_of(const Json& arguments, bool own) {
+        const auto named = text_of(arguments, "projectName");
+        if (named.empty()) { return {true, Json{{"cwd", m_directory}}}; }
+        const auto here = ask("project.show", Json{{"cwd", m_directory}});
+        if (!here.ok) { return here; }
+        const auto& project = inner_field(here.body, "project");
+        if (named == text_of(project, "name") || named == text_of(project, "root")) { return {true, Json{{"cwd", m_directory}}}; }
+        if (own) {
+            return {false, refusal_object("NOT_OWNER", "this is project \"" + text_field(project, "name") + "\" (" + text_field(project, "root") + "); another project's ports are not changed from here")};
+        }
+        return {true, Json{{"project", named}}};
+    }
+
+    Reply run_tool(const Tool& tool, const Json& arguments) {
+        const std::string_view name = tool.name;
+        if (name == "audit-ports") { return ask("lease.audit", Json{{"all", true}}); }
+        const bool changes_theirs = name == "release-port" || name == "update-port";
+        auto where = project_of(arguments, changes_theirs);
+        if (!where.ok) { return where; }
+        Json params = std::move(where.body);
+        const auto put = [&](const char* argument, const char* parameter) {
+            if (const auto found = arguments.find(argument); found != arguments.end()) { params[parameter] = *found; }
+        };
+        if (name == "list-ports") { return ask("lease.list", params); }
+        if (name == "port-summary") { return ask("range.summary", params); }
+        put("serviceName", "service");
+        if (name == "release-port") {
+            if (arguments.contains("hostname")) {
+                const auto current = ask("lease.port", params);
+                if (current.ok && text_of(inner_field(current.body, "lease"), "hostname") != text_of(arguments, "hostname")) {
+                    return {false, refusal_object("NOT_FOUND", "the service is not reached under that hostname")};
+                }
+            }
+            return ask("lease.release", params);
+        }
+        if (name == "check-port") {
+            put("port", "port");
+            return ask("port.check", params);
+        }
+        put("description", "description");
+        put("hostname", "hostname");
+        put("cloudflareHostname", "hostname");
+        if (name == "update-port") {
+            put("serviceType", "kind");
+            return ask("lease.update", params);
+        }
+        put("protocol", "protocol");
+        const auto type = text_of(arguments, "serviceType");
+        if (!type.empty()) {
+            const bool language = type == "node" || type == "python" || type == "php" || type == "static" || type == "deno" || type == "bun";
+            params[language ? "type" : "kind"] = type;
+        }
+        if (name == "get-port") {
+            if (!arguments.contains("port")) { return ask("lease.get", params); }
+            // The one that it has, else this very one.
+            Json known{{"service", params["service"]}};
+            for (const char* place : {"cwd", "project"}) {
+                if (params.contains(place)) { known[place] = params[place]; }
+            }
+            if (ask("lease.port", known).ok) { return ask("lease.get", params); }
+        }
+        put("port", "port");
+        return ask("lease.allocate", params);
+    }
+
+    // --- changes
+
+    void begin_watch() {
+        if (m_watcher > 0) { return; }
+        const auto program = own_program();
+        int ends[2];
+        if (program.empty() || ::pipe2(ends, O_CLOEXEC) != 0) { return; }
+        m_changes.reset(ends[0]);
+        const UniqueFd out(ends[1]);
+        const pid_t parent = ::getpid();
+        m_watcher = ::fork();
+        if (m_watcher == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+            if (::getppid() != parent) { ::_exit(0); }
+            const UniqueFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+            ::dup2(nothing.get(), STDIN_FILENO);
+            ::dup2(nothing.get(), STDERR_FILENO);
+            ::dup2(out.get(), STDOUT_FILENO);
+            ::execl(program.c_str(), "portctl", "watch", "--all", "--json", nullptr);
+            ::_exit(127);
+        }
+        if (m_watcher < 0) { m_changes.reset(); }
+    }
+
+    void end_watch() {
+        m_changes.reset();
+        if (m_watcher <= 0) { return; }
+        ::kill(m_watcher, SIGTERM);
+        while (::waitpid(m_watcher, nullptr, 0) < 0 && errno == EINTR) {}
+        m_watcher = 0;
+    }
+
+    void read_changes() {
+        char buffer[65536];
+        const auto count = ::read(m_changes.get(), buffer, sizeof buffer);
+        if (count < 0 && errno == EINTR) { return; }
+        if (count <= 0) { return end_watch(); }
+        // Several events that came together are one change for whoever reads the resource again.
+        if (std::find(buffer, buffer + count, '\n') == buffer + count) { return; }
+        send(Json{{"jsonrpc", "2.0"}, {"method", "notifications/resources/updated"}, {"params", {{"uri", k_leases_uri}}}});
+    }
+
+    std::string m_directory;
+    std::string m_line;
+    bool m_too_long = false;
+    bool m_ended = false;
+    bool m_client_has_roots = false;
+    int m_roots_asked = 0;
+    std::deque<Json> m_waiting;
+    UniqueFd m_changes;
+    pid_t m_watcher = 0;
+};
+
+int run_mcp(Globals& globals, const std::vector<std::string>& arguments) {
+    const auto end = parse_command(globals, "mcp [-C DIR]", "Serves coding agents: the Model Context Protocol on standard input and output.",
+                                   "  claude mcp add portwrap -- portctl mcp\n"
+                                   "  { \"mcpServers\": { \"portwrap\": { \"command\": \"portctl\", \"args\": [\"mcp\"] } } }",
+                                   arguments, [](CLI::App&) {});
+    if (end) { return *end; }
+    const auto place = project_parameters(globals, false);
+    if (!place) { return report(globals, place.error()); }
+    auto directory = text_of(*place, "cwd");
+    if (directory.empty()) { return report(globals, Error{ErrorCode::invalid_request, "mcp takes its directory by -C"}); }
+    return McpServer(std::move(directory)).run();
+}
+
+}  // namespace
+
+std::vector<Command> mcp_commands() { return {{"mcp", "serve coding agents (Model Context Protocol)", run_mcp}}; }
+
+}  // namespace portwrap

@@ -1,0 +1,147 @@
+"""`portctl mcp` with the official SDK's client, and with messages that no SDK would send."""
+
+import json
+import threading
+
+import pytest
+
+from house import SERVERS, wait_until
+
+TOOLS = {"get-port", "allocate-port", "list-ports", "audit-ports", "port-summary", "release-port", "update-port", "check-port"}
+
+
+@pytest.fixture
+def shop(house):
+    return house.project("shop", files={"package.json": '{"name": "shop"}'})
+
+
+def client(house, cwd, *steps, root=None):
+    words = ["node", SERVERS / "mcp_client.mjs", cwd, *([root] if root else [])]
+    done = house.run(*words, cwd=house.home, stdin=json.dumps(steps).encode())
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+def content(result):
+    assert json.loads(result["content"][0]["text"]) == result["structuredContent"]
+    assert result["structuredContent"]["success"] is not bool(result.get("isError"))
+    return result["structuredContent"]
+
+
+def test_the_client_negotiates_and_finds_the_tools(house, shop):
+    server, listed, pong, resources = client(house, shop, ["server"], ["tools"], ["ping"], ["resources"])
+    assert server["name"] == "portwrap" and server["capabilities"]["resources"]["subscribe"] is True
+    tools = {tool["name"]: tool for tool in listed["tools"]}
+    assert set(tools) == TOOLS
+    for tool in tools.values():
+        assert set(tool["annotations"]) >= {"readOnlyHint", "destructiveHint", "idempotentHint"}
+        assert tool["inputSchema"]["type"] == "object"
+    assert tools["release-port"]["annotations"]["destructiveHint"] is True
+    assert tools["get-port"]["inputSchema"]["required"] == ["serviceName"]
+    assert tools["check-port"]["inputSchema"]["required"] == ["port"]
+    assert [entry["uri"] for entry in resources["resources"]] == ["portwrap://leases"]
+
+
+def test_a_port_s_life_by_tools(house, shop):
+    got, again, more, listed, changed, checked, audit, released, after = client(
+        house, shop,
+        ["call", "get-port", {"serviceName": "web", "description": "d", "cloudflareHostname": "shop.example.org"}],
+        ["call", "get-port", {"serviceName": "web", "projectName": "shop"}],
+        ["call", "allocate-port", {"serviceName": "web"}],
+        ["call", "list-ports", {}],
+        ["call", "update-port", {"serviceName": "web", "description": "new"}],
+        ["call", "check-port", {"port": 2601}],
+        ["call", "audit-ports", {}],
+        ["call", "release-port", {"serviceName": "web"}],
+        ["call", "list-ports", {}])
+    port = content(got)["port"]
+    assert content(got)["lease"]["hostname"] == "shop.example.org"
+    assert content(again)["port"] == port
+    assert content(more)["port"] != port
+    assert len(content(listed)["leases"]) == 2
+    assert content(changed)["success"] is True or content(changed)["code"]
+    assert content(checked)["available"] is False and content(checked)["code"] == "SYSTEM_RESERVED"
+    assert {entry["kind"] for entry in content(audit)["findings"]} == {"not_running"}
+    assert len(content(released)["leases"]) == 2
+    assert content(after)["leases"] == []
+
+
+def test_bad_arguments_are_tool_errors_and_unknown_tools_are_not_found(house, shop):
+    bad = [["call", "get-port", {}], ["call", "get-port", {"serviceName": 3}], ["call", "get-port", {"serviceName": "a\nb"}],
+           ["call", "check-port", {"port": 70000}], ["call", "check-port", {"port": "3000"}], ["call", "list-ports", {"x": "y"}],
+           ["call", "allocate-port", {"serviceName": "web", "protocol": "icmp"}]]
+    *results, unknown = client(house, shop, *bad, ["call", "no-tool", {}])
+    for step, result in zip(bad, results):
+        assert content(result)["code"] == "INVALID_REQUEST", step
+    assert unknown["thrown"] == -32602
+    missing, foreign = client(house, shop, ["call", "release-port", {"serviceName": "nothing"}], ["call", "get-port", {"serviceName": "a", "projectName": "nobody"}])
+    assert content(missing)["code"] == content(foreign)["code"] == "NOT_FOUND"
+    assert house.leases() == []
+
+
+def test_concurrent_calls_and_a_cancelled_one(house, shop):
+    names = [{"serviceName": f"s{number}"} for number in range(40)]
+    together, cancelled, pong = client(house, shop, ["together", "get-port", names], ["cancel", "list-ports", {}], ["ping"])
+    assert len({content(result)["port"] for result in together}) == 40
+    assert cancelled == "cancelled" and pong == {}
+    assert len(house.leases()) == 40
+
+
+def test_the_client_s_root_says_which_project(house, shop):
+    blog = house.project("my blog", files={"package.json": '{"name": "blog"}'})
+    (got,) = client(house, shop, ["call", "get-port", {"serviceName": "web"}], root=blog)
+    assert content(got)["lease"]["project"]["root"] == str(blog)
+
+
+def test_two_agents_in_two_worktrees_get_different_ports_and_release_only_their_own(house):
+    main, linked = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
+    results = {}
+
+    def work(place):
+        (results[place],) = client(house, place, ["call", "get-port", {"serviceName": "web", "projectName": "shop"}])
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in (main, linked)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ports = {place: content(result)["port"] for place, result in results.items()}
+    assert ports[main] != ports[linked]
+    theirs, own = client(house, main, ["call", "release-port", {"serviceName": "web", "projectName": str(linked)}],
+                         ["call", "release-port", {"serviceName": "web"}])
+    assert content(theirs)["code"] == "NOT_OWNER"
+    assert content(own)["leases"][0]["port"] == ports[main]
+    assert [lease["port"] for lease in house.leases()] == [ports[linked]]
+
+
+def test_the_leases_are_a_resource(house, shop):
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    read, unknown = client(house, shop, ["read", "portwrap://leases"], ["read", "portwrap://nothing"])
+    (text,) = read["contents"]
+    assert [lease["port"] for lease in json.loads(text["text"])["leases"]] == [port]
+    assert unknown["thrown"] == -32002
+
+
+def test_malformed_messages_are_refused_and_the_server_goes_on(house, shop):
+    server = house.start("portctl", "mcp", cwd=shop)
+
+    def answer(line, count=[0]):
+        count[0] += 1
+        server.say(line + "\n")
+        wait_until(lambda: server.stdout.count("\n") >= count[0], lambda: server.stdout)
+        return json.loads(server.stdout.splitlines()[count[0] - 1])
+
+    assert answer("nonsense")["error"]["code"] == -32700
+    assert answer("[]")["error"]["code"] == -32600
+    assert answer('{"jsonrpc":"2.0","id":{},"method":"ping"}')["error"]["code"] == -32600
+    assert answer('{"jsonrpc":"1.0","id":1,"method":"ping"}')["error"]["code"] == -32600
+    assert answer('{"jsonrpc":"2.0","id":2,"method":"no/such"}')["error"]["code"] == -32601
+    assert answer('{"jsonrpc":"2.0","id":3,"method":"initialize","params":{}}')["error"]["code"] == -32602
+    for revision, agreed in (("2024-11-05", "2024-11-05"), ("2025-06-18", "2025-06-18"), ("1999-01-01", "2025-11-25")):
+        line = json.dumps({"jsonrpc": "2.0", "id": revision, "method": "initialize", "params": {"protocolVersion": revision, "capabilities": {}}})
+        assert answer(line)["result"]["protocolVersion"] == agreed
+    assert answer("[" * 100_000)["error"]["code"] == -32700
+    assert answer("x" * 1_100_000)["error"]["code"] == -32600
+    assert answer('\n{"jsonrpc":"2.0","id":"\u00fc","method":"ping"}') == {"jsonrpc": "2.0", "id": "ü", "result": {}}
+    server.close_stdin()
+    assert server.wait() == 0
