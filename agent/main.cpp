@@ -233,6 +233,9 @@ int start_anew(const std::string& level, bool foreground) {
     std::vector<char*> arguments;
     for (auto& word : words) { arguments.push_back(word.data()); }
     arguments.push_back(nullptr);
+    // By its path, so that the process keeps its name; where an upgrade has removed the file, what runs here still does.
+    char program[4096] = "";
+    if (::readlink("/proc/self/exe", program, sizeof program - 1) > 0) { ::execv(program, arguments.data()); }
     ::execv("/proc/self/exe", arguments.data());
     return 1;
 }
