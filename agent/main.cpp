@@ -20,6 +20,8 @@
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
+#include "storage/recovery.hpp"
+#include "storage/snapshot.hpp"
 #include "storage/store.hpp"
 #include "system/processes.hpp"
 
@@ -59,6 +61,26 @@ std::uint64_t own_netns() {
     std::uint64_t cookie = 0;
     socklen_t size = sizeof cookie;
     return socket.valid() && ::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+/// Whose registry lies in the state directory itself. Who comes first writes it down; O_EXCL decides between two hosts that
+/// come at once. A registry from before that file existed names its machine in its snapshot.
+std::string machine_of_registry(const std::string& state, const std::string& own) {
+    const auto path = machine_path(state);
+    const auto written_down = [&path] {
+        const auto text = read_file(system_files(), path).text;
+        return text.substr(0, text.find('\n'));
+    };
+    if (auto owner = written_down(); !owner.empty()) { return owner; }
+    auto owner = own;
+    if (const auto snapshot = decode_snapshot(read_file(system_files(), state + "/" + std::string(k_snapshot_name)).text)) { owner = snapshot->machine; }
+    const UniqueFd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    if (file.valid()) {
+        (void)write_all(system_files(), file.get(), owner + "\n");
+        return owner;
+    }
+    const auto winner = written_down();
+    return winner.empty() ? owner : winner;
 }
 
 /// A lock held for life on a file in the registry's directory: one registry never has two agents.
@@ -112,6 +134,9 @@ std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foregrou
     return log;
 }
 
+/// What run() asks of main() besides an exit status.
+constexpr int k_start_anew = -1;
+
 int run(const std::string& level, bool foreground, Readiness& ready) {
     const auto fail = [](const std::string& message, int status) {
         // The ready descriptor closes without a word: the client need not wait.
@@ -124,6 +149,9 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
         if (const auto made = ensure_private_directory(directory); !made) { return fail(made.error().message, 1); }
     }
     const auto machine = read_machine_id();
+    const auto first_machine = machine_of_registry(state, machine);
+    state = registry_directory(state, first_machine, machine);
+    if (const auto made = ensure_private_directory(state); !made) { return fail(made.error().message, 1); }
     const auto socket_file = socket_path(runtime);
     if (!socket_file) { return fail(socket_file.error().message, 1); }
 
@@ -151,6 +179,7 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
         log->error("config: {}; the built-in values are in use", options.config_problem);
     }
     options.set_log_level = [&log, level](const std::string& configured) { log->set_level(spdlog::level::from_str(level.empty() ? configured : level)); };
+    if (first_machine != machine) { log->info("a home of several hosts: this machine's registry is {} (the first one's was machine {})", state, first_machine); }
 
     Server server(*log);
     Store::Options store_options;
@@ -190,8 +219,26 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     const bool clean = server.run();
     log->info("stopped clean={}", clean);
     log->flush();
+    // Without its parent (the directory of a login that has ended) the runtime directory is not made again.
+    struct stat parent {};
+    if (server.lost_its_socket() && ::stat(runtime.substr(0, runtime.rfind('/')).c_str(), &parent) == 0) { return k_start_anew; }
     if (!clean) { ::_exit(0); }
     return 0;
+}
+
+/// The same process begins again: the runtime directory, the socket and all that is published there are made as at any start.
+int start_anew(const std::string& level, bool foreground) {
+    std::vector<std::string> words{"portwrap-agent"};
+    if (!level.empty()) { words.insert(words.end(), {"--log-level", level}); }
+    if (foreground) { words.emplace_back("--foreground"); }
+    std::vector<char*> arguments;
+    for (auto& word : words) { arguments.push_back(word.data()); }
+    arguments.push_back(nullptr);
+    // By its path, so that the process keeps its name; where an upgrade has removed the file, what runs here still does.
+    char program[4096] = "";
+    if (::readlink("/proc/self/exe", program, sizeof program - 1) > 0) { ::execv(program, arguments.data()); }
+    ::execv("/proc/self/exe", arguments.data());
+    return 1;
 }
 
 }  // namespace
@@ -217,5 +264,6 @@ int main(int argc, char** argv) {
         ::setrlimit(RLIMIT_NOFILE, &files);
     }
     Readiness ready(ready_fd);
-    return run(level, foreground, ready);
+    const int status = run(level, foreground, ready);
+    return status == k_start_anew ? start_anew(level, foreground) : status;
 }

@@ -59,6 +59,21 @@ std::string read_small_file(const std::string& path) {
     return text;
 }
 
+std::string first_line(const std::string& path) {
+    const auto text = read_small_file(path);
+    return text.substr(0, text.find('\n'));
+}
+
+/// Where this machine's agent keeps its registry.
+std::string own_registry() {
+    const auto state = state_directory();
+    const auto owner = first_line(machine_path(state));
+    if (owner.empty()) { return state; }
+    auto machine = first_line("/etc/machine-id");
+    if (machine.empty() || machine == "uninitialized") { machine = first_line("/var/lib/dbus/machine-id"); }
+    return registry_directory(state, owner, machine.empty() ? "unknown" : machine);
+}
+
 /// Why a process cannot answer, or nullptr when it can. proc(5): the state follows the command, which may contain ')'.
 const char* why_silent(pid_t pid) {
     const auto text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
@@ -213,7 +228,7 @@ Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline) {
     auto connection = AgentConnection::connect_to(*socket, deadline);
     if (!connection || connection->has_value()) { return connection; }
     // Another runtime directory than the agent's (su, cron, a container's shell), but the same registry.
-    const auto lock = lock_path(state_directory());
+    const auto lock = lock_path(own_registry());
     auto elsewhere = read_small_file(lock);
     while (!elsewhere.empty() && (elsewhere.back() == '\n' || elsewhere.back() == '\0')) { elsewhere.pop_back(); }
     if (elsewhere.empty() || elsewhere[0] != '/' || elsewhere == *socket) { return connection; }
@@ -237,7 +252,7 @@ Result<AgentConnection> reach_agent(const Deadline& deadline) {
         found = find_agent(deadline);
         if (!found) { return found.error(); }
         if (found->has_value()) { return std::move(**found); }
-        if (limit.left() == 0) { return unavailable("it did not start; see " + state_directory() + "/agent.log"); }
+        if (limit.left() == 0) { return unavailable("it did not start; see " + own_registry() + "/agent.log"); }
         sleep_ms(pause);
     }
 }

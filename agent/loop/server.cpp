@@ -125,7 +125,28 @@ Status Server::listen(UniqueFd socket, std::string path) {
         if (auto* server = static_cast<Server*>(stream->data); server != nullptr && status == 0) { server->accept(); }
     });
     if (error != 0) { return Error{ErrorCode::agent_unavailable, std::string("cannot listen: ") + uv_strerror(error)}; }
+    watch_socket_file();
     return ok_status();
+}
+
+bool Server::socket_file_is_ours() const {
+    struct stat st {};
+    return ::stat(m_socket_path.c_str(), &st) == 0 && st.st_ino == m_socket_inode;
+}
+
+void Server::watch_socket_file() {
+    m_socket_events = initialised<uv_fs_event_t>(this, [this](uv_fs_event_t* events) { return uv_fs_event_init(&m_loop, events); });
+    const auto look = [](uv_fs_event_t* events, const char*, int, int) noexcept {
+        auto* server = static_cast<Server*>(events->data);
+        if (server == nullptr || server->m_stopping || server->socket_file_is_ours()) { return; }
+        server->m_log.warn("{} was deleted by somebody: making it anew", server->m_socket_path);
+        server->m_lost_socket = true;
+        server->stop();
+    };
+    const auto directory = m_socket_path.substr(0, m_socket_path.rfind('/'));
+    if (m_socket_events && uv_fs_event_start(m_socket_events.get(), look, directory.c_str(), 0) != 0) {
+        m_log.warn("no watch on {}: a socket that somebody deletes is not noticed", directory);
+    }
 }
 
 bool Server::watch_sockets(bool on) {
@@ -252,8 +273,8 @@ void Server::stop() {
     if (m_stopping) { return; }
     m_stopping = true;
     // New clients must find a new agent, not one that is leaving.
-    struct stat st {};
-    if (::stat(m_socket_path.c_str(), &st) == 0 && st.st_ino == m_socket_inode) { ::unlink(m_socket_path.c_str()); }
+    if (socket_file_is_ours()) { ::unlink(m_socket_path.c_str()); }
+    m_socket_events.reset();
     m_listener.reset();
     m_timer.reset();
     if (m_destroyed) { uv_poll_stop(m_destroyed.get()); }

@@ -58,6 +58,8 @@ public:
     /// Until stop(); closes the agent. True when the loop was left with every handle closed; false when a job of the pool
     /// or a peer hangs, and then the process must end by _exit: libuv would wait for its pool.
     [[nodiscard]] bool run();
+    /// Why the loop ended: somebody has deleted the socket's file or its directory, so that no client finds this agent.
+    [[nodiscard]] bool lost_its_socket() const { return m_lost_socket; }
 
     [[nodiscard]] Time now() override;
     void run_in_pool(std::function<void()> work, std::function<void()> done) override;
@@ -87,6 +89,8 @@ private:
     void next_line(const std::shared_ptr<Connection>& connection);
     void write(const std::shared_ptr<Connection>& connection, Reply reply);
     void on_signal(int signal);
+    void watch_socket_file();
+    [[nodiscard]] bool socket_file_is_ours() const;
     void leave_when_idle();
 
     spdlog::logger& m_log;
@@ -109,6 +113,8 @@ private:
     std::size_t m_unwritten = 0;            ///< bytes of replies that wait for their readers
     std::string m_socket_path;
     ino_t m_socket_inode = 0;
+    HandlePtr<uv_fs_event_t> m_socket_events;  ///< of the socket's directory
+    bool m_lost_socket = false;
     bool m_stopping = false;
     bool m_left = false;  ///< run() has left the loop for good
     bool m_clean = false;

@@ -88,6 +88,12 @@ inline std::string prompt_file(const std::string& prompts, const std::string& ro
         if (c == '/') { path += '@'; }
     }
     return path + "/segment";
+/// Names the machine whose registry lies in `state` itself. In a home that several hosts share, the first one comes first.
+inline std::string machine_path(const std::string& state) { return state + "/machine"; }
+
+/// The registry's directory: `state`, or where that is another machine's (`owner`; empty: nobody's yet) one of our own in it.
+inline std::string registry_directory(const std::string& state, const std::string& owner, const std::string& machine) {
+    return owner.empty() || owner == machine ? state : state + "/machine-" + machine;
 }
 
 /// The text of `agent.lock` in the registry's directory is the socket's path of the agent that holds it.

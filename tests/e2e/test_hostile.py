@@ -1,0 +1,169 @@
+"""What strangers, accidents and malice do to a running agent: it goes on serving the others, in little memory."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from house import SANITIZED, Rpc, connect_to_agent, wait_until
+
+LIMIT_KB = 32 * 1024
+
+
+def resident_kb(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+
+
+@pytest.fixture
+def shop(house):
+    return house.project("shop")
+
+
+@pytest.fixture
+def served(house, shop):
+    """The same agent answers before and after, and has not grown."""
+    pid = house.start_agent()
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    yield pid
+    assert house.agent_pid() == pid
+    assert house.port(shop, "web") == port
+    if not SANITIZED:
+        assert resident_kb(pid) < LIMIT_KB
+
+
+def test_a_socket_file_that_somebody_deletes_is_made_again(house, shop):
+    pid = house.start_agent()
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    house.socket.unlink()
+    wait_until(house.socket.exists, "the socket is there again")
+    assert house.port(shop, "web") == port
+    assert house.agent_pids() == [pid]
+
+
+def test_a_runtime_directory_that_somebody_deletes_is_made_again(house, shop, listener):
+    pid = house.start_agent()
+    first = house.wrap(listener, "bind", "3000", cwd=shop)
+    port = int(first.wait_for(r"^\d+ (-?\d+)$", "stdout")[1])
+    shutil.rmtree(house.runtime / "portwrap")
+    wait_until(house.socket.exists, "the socket is there again")
+    assert (house.runtime / "portwrap").stat().st_mode & 0o777 == 0o700
+    lease, = house.leases(shop)
+    assert (lease["port"], lease["state"]) == (port, "active")
+    assert house.agent_pids() == [pid]
+
+
+def test_an_agent_whose_login_has_ended_leaves(house, shop):
+    house.start_agent()
+    shutil.rmtree(house.runtime)
+    wait_until(lambda: not house.agent_pids(), "the agent ends")
+    assert not house.runtime.exists()
+    house.runtime.mkdir(mode=0o700)
+    assert house.portctl("get", "web", cwd=shop).returncode == 0
+
+
+def test_a_thousand_connections_at_once_are_served(house, served):
+    connections = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(1000):
+            connections.append(stack.enter_context(connect_to_agent(house)))
+        for number, connection in enumerate(connections):
+            connection.sendall(b'{"jsonrpc":"2.0","id":%d,"method":"agent.status","params":{}}\n' % number)
+        for number, connection in enumerate(connections):
+            assert json.loads(connection.makefile().readline())["id"] == number
+
+
+def test_connections_in_sequence_leave_nothing_behind(house, served):
+    def one():
+        with connect_to_agent(house) as connection:
+            connection.sendall(b'{"jsonrpc":"2.0","id":1,"method":"agent.status","params":{}}\n')
+            connection.recv(4096)
+
+    for _ in range(500):
+        one()
+    before, descriptors = resident_kb(served), len(os.listdir(f"/proc/{served}/fd"))
+    for _ in range(int(os.environ.get("PORTWRAP_TEST_CONNECTIONS", "10000"))):
+        one()
+    wait_until(lambda: len(os.listdir(f"/proc/{served}/fd")) <= descriptors, "no descriptor is left open")
+    assert SANITIZED or resident_kb(served) - before < 1024
+
+
+@pytest.mark.parametrize("value", ["[" * 30_000, '{"a":' * 10_000, "[" * 31 + "]" * 31, '"' + "\\u0041" * 10_000 + '"',
+                                   "[" + "0," * 30_000 + "0]", "1" * 60_000, '{"\x00":1}'],
+                         ids=["arrays", "objects", "just deep enough", "escapes", "many", "digits", "nul"])
+def test_monstrous_json_is_refused(house, served, value):
+    connection = Rpc(house)
+    connection.send(b'{"jsonrpc":"2.0","id":1,"method":"agent.status","params":{"x":' + value.encode() + b"}}\n")
+    assert "error" in connection.line()
+    connection.close()
+
+
+def test_a_flood_on_many_connections_delays_others_but_does_not_stop_them(house, served, shop):
+    flood = b'{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{"all":true}}\n' * 500
+    connections = []
+    for _ in range(50):
+        connection = connect_to_agent(house)
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            connection.send(flood)
+        connections.append(connection)
+    assert house.portctl("port", "web", cwd=shop).returncode == 0
+    for connection in connections:
+        connection.close()
+
+
+def test_files_of_a_project_may_be_anything(house, served):
+    root = house.project("odd", files={"src/a": ""})
+    for name in ("package.json", ".portwrap.json", "pyproject.toml"):
+        os.mkfifo(root / name)
+    (root / ".git").symlink_to("/dev/zero")
+    assert house.portctl("get", "web", cwd=root).returncode == 0
+    root = house.project("huge")
+    with open(root / "package.json", "wb") as file:
+        file.truncate(1 << 40)
+    (root / ".portwrap.json").symlink_to(".portwrap.json")
+    assert house.portctl("get", "web", cwd=root).returncode == 0
+    root = house.project("deep", files={"package.json": '{"name":' + "[" * 400_000, ".portwrap.json": "[" * 400_000})
+    assert house.portctl("get", "web", cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize("trick", ["link", "open to others", "file"])
+def test_a_runtime_directory_that_is_not_private_is_refused(house, shop, tmp_path, trick):
+    runtime = house.runtime / "portwrap"
+    if trick == "link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        runtime.symlink_to(tmp_path / "theirs")
+    elif trick == "file":
+        runtime.write_text("")
+    else:
+        runtime.mkdir(mode=0o777)
+        runtime.chmod(0o777)
+    done = house.portctl("get", "web", cwd=shop)
+    assert done.returncode == 69, (done.stdout, done.stderr)
+    assert not house.agent_pids()
+    # The reason is the agent's to say.
+    done = house.run("portwrap-agent", "--foreground")
+    assert done.returncode == 1 and "portwrap-agent: " + str(runtime) in done.stderr, done.stderr
+    # Programs run all the same.
+    assert house.run("portwrap", "echo", "hi", cwd=shop).stdout == "hi\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_not_served(house, served):
+    # The modes keep others out; were they lost, the agent would still ask the kernel who is there.
+    for path in (house.directory, house.runtime, house.runtime / "portwrap"):
+        path.chmod(0o755)
+    house.socket.chmod(0o777)
+    code = ("import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+            "try:\n s.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"agent.status\",\"params\":{}}\\n'); print(s.recv(4096).decode())\n"
+            "except OSError: print()")
+    done = subprocess.run(["/usr/bin/python3", "-c", code, str(house.socket)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "socket" not in done.stdout, done.stdout
+    for path in (house.directory, house.runtime, house.runtime / "portwrap"):
+        path.chmod(0o700)
