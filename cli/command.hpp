@@ -39,6 +39,9 @@ std::vector<Command> lease_commands();
 std::vector<Command> named_commands();
 std::vector<Command> port_commands();
 std::vector<Command> exchange_commands();
+std::vector<Command> event_commands();
+std::vector<Command> stop_commands();
+std::vector<Command> doctor_commands();
 std::vector<Command> agent_commands();
 
 /// Adds the options that every command takes.

@@ -51,6 +51,8 @@ enum class TableForm { aligned, csv, markdown };
 [[nodiscard]] std::string render_leases(const Json& leases, bool with_project, TableForm form, const Style& style);
 [[nodiscard]] std::string render_check(const Json& result, const Style& style);
 [[nodiscard]] std::string render_who(const Json& result, const Style& style);
+/// "10:02  activated  3001  shop/web  (pid 4242, node server.js)": one event of history or watch.
+[[nodiscard]] std::string render_event(const Json& event, const Style& style);
 /// The message of a refusal, with its suggestions.
 [[nodiscard]] std::string render_refusal(const Json& refusal);
 /// "shop/web", or "shop/web#1" for a second instance.

@@ -38,6 +38,10 @@ public:
         std::string user_at_host;  ///< of allocated_by
         std::string boot_id;
         std::string socket;
+        std::string state;             ///< the registry's directory
+        int history_days = 30;
+        std::vector<std::string> losses;  ///< of the registry, found at the start
+        std::function<void(const std::string& level)> set_log_level;
         std::string tables;  ///< directory of the published remap tables
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
         std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
@@ -78,6 +82,7 @@ private:
     [[nodiscard]] static std::span<const Method> lease_methods();
     [[nodiscard]] static std::span<const Method> port_methods();
     [[nodiscard]] static std::span<const Method> exchange_methods();
+    [[nodiscard]] static std::span<const Method> event_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
     struct WaitingReply {
@@ -86,6 +91,22 @@ private:
         Json id;
         ReplyTo reply;
         std::vector<std::pair<Lease, std::optional<Lease>>> undo;  ///< as changed, as before
+    };
+    /// A connection that gets every event of a project, or of all.
+    struct Stream {
+        std::shared_ptr<Exchange> exchange;
+        ReplyTo reply;
+        std::optional<std::string> root;
+    };
+    /// Somebody who waits until a port is listened on.
+    struct Wait {
+        std::shared_ptr<Exchange> exchange;
+        Request request;
+        ReplyTo reply;
+        Place place;
+        std::optional<Port> port;
+        std::optional<std::string> service;
+        std::function<void()> cancel;  ///< its deadline
     };
     struct PlaceRead {
         std::vector<std::function<void(const Place*)>> waiters;
@@ -109,6 +130,12 @@ private:
     void lease_url(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_release(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_check(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_history(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_watch(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_wait(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void session_members(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void agent_doctor(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void agent_log_level(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_who(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -120,6 +147,14 @@ private:
     void shim_listening(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_table(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void shim_refused(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+
+    /// Tells watchers and waiters what was committed; `forgotten` are the leases as they were.
+    void publish(const std::vector<Event>& events, const std::map<LeaseId, Lease>& forgotten);
+    /// True when it has been answered. `look`: also at the system's listeners; `at_last`: the answer is due.
+    bool answer_wait(const Wait& wait, bool look, bool at_last);
+    void answer_waits(bool look);
+    void look_for_waits();
+    void end_streams(const std::shared_ptr<Exchange>& exchange);
 
     [[nodiscard]] Facts facts();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
@@ -179,6 +214,9 @@ private:
     Port m_first_permitted = 1;
     RemapTables m_tables;
     std::vector<Watcher> m_watchers;
+    std::map<const Exchange*, Stream> m_streams;
+    std::map<std::uint64_t, Wait> m_waits;
+    std::uint64_t m_next_wait = 0;
     std::deque<WaitingReply> m_waiting;
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;
