@@ -205,6 +205,12 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     options.user_at_host = user_name(::geteuid()) + "@" + host_name();
     options.boot_id = read_boot_id();
     options.socket = *socket_file;
+    options.state = state;
+    options.losses = opened->losses;
+    options.set_log_level = [&log](const std::string& wanted) {
+        log->set_level(spdlog::level::from_str(wanted));
+        log->flush_on(spdlog::level::from_str(wanted));
+    };
     options.tables = tables_directory(runtime);
     options.prompts = prompts_directory(runtime);
     options.netns = own_netns();

@@ -3,9 +3,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <string>
 
 #include "command.hpp"
@@ -111,6 +116,40 @@ int restart(const Globals& globals) {
     return start(globals);
 }
 
+/// The log's last lines; with `follow` also what is written from now on, also into a new file after a rotation.
+int show_log(const Globals& globals, std::size_t lines, bool follow) {
+    const auto path = state_directory() + "/agent.log";
+    UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) { return report(globals, Error{ErrorCode::not_found, path + ": " + std::strerror(errno)}); }
+    const UniqueFd watch(follow ? ::inotify_init1(IN_CLOEXEC) : -1);
+    if (follow) { ::inotify_add_watch(watch.get(), state_directory().c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO); }
+    std::string text;
+    const auto read_on = [&] {
+        char chunk[16384];
+        for (ssize_t size; (size = ::read(file.get(), chunk, sizeof(chunk))) > 0;) { text.append(chunk, static_cast<std::size_t>(size)); }
+    };
+    read_on();
+    std::size_t start = text.size();
+    for (std::size_t seen = 0; start > 0; --start) {
+        if (text[start - 1] == '\n' && start != text.size() && ++seen == lines) { break; }
+    }
+    int printed = print_text(std::string_view(text).substr(lines == 0 ? text.size() : start));
+    while (follow && printed == 0) {
+        alignas(inotify_event) char events[4096];
+        if (::read(watch.get(), events, sizeof(events)) <= 0 && errno != EINTR) { break; }
+        text.clear();
+        read_on();
+        struct stat named {};
+        struct stat opened {};
+        if (::stat(path.c_str(), &named) == 0 && ::fstat(file.get(), &opened) == 0 && named.st_ino != opened.st_ino) {
+            file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+            read_on();
+        }
+        printed = print_text(text);
+    }
+    return printed;
+}
+
 int run_agent(Globals& globals, const std::vector<std::string>& arguments) {
     struct Action {
         const char* name;
@@ -118,27 +157,43 @@ int run_agent(Globals& globals, const std::vector<std::string>& arguments) {
     };
     static constexpr Action k_actions[] = {{"start", start}, {"stop", stop}, {"restart", restart}, {"status", status}};
     std::string word;
-    const auto end = parse_command(globals, "agent start|stop|restart|status [OPTIONS]",
+    std::string level;
+    std::size_t lines = 20;
+    bool follow = false;
+    const auto end = parse_command(globals, "agent start|stop|restart|status|log [OPTIONS]",
                                    "The background agent: other commands start it when it is needed.",
                                    "  portctl agent status     exit status 69: not running\n"
-                                   "  portctl agent restart    after an upgrade; every lease is kept",
+                                   "  portctl agent restart    after an upgrade; every lease is kept\n"
+                                   "  portctl agent log -f     what it does, as it happens\n"
+                                   "  portctl agent log --level debug",
                                    arguments, [&](CLI::App& app) {
                                        app.add_option("action", word, "What to do")
-                                           ->option_text("start|stop|restart|status")
+                                           ->option_text("start|stop|restart|status|log")
                                            ->required();
+                                       app.add_flag("-f,--follow", follow, "log: go on as it is written");
+                                       app.add_option("-n,--lines", lines, "log: so many lines (20)")->option_text("N")->check(CLI::Range(0, 100000));
+                                       app.add_option("--level", level, "log: write from now on debug, info, warn or error")
+                                           ->option_text("LEVEL")
+                                           ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
                                    });
     if (end) { return *end; }
+    if (word == "log" && !level.empty()) {
+        return ask(globals, "agent.log_level", Json{{"level", level}}, [&](const Json& result) {
+            return globals.json ? print_json(result) : print_text("agent: logs " + level + " and above\n");
+        });
+    }
+    if (word == "log") { return show_log(globals, lines, follow); }
     for (const auto& action : k_actions) {
         if (word == action.name) { return action.run(globals); }
     }
-    auto message = "unknown action '" + printable(word) + "' (start, stop, restart or status)";
+    auto message = "unknown action '" + printable(word) + "' (start, stop, restart, status or log)";
     return report(globals, Error{ErrorCode::invalid_request, std::move(message)});
 }
 
 }  // namespace
 
 std::vector<Command> agent_commands() {
-    return {{"agent", "start, stop, restart, status of the background agent", run_agent}};
+    return {{"agent", "start, stop, restart, status, log of the background agent", run_agent}};
 }
 
 }  // namespace portwrap

@@ -312,6 +312,20 @@ Result<std::string> AgentConnection::receive_line() {
     }
 }
 
+void AgentConnection::wait_without_limit() {
+    m_deadline = Deadline::in_milliseconds(INT_MAX);
+    const timeval slice{10, 0};
+    ::setsockopt(m_fd.get(), SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof(slice));
+}
+
+Result<Json> AgentConnection::next_message() {
+    const auto line = receive_line();
+    if (!line) { return line.error(); }
+    auto message = Json::parse(*line, nullptr, false);
+    if (!message.is_object()) { return unavailable("the agent's message is not understood"); }
+    return message;
+}
+
 Result<Reply> AgentConnection::call(std::string_view method, Json params) {
     const int id = ++m_last_id;
     const Json request{{"jsonrpc", "2.0"}, {"id", id}, {"method", method}, {"params", std::move(params)}};

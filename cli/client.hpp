@@ -44,6 +44,11 @@ public:
     /// Sends one request and waits for its reply. An error means that the agent gave none (AGENT_UNAVAILABLE).
     Result<Reply> call(std::string_view method, Json params);
 
+    /// For as long as it takes: what follows may be hours away.
+    void wait_without_limit();
+    /// The next message of a stream that call() began.
+    Result<Json> next_message();
+
     /// The agent's process; 0 when it lives in another pid namespace.
     [[nodiscard]] pid_t agent_pid() const { return m_pid; }
     [[nodiscard]] const std::string& socket() const { return m_socket; }

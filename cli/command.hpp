@@ -44,6 +44,9 @@ std::vector<Command> shell_commands();
 std::vector<Command> care_commands();
 std::vector<Command> worktree_commands();
 std::vector<Command> mcp_commands();
+std::vector<Command> event_commands();
+std::vector<Command> stop_commands();
+std::vector<Command> doctor_commands();
 std::vector<Command> agent_commands();
 
 /// Adds the options that every command takes.

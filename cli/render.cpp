@@ -386,6 +386,23 @@ std::string render_summary(const Json& result, const Style& style) {
     text += "  available  " + number_or_dash(result, "available") + '\n';
     if (number_field(result, "elsewhere").value_or(0) > 0) { text += "  elsewhere  " + number_or_dash(result, "elsewhere") + '\n'; }
     return text;
+std::string render_event(const Json& event, const Style& style) {
+    const auto& lease = inner_field(event, "lease");
+    const auto at = parse_time(text_field(event, "at"));
+    char when[32] = "";
+    if (at) {
+        std::tm local{};
+        ::localtime_r(&*at, &local);
+        std::strftime(when, sizeof(when), style.now - *at < 12 * 3600 ? "%H:%M:%S" : "%Y-%m-%d %H:%M:%S", &local);
+    }
+    auto what = text_field(event, "event");
+    const auto colour = what == "activated" ? Colour::green : what == "conflicted" ? Colour::red : Colour::none;
+    what.resize(std::max<std::size_t>(what.size(), 10), ' ');
+    const auto process = process_part(inner_field(lease, "holder"));
+    auto rest = number_or_dash(lease, "port") + "  " + render_lease_name(lease) + (process.empty() ? "" : "  (" + process.substr(2) + ")");
+    const auto used = std::string_view(when).size() + what.size() + 4;
+    if (style.width > used) { rest = shorten(rest, style.width - used); }
+    return std::string(when) + "  " + painted(what, colour, style) + "  " + rest + '\n';
 }
 
 std::string render_refusal(const Json& refusal) {

@@ -56,6 +56,8 @@ enum class TableForm { aligned, csv, markdown };
 [[nodiscard]] std::string render_summary(const Json& result, const Style& style);
 /// "87.5", with one decimal: a per cent field.
 [[nodiscard]] std::string percent_field(const Json& object, std::string_view name);
+/// "10:02  activated  3001  shop/web  (pid 4242, node server.js)": one event of history or watch.
+[[nodiscard]] std::string render_event(const Json& event, const Style& style);
 /// The message of a refusal, with its suggestions.
 [[nodiscard]] std::string render_refusal(const Json& refusal);
 /// "shop/web", or "shop/web#1" for a second instance.

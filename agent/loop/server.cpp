@@ -473,7 +473,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         m_agent->on_line(connection->exchange, line, [this, weak](Reply reply) {
             const auto self = weak.lock();
             if (!self || !self->pipe) { return; }
-            self->busy = false;
+            self->busy = reply.more;
             if (reply.close) {
                 self->lines.clear();
                 self->queued = 0;
@@ -511,7 +511,7 @@ void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
     const auto done = written < 0 ? std::size_t{0} : static_cast<std::size_t>(written);
     if (written < 0 && written != UV_EAGAIN) { return drop(*connection); }
     if (done == reply.line.size()) { return go_on(); }
-    if (connection->unwritten() > Limits{}.queued_bytes) { return drop(*connection); }
+    if (connection->unwritten() > (reply.more ? Limits{}.queued_stream : Limits{}.queued_bytes)) { return drop(*connection); }
     auto* request = new WriteRequest{{}, reply.line.substr(done), {}};
     const std::weak_ptr<Connection> weak = connection;
     const auto size = request->bytes.size();

@@ -1,5 +1,8 @@
 #include "service/agent.hpp"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -73,6 +76,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         m_options.log_trouble("journal: " + written.error().message + "; running programs go on getting ports");
     }
+    std::map<LeaseId, Lease> forgotten_leases;
     for (const auto& event : events) {
         if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
             const auto& lease = changed->lease;
@@ -88,6 +92,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
             m_moves.erase(forgotten->id);
+            if (const auto* before = m_registry.find(forgotten->id); before != nullptr && !m_streams.empty()) { forgotten_leases.emplace(before->id, *before); }
             if (const auto* before = m_registry.find(forgotten->id); before != nullptr && before->key.requested == Port{0} && before->holder) {
                 m_dropped[before->port] = {before->holder->process, now + k_dropped_for};
             }
@@ -101,6 +106,8 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         for (const auto& watcher : m_watchers) { watcher(event, m_registry); }
     }
     mind_store();
+    // Last: a reader that is dropped now may change the registry itself.
+    if (!m_streams.empty() || !m_waits.empty()) { publish(events, forgotten_leases); }
     return ok_status();
 }
 
@@ -337,7 +344,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), care_methods(), agent_methods(), config_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), care_methods(), event_methods(), agent_methods(), config_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }
@@ -346,7 +353,10 @@ Agent::Handler Agent::find_handler(std::string_view method) {
 }
 
 std::span<const Agent::Method> Agent::agent_methods() {
-    static constexpr Method k_methods[] = {{"agent.status", &Agent::agent_status}, {"agent.stop", &Agent::agent_stop}};
+    static constexpr Method k_methods[] = {{"agent.status", &Agent::agent_status},
+                                           {"agent.stop", &Agent::agent_stop},
+                                           {"agent.doctor", &Agent::agent_doctor},
+                                           {"agent.log_level", &Agent::agent_log_level}};
     return k_methods;
 }
 
@@ -417,6 +427,7 @@ void Agent::set_granted(Exchange& exchange, LeaseId lease) {
 void Agent::on_closed(const std::shared_ptr<Exchange>& exchange) {
     exchange->closed = true;
     if (exchange->talking) { --m_talking; }
+    end_streams(exchange);
     const auto lease = exchange->lease;
     if (lease == 0) { return; }
     set_granted(*exchange, 0);
@@ -448,6 +459,49 @@ void Agent::agent_stop(const std::shared_ptr<Exchange>& exchange, const Request&
         reply(std::move(answer));
         m_outside.stop();
     });
+}
+
+void Agent::agent_log_level(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    params.require("level");
+    const auto level = params.text("level", 16).value_or("info");
+    if (level != "debug" && level != "info" && level != "warn" && level != "error") { params.fail("level", "is not one of debug, info, warn, error"); }
+    if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    if (m_options.set_log_level) { m_options.set_log_level(level); }
+    auto result = ok_shape();
+    result["level"] = level;
+    reply({result_line(request.id, result), false});
+}
+
+void Agent::agent_doctor(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    auto checks = Json::array();
+    const auto check = [&checks](const char* name, bool good, const char* grade, const std::string& detail) {
+        checks.push_back({{"name", name}, {"status", good ? "ok" : grade}, {"detail", detail}});
+    };
+    std::string losses;
+    for (const auto& loss : m_options.losses) { losses += (losses.empty() ? "" : "; ") + loss; }
+    check("registry", losses.empty(), "warning", losses.empty() ? "whole: " + m_options.state : losses);
+    check("journal", !m_store->degraded(), "error", m_store->degraded() ? "cannot be written; allocations by name are refused" : "writable");
+    const auto sockets = existing_sockets();
+    check("sock_diag", static_cast<bool>(sockets), "warning", sockets ? "the kernel lists sockets" : sockets.error().message + "; listeners are read from /proc/net");
+    // Without a running program nobody is subscribed: tried with a subscription of its own.
+    const auto watch = m_watching ? ok_status() : [] {
+        const auto opened = DestroyWatch::open();
+        return opened ? ok_status() : Status(opened.error());
+    }();
+    check("destroy groups", static_cast<bool>(watch), "warning",
+          watch ? "the kernel tells when sockets end" : watch.error().message + "; the end of a lease is seen when somebody asks");
+    const auto pidfd = open_pidfd(::getpid());
+    check("pidfd", pidfd.valid(), "warning", pidfd.valid() ? "processes are awaited" : "no pidfds: the ends of sessions are seen late");
+    rlimit files{};
+    const bool known = ::getrlimit(RLIMIT_NOFILE, &files) == 0;
+    check("descriptors", known && files.rlim_cur >= 1024, "warning", std::to_string(known ? files.rlim_cur : 0) + " for the agent");
+    check("ephemeral ports", m_ephemeral.size() > 0, "warning", std::to_string(m_ephemeral.start) + "-" + std::to_string(m_ephemeral.end) + " are the kernel's own");
+    auto result = ok_shape();
+    result["checks"] = std::move(checks);
+    reply({result_line(request.id, result), false});
 }
 
 }  // namespace portwrap

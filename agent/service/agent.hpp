@@ -46,6 +46,10 @@ public:
         std::string user_at_host;  ///< of allocated_by
         std::string boot_id;
         std::string socket;
+        std::string state;             ///< the registry's directory
+        int history_days = 30;
+        std::vector<std::string> losses;  ///< of the registry, found at the start
+        std::function<void(const std::string& level)> set_log_level;
         std::string tables;  ///< directory of the published remap tables
         std::string prompts; ///< directory of the segments for prompts
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
@@ -92,6 +96,7 @@ private:
     [[nodiscard]] static std::span<const Method> exchange_methods();
     [[nodiscard]] static std::span<const Method> range_methods();
     [[nodiscard]] static std::span<const Method> care_methods();
+    [[nodiscard]] static std::span<const Method> event_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static std::span<const Method> config_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
@@ -101,6 +106,22 @@ private:
         Json id;
         ReplyTo reply;
         std::vector<std::pair<Lease, std::optional<Lease>>> undo;  ///< as changed, as before
+    };
+    /// A connection that gets every event of a project, or of all.
+    struct Stream {
+        std::shared_ptr<Exchange> exchange;
+        ReplyTo reply;
+        std::optional<std::string> root;
+    };
+    /// Somebody who waits until a port is listened on.
+    struct Wait {
+        std::shared_ptr<Exchange> exchange;
+        Request request;
+        ReplyTo reply;
+        Place place;
+        std::optional<Port> port;
+        std::optional<std::string> service;
+        std::function<void()> cancel;  ///< its deadline
     };
     struct PlaceRead {
         std::vector<std::function<void(const Place*)>> waiters;
@@ -124,6 +145,12 @@ private:
     void lease_url(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_release(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_check(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_history(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_watch(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void lease_wait(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void session_members(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void agent_doctor(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void agent_log_level(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void port_who(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -147,6 +174,13 @@ private:
     void config_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void config_validate(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void config_reload(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    /// Tells watchers and waiters what was committed; `forgotten` are the leases as they were.
+    void publish(const std::vector<Event>& events, const std::map<LeaseId, Lease>& forgotten);
+    /// True when it has been answered. `look`: also at the system's listeners; `at_last`: the answer is due.
+    bool answer_wait(const Wait& wait, bool look, bool at_last);
+    void answer_waits(bool look);
+    void look_for_waits();
+    void end_streams(const std::shared_ptr<Exchange>& exchange);
 
     [[nodiscard]] Facts facts();
     /// What a config changes besides decisions.
@@ -226,6 +260,9 @@ private:
     std::size_t m_talking = 0;     ///< connections that have asked something and are open
     RangeFill m_range_fill;
     std::vector<Watcher> m_watchers;
+    std::map<const Exchange*, Stream> m_streams;
+    std::map<std::uint64_t, Wait> m_waits;
+    std::uint64_t m_next_wait = 0;
     std::deque<WaitingReply> m_waiting;
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;

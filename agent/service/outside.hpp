@@ -37,6 +37,7 @@ struct Peer {
 struct Reply {
     std::string line;
     bool close = false;
+    bool more = false;  ///< further lines follow: the connection stays with this request
 };
 using ReplyTo = std::function<void(Reply)>;
 

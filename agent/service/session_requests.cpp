@@ -114,7 +114,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
 }
 
 std::span<const Agent::Method> Agent::session_methods() {
-    static constexpr Method k_methods[] = {{"session.open", &Agent::session_open}};
+    static constexpr Method k_methods[] = {{"session.open", &Agent::session_open}, {"session.members", &Agent::session_members}};
     return k_methods;
 }
 

@@ -44,6 +44,9 @@ struct ProcessStat {
 /// user may read: some 25 ms for 400 processes, so call it on a pool thread. `first` are looked at before the others.
 [[nodiscard]] std::map<ino_t, ProcessId> find_socket_holders(const std::vector<ino_t>& inodes, const std::vector<pid_t>& first);
 
+/// Every living process below these, without themselves. Walks all of /proc: for a pool thread.
+[[nodiscard]] std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots);
+
 /// /proc/sys/kernel/random/boot_id
 [[nodiscard]] std::string read_boot_id();
 /// /etc/machine-id, else /var/lib/dbus/machine-id, else "unknown".

@@ -1,0 +1,190 @@
+// The past and the stream of events: lease.history, lease.watch, lease.wait.
+#include <algorithm>
+
+#include "core/named_rules.hpp"
+#include "service/agent.hpp"
+#include "service/requests.hpp"
+#include "storage/event_codec.hpp"
+#include "storage/history.hpp"
+
+namespace portwrap {
+namespace {
+
+/// A listener outside of portwrap makes no event: its port is looked at so often, while somebody waits for it.
+constexpr auto k_look_at_ports = std::chrono::milliseconds(500);
+
+Json event_shape(const Registry& registry, std::uint64_t seq, Time at, std::string_view what, const Lease& lease) {
+    return {{"seq", seq}, {"at", format_time(at)}, {"event", what}, {"lease", lease_shape(registry, lease)}};
+}
+
+}  // namespace
+
+void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
+    constexpr std::uint64_t k_max_events = 10'000;
+    Params params(request.params);
+    const auto port = params.port("port");
+    const auto service = params.text("service", 64);
+    const auto since_s = params.number("since_s", UINT32_MAX);
+    const auto limit = params.number("limit", k_max_events).value_or(1000);
+    const bool all = params.flag("all");
+    if (port && service) { params.fail("port", "and \"service\" exclude each other"); }
+    const auto answer = [this, request, reply, port, service, since_s, limit](const std::optional<std::string>& root) {
+        HistoryQuery query;
+        query.limit = limit;
+        query.since = m_outside.now() - std::chrono::hours(24) * m_options.history_days;
+        if (since_s) { query.since = std::max(query.since, m_outside.now() - std::chrono::seconds(*since_s)); }
+        query.wanted = [root, port, service](const Lease& lease) {
+            return (!root || lease.key.root == *root) && (!port || lease.port == *port) && (!service || lease.key.service == *service);
+        };
+        auto events = std::make_shared<std::vector<Event>>();
+        m_outside.run_in_pool([events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
+                              [this, request, reply, events] {
+                                  auto result = ok_shape();
+                                  result["events"] = Json::array();
+                                  for (const auto& event : *events) {
+                                      const auto& changed = std::get<LeaseEvent>(event.change);
+                                      result["events"].push_back(event_shape(m_registry, event.seq, event.at, word(changed.change), changed.lease));
+                                  }
+                                  reply({result_line(request.id, result), false});
+                              });
+    };
+    // Who had a number: whoever that was.
+    if (all || (port && request.params.find("project") == request.params.end())) {
+        for (const auto* name : {"cwd", "project"}) { (void)params.text(name, 4096); }
+        if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+        return answer(std::nullopt);
+    }
+    with_project(request, params, reply, [answer](const Place& place) { answer(place.project.root); });
+}
+
+void Agent::lease_watch(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
+    Params params(request.params);
+    const bool all = params.flag("all");
+    const auto begin = [this, exchange, request, reply](const std::optional<std::string>& root) {
+        auto result = ok_shape();
+        result["watching"] = true;
+        m_streams[exchange.get()] = {exchange, reply, root};
+        // The connection is this stream's from now on.
+        reply({result_line(request.id, result), false, true});
+    };
+    if (request.notification) { return refuse(request, reply, {ErrorCode::invalid_request, "a stream needs an id", {}, {}}); }
+    if (all) {
+        (void)params.text("cwd", 4096);
+        if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+        return begin(std::nullopt);
+    }
+    with_project(request, params, reply, [begin](const Place& place) { begin(place.project.root); });
+}
+
+void Agent::lease_wait(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
+    constexpr std::uint64_t k_longest_ms = 7ULL * 24 * 3600 * 1000;
+    Params params(request.params);
+    Wait wait;
+    wait.port = params.port("port");
+    wait.service = params.text("service", 64);
+    const auto timeout = params.number("timeout_ms", k_longest_ms).value_or(k_longest_ms);
+    if (wait.port.has_value() == wait.service.has_value()) { params.fail("port", "or \"service\": exactly one of them is needed"); }
+    with_project(request, params, reply, [this, exchange, request, reply, wait, timeout](const Place& place) mutable {
+        wait.exchange = exchange;
+        wait.request = request;
+        wait.reply = reply;
+        wait.place = place;
+        refresh();
+        if (answer_wait(wait, true, timeout == 0)) { return; }
+        const auto number = ++m_next_wait;
+        wait.cancel = m_outside.call_after(std::chrono::milliseconds(timeout), [this, number] {
+            auto node = m_waits.extract(number);
+            if (!node.empty()) { (void)answer_wait(node.mapped(), true, true); }
+        });
+        const bool first = m_waits.empty();
+        m_waits.emplace(number, std::move(wait));
+        if (first) { look_for_waits(); }
+    });
+}
+
+bool Agent::answer_wait(const Wait& wait, bool look, bool at_last) {
+    const Lease* lease = nullptr;
+    if (wait.port) {
+        lease = owner_of(m_registry, *wait.port);
+        if (lease != nullptr && !lease->live()) { lease = nullptr; }
+    } else {
+        lease = current_lease(m_registry, wait.place, wait.service, std::nullopt);
+    }
+    const auto port = wait.port ? wait.port : lease != nullptr ? std::optional<Port>(lease->port) : std::nullopt;
+    bool listening = lease != nullptr && lease->listening();
+    if (!listening && look && port) {
+        const auto listeners = list_listeners(*port);
+        listening = listeners && std::any_of(listeners->begin(), listeners->end(), [&](const Listener& listener) { return listener.port == *port; });
+    }
+    if (!listening && !at_last) { return false; }
+    auto result = ok_shape();
+    result["listening"] = listening;
+    result["port"] = port ? Json(*port) : Json(nullptr);
+    result["lease"] = lease != nullptr ? lease_shape(m_registry, *lease) : Json(nullptr);
+    const auto reply = wait.reply;  // it may end the connection, and with it the wait
+    reply({result_line(wait.request.id, result), false});
+    return true;
+}
+
+void Agent::look_for_waits() {
+    (void)m_outside.call_after(k_look_at_ports, [this] {
+        answer_waits(true);
+        if (!m_waits.empty()) { look_for_waits(); }
+    });
+}
+
+void Agent::answer_waits(bool look) {
+    std::vector<std::uint64_t> numbers;
+    for (const auto& [number, wait] : m_waits) { numbers.push_back(number); }
+    for (const auto number : numbers) {
+        const auto known = m_waits.find(number);
+        if (known == m_waits.end() || !answer_wait(known->second, look, false)) { continue; }
+        // The reply may have ended the connection, and with it the wait.
+        auto node = m_waits.extract(number);
+        if (!node.empty()) { node.mapped().cancel(); }
+    }
+}
+
+void Agent::publish(const std::vector<Event>& events, const std::map<LeaseId, Lease>& forgotten) {
+    if (!m_waits.empty()) { answer_waits(false); }
+    for (const auto& event : events) {
+        if (m_streams.empty()) { return; }
+        const Lease* lease = nullptr;
+        std::string_view what = "forgotten";
+        if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
+            lease = &changed->lease;
+            what = word(changed->change);
+        } else if (const auto* gone = std::get_if<LeaseForgotten>(&event.change)) {
+            const auto known = forgotten.find(gone->id);
+            if (known != forgotten.end()) { lease = &known->second; }
+        }
+        if (lease == nullptr) { continue; }
+        const auto line = Json{{"jsonrpc", "2.0"}, {"method", "event"}, {"params", event_shape(m_registry, event.seq, event.at, what, *lease)}}.dump(
+            -1, ' ', false, Json::error_handler_t::replace);
+        // A copy: a reader that is too slow is dropped while it is written to.
+        std::vector<ReplyTo> readers;
+        for (const auto& [key, stream] : m_streams) {
+            if (!stream.root || *stream.root == lease->key.root) { readers.push_back(stream.reply); }
+        }
+        for (const auto& reader : readers) { reader({line, false, true}); }
+    }
+}
+
+void Agent::end_streams(const std::shared_ptr<Exchange>& exchange) {
+    m_streams.erase(exchange.get());
+    for (auto wait = m_waits.begin(); wait != m_waits.end();) {
+        if (wait->second.exchange != exchange) {
+            ++wait;
+            continue;
+        }
+        wait->second.cancel();
+        wait = m_waits.erase(wait);
+    }
+}
+
+std::span<const Agent::Method> Agent::event_methods() {
+    static constexpr Method k_methods[] = {{"lease.history", &Agent::lease_history}, {"lease.watch", &Agent::lease_watch}, {"lease.wait", &Agent::lease_wait}};
+    return k_methods;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,226 @@
+"""The commands about what was, is and will be: allocate, reserve, list, history, watch, wait, stop, doctor."""
+
+import json
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from house import is_alive, wait_until
+
+
+@pytest.fixture
+def shop(house):
+    return house.project("shop", files={"package.json": '{"name": "shop"}'})
+
+
+@pytest.fixture
+def blog(house):
+    return house.project("blog", files={"package.json": '{"name": "blog"}'})
+
+
+def serve(house, listener, cwd, port="3000"):
+    process = house.wrap(listener, "bind", port, cwd=cwd)
+    return process, int(process.wait_for(r"^\d+ (\d+)$")[1])
+
+
+def test_allocate_gives_instances_and_blocks(house, shop):
+    first, second = (int(house.portctl("allocate", "web", cwd=shop).stdout) for _ in range(2))
+    assert first != second
+    block = [int(line) for line in house.portctl("allocate", "shard", "--count", "3", "--block", cwd=shop).stdout.split()]
+    assert block == list(range(block[0], block[0] + 3))
+    leases = house.leases(shop)
+    assert sorted(lease["instance"] for lease in leases if lease["service"] == "shard") == [0, 1, 2]
+
+
+def test_a_reservation_is_for_the_program_that_asks_for_it(house, shop, blog, listener):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+    reserved = house.ask("reserve", "3900", "--ttl", "2h", cwd=shop)["lease"]
+    assert (reserved["state"], reserved["service"]) == ("reserved", "main")
+    assert reserved["expires_at"] is not None
+    _, moved = serve(house, listener, blog, "3900")
+    assert moved != 3900
+    _, own = serve(house, listener, shop, "3900")
+    assert own == 3900
+
+
+def test_update_and_transfer(house, shop, blog):
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    lease = house.ask("update", "web", "--description", "the shop", "--hostname", "shop.example.org", cwd=shop)["lease"]
+    assert (lease["description"], lease["hostname"]) == ("the shop", "shop.example.org")
+    assert house.ask("update", "web", "--description", "", cwd=shop)["lease"]["description"] is None
+    assert house.ask("transfer", str(port), "--to", "../blog", cwd=shop)["lease"]["project"]["name"] == "blog"
+    assert house.leases(shop) == []
+    assert house.port(blog) == port
+
+
+def test_register_warns_about_the_environment(house, shop):
+    reply = house.ask("register", "web", "9876", cwd=shop)
+    assert "production" in reply["warning"]
+    assert house.ask("register", "api", "9877", "--env", "production", cwd=shop)["warning"] is None
+
+
+def test_list_formats_and_filters(house, shop):
+    house.portctl("get", "web", "--description", 'a "b", c|d', cwd=shop)
+    house.portctl("get", "job", "--env", "test", cwd=shop)
+    csv = house.portctl("list", "--format", "csv", cwd=shop).stdout
+    assert csv.startswith("service,port,asked,state,health,pid,age,description\r\n")
+    assert '"a ""b"", c|d"' in csv
+    assert "c\\|d |" in house.portctl("list", "--format", "markdown", cwd=shop).stdout
+    assert json.loads(house.portctl("list", "--format", "json", cwd=shop).stdout)["ok"] is True
+    assert [lease["service"] for lease in house.ask("list", "--env", "test", cwd=shop)["leases"]] == ["job"]
+    assert [lease["service"] for lease in house.ask("list", "--range", "node", cwd=shop)["leases"]] == ["web"]
+
+
+def test_list_of_worktrees_and_orphans(house):
+    main, linked = house.worktrees("repo", files={"package.json": '{"name": "repo"}'})
+    for root in (main, linked):
+        house.portctl("get", "web", cwd=root)
+    assert len(house.ask("list", "--worktree", cwd=main)["leases"]) == 2
+    (lease,) = house.ask("list", "--worktree", "fix", cwd=main)["leases"]
+    assert lease["project"]["root"] == str(linked)
+    assert house.ask("list", "--orphans")["leases"] == []
+    house.git(main, "worktree", "remove", "--force", str(linked))
+    (lease,) = house.ask("list", "--orphans")["leases"]
+    assert lease["project"]["root"] == str(linked)
+
+
+def test_who_and_url(house, shop, listener):
+    process, port = serve(house, listener, shop)
+    (seen,) = house.ask("who", str(port))["listeners"]
+    assert seen["pid"] == process.pid
+    assert seen["parents"]
+    assert seen["project"]["name"] == "shop"
+    assert house.portctl("url", cwd=shop).stdout == f"http://localhost:{port}\n"
+
+
+def test_open_uses_the_browser(house, shop, tmp_path):
+    house.portctl("get", "web", cwd=shop)
+    fifo = tmp_path / "address"
+    subprocess.run(["mkfifo", fifo], check=True)
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\necho "$1" > {fifo}\n')
+    script.chmod(0o755)
+    assert house.portctl("open", "web", cwd=shop, env={"BROWSER": f"{script} %s"}).returncode == 0
+    assert fifo.read_text() == house.portctl("url", "web", cwd=shop).stdout
+    assert house.portctl("open", "web", cwd=shop, env={"BROWSER": "/no/such"}).returncode == 3
+
+
+def test_history_tells_who_had_a_port(house, shop, listener):
+    process, port = serve(house, listener, shop)
+    process.kill()
+    wait_until(lambda: not house.leases(shop), "the lease ends")
+    events = house.ask("history", str(port), cwd=shop)["events"]
+    assert [event["event"] for event in events if event["event"] in ("activated", "released")] == ["activated", "released"]
+    assert all(event["lease"]["port"] == port for event in events)
+    assert [event["seq"] for event in events] == sorted(event["seq"] for event in events)
+    house.stop_agent()  # sealed by now
+    assert house.ask("history", str(port), cwd=shop)["events"] == events
+    assert house.ask("history", "main", "--since", "1h", cwd=shop)["events"] == events
+    assert house.ask("history", "nobody", cwd=shop)["events"] == []
+
+
+def test_watch_prints_events_as_they_happen(house, shop, blog, listener):
+    house.start_agent()
+    watch = house.start("portctl", "watch", cwd=shop)
+    # It watches when an event arrives that happened afterwards.
+    wait_until(lambda: house.portctl("update", house.portctl("get", "web", cwd=shop).stdout.strip(), "--kind", "", cwd=shop) and (
+        house.portctl("release", "web", cwd=shop), watch.stdout)[1], "an event is printed")
+    house.portctl("get", "other", cwd=blog)
+    process, port = serve(house, listener, shop)
+    watch.wait_for(r'"event":"activated"')
+    process.kill()
+    watch.wait_for(r'"event":"released","lease":\{.*"service":"main"')
+    for line in watch.stdout.splitlines():
+        event = json.loads(line)
+        assert event["lease"]["project"]["name"] == "shop"
+
+
+def test_wait_ends_when_the_service_listens(house, shop, listener):
+    house.start_agent()
+    waiting = house.start("portctl", "wait", "main", "--timeout", "20s", cwd=shop)
+    serve(house, listener, shop)
+    assert waiting.wait() == 0
+
+
+def test_wait_sees_a_listener_outside_of_portwrap(house, shop, listener):
+    house.start_agent()
+    waiting = house.start("portctl", "wait", "3917", "--timeout", "20s", cwd=shop)
+    process = house.start(listener, "bind", "3917", cwd=house.home)
+    process.wait_for(r"^\d+ 3917$")
+    assert waiting.wait() == 0
+
+
+def test_wait_says_that_it_was_in_vain(house, shop):
+    reply = house.ask("wait", "nothing", "--timeout", "1s", cwd=shop, status=1)
+    assert reply["listening"] is False
+
+
+def test_stop_ends_the_whole_session_and_nothing_else(house, shop, blog, listener):
+    other, _ = serve(house, listener, blog)
+    process = house.wrap("sh", "-c", f"'{listener}' bind 3000 & wait", cwd=shop)
+    holder = int(process.wait_for(r"^(\d+) \d+$")[1])
+    stopped = house.ask("stop", "main", cwd=shop)["stopped"]
+    assert {entry["pid"] for entry in stopped} == {process.pid, holder}
+    assert all(entry["signal"] in ("TERM", "KILL") for entry in stopped)
+    assert not is_alive(holder)
+    process.wait()
+    assert other.running()
+    wait_until(lambda: not house.leases(shop), "the lease ends")
+
+
+def test_stop_only_leaves_the_command(house, shop, listener):
+    process = house.wrap("sh", "-c", f"'{listener}' bind 3000; read line", cwd=shop)
+    holder = int(process.wait_for(r"^(\d+) \d+$")[1])
+    assert [entry["pid"] for entry in house.ask("stop", "main", "--only", cwd=shop)["stopped"]] == [holder]
+    assert process.running()
+
+
+def test_stop_never_touches_another_project(house, shop, blog, listener):
+    process, port = serve(house, listener, shop)
+    assert house.refusal("stop", str(port), cwd=blog, status=1)["code"] == "NOT_OWNER"
+    assert house.refusal("stop", "main", "--project", str(shop), cwd=blog, status=1)["code"] == "NOT_OWNER"
+    assert process.running()
+
+
+def test_stop_kills_what_ignores_the_request(house, shop, listener):
+    process = house.wrap("sh", "-c", f"trap '' TERM; '{listener}' bind 3000", cwd=shop)
+    process.wait_for(r"^\d+ \d+$")
+    stopped = house.ask("stop", "main", "--grace", "1s", cwd=shop)["stopped"]
+    assert "KILL" in {entry["signal"] for entry in stopped}
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_doctor_finds_a_sound_installation(house, shop):
+    checks = {check["name"]: check["status"] for check in house.ask("doctor", cwd=shop)["checks"]}
+    assert {"portwrap", "portwrap-agent", "shim", "socket", "agent", "registry", "journal", "sock_diag", "destroy groups"} <= set(checks)
+    assert "error" not in checks.values()
+
+
+def test_doctor_tells_of_a_damaged_registry(house, shop):
+    house.portctl("get", "web", cwd=shop)
+    house.stop_agent()
+    (house.registry / "ports.json").write_text("{ not json")
+    checks = {check["name"]: check for check in house.ask("doctor", cwd=shop)["checks"]}
+    assert checks["registry"]["status"] == "warning"
+    assert "corrupt" in checks["registry"]["detail"]
+
+
+def test_the_log_and_its_level(house, shop):
+    house.portctl("get", "web", cwd=shop)
+    assert "allocated port=" in house.portctl("agent", "log").stdout
+    assert house.portctl("agent", "log", "--level", "debug").returncode == 0
+    assert house.portctl("agent", "log", "--level", "loud").returncode == 2
+
+
+def test_every_command_has_help_with_an_example(house):
+    overview = house.portctl("help").stdout
+    names = [line.split()[0] for line in overview.split("Commands:\n")[1].split("\n\n")[0].splitlines()]
+    assert {"allocate", "stop", "watch", "doctor"} <= set(names)
+    for name in names:
+        done = house.portctl(name, "--help")
+        assert done.returncode == 0, name
+        assert f"Usage: portctl {name}" in done.stdout
+        assert "Examples:" in done.stdout, name
