@@ -178,7 +178,7 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
         options.user.config = default_config();
         log->error("config: {}; the built-in values are in use", options.config_problem);
     }
-    options.set_log_level = [&log, level](const std::string& configured) { log->set_level(spdlog::level::from_str(level.empty() ? configured : level)); };
+    options.log_level_given = !level.empty();
     if (first_machine != machine) { log->info("a home of several hosts: this machine's registry is {} (the first one's was machine {})", state, first_machine); }
 
     Server server(*log);

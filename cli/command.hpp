@@ -47,6 +47,7 @@ std::vector<Command> mcp_commands();
 std::vector<Command> event_commands();
 std::vector<Command> stop_commands();
 std::vector<Command> doctor_commands();
+std::vector<Command> config_commands();
 std::vector<Command> agent_commands();
 
 /// Adds the options that every command takes.

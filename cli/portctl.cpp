@@ -18,9 +18,8 @@ int run_help(Globals& globals, const std::vector<std::string>& arguments);
 
 std::vector<Command> all_commands() {
     std::vector<Command> commands;
-    for (const auto group : {lease_commands, named_commands, port_commands, exchange_commands, range_commands, shell_commands, care_commands, worktree_commands, mcp_commands, agent_commands}) {
-    for (const auto group : {lease_commands, named_commands, port_commands, event_commands, stop_commands, exchange_commands, agent_commands,
-                             doctor_commands}) {
+    for (const auto group : {lease_commands, named_commands, port_commands, range_commands, event_commands, stop_commands, care_commands, worktree_commands,
+                             exchange_commands, shell_commands, mcp_commands, config_commands, agent_commands, doctor_commands}) {
         for (const auto& command : group()) { commands.push_back(command); }
     }
     commands.push_back({"version", "portctl's version", run_version});

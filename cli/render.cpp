@@ -386,6 +386,8 @@ std::string render_summary(const Json& result, const Style& style) {
     text += "  available  " + number_or_dash(result, "available") + '\n';
     if (number_field(result, "elsewhere").value_or(0) > 0) { text += "  elsewhere  " + number_or_dash(result, "elsewhere") + '\n'; }
     return text;
+}
+
 std::string render_event(const Json& event, const Style& style) {
     const auto& lease = inner_field(event, "lease");
     const auto at = parse_time(text_field(event, "at"));

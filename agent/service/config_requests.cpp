@@ -64,7 +64,7 @@ void Agent::apply_config() {
     m_config = m_options.user.config;
     m_range_fill = RangeFill(m_config, m_registry);
     for (const auto& warning : m_options.user.warnings) { m_options.log_trouble("config: " + warning); }
-    if (m_options.set_log_level) { m_options.set_log_level(m_config.log_level); }
+    if (m_options.set_log_level && !m_options.log_level_given) { m_options.set_log_level(m_config.log_level); }
     Json ranges = Json::array();
     for (const auto& range : m_config.ranges) {
         auto value = range_value(range);

@@ -88,6 +88,8 @@ inline std::string prompt_file(const std::string& prompts, const std::string& ro
         if (c == '/') { path += '@'; }
     }
     return path + "/segment";
+}
+
 /// Names the machine whose registry lies in `state` itself. In a home that several hosts share, the first one comes first.
 inline std::string machine_path(const std::string& state) { return state + "/machine"; }
 
