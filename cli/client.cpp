@@ -137,6 +137,9 @@ void close_from(int first) {
     ::_exit(127);
 }
 
+/// Between two tries to start an agent while another one still has the registry's lock and no socket.
+constexpr int k_respawn_ms = 100;
+
 enum class Readiness { listening, ended, silent };
 
 /// Starts an agent that is nobody's child and waits until it says that it, or another one, is there.
@@ -248,11 +251,17 @@ Result<AgentConnection> reach_agent(const Deadline& deadline) {
     // without a word will hardly have left another one behind.
     const auto patience = *readiness == Readiness::listening ? deadline.left() : std::min(deadline.left(), k_patience_ms);
     const auto limit = Deadline::in_milliseconds(patience);
+    auto again = Deadline::in_milliseconds(k_respawn_ms);
     for (int pause = 1;; pause = std::min(pause * 2, 16)) {
         found = find_agent(deadline);
         if (!found) { return found.error(); }
         if (found->has_value()) { return std::move(**found); }
         if (limit.left() == 0) { return unavailable("it did not start; see " + own_registry() + "/agent.log"); }
+        // The one that had the lock was leaving: it has closed its socket and saves the registry. Ours gave way to it.
+        if (*readiness == Readiness::listening && again.left() == 0) {
+            if (const auto other = spawn_agent(deadline); !other) { return other.error(); }
+            again = Deadline::in_milliseconds(k_respawn_ms);
+        }
         sleep_ms(pause);
     }
 }

@@ -100,7 +100,9 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     const auto query = range_query(caller, key.service);
     const auto serving = serving_ranges(registry, config, caller.place.project, query, facts);
     auto lease = new_lease(registry, key, facts);
-    const bool returns = lease.port != 0 && !further && lease.listened && is_open_to(registry, key, lease.port) &&
+    const auto dropped = facts.dropped.find(lease.port);
+    const bool anothers = dropped != facts.dropped.end() && dropped->second != caller.holder.process;
+    const bool returns = lease.port != 0 && !further && !anothers && lease.listened && is_open_to(registry, key, lease.port) &&
                          !request.refused.contains(lease.port) && !facts.in_use(lease.port, true, true);
     if (returns) {
         const auto port = lease.port;
@@ -173,6 +175,10 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     // Its own assigned port, read back, given to it, or bound for the second address family. Another service of the
     // session that happens to have this number in its code is not meant.
     const auto is_its_own = [&](const Lease& lease) {
+        // Another living server of the session was moved to this very number: to share it would be to fail.
+        const bool anothers = lease.listening() && lease.holder && lease.holder->process != caller.holder.process && facts.is_alive &&
+                              facts.is_alive(lease.holder->process) && lease.key.requested && *lease.key.requested != asked;
+        if (anothers && !request.reuse_port) { return false; }
         const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
         return lease.sockets.empty() || same_process || lease.key.service == service_of(caller.place, caller.scope, lease.key.requested);
     };

@@ -11,6 +11,8 @@ namespace portwrap {
 
 /// A lease without a socket ends this long after its last socket closed (or after it was granted).
 constexpr auto k_linger = std::chrono::seconds(10);
+/// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process.
+constexpr auto k_offer_grace = std::chrono::seconds(60);
 
 /// A lease that nobody uses: got by name, reserved, or offered, and no process has a socket of it.
 [[nodiscard]] bool is_silent(const Lease& lease);

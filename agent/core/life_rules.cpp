@@ -8,8 +8,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process.
-constexpr auto k_offer_grace = 60s;
 /// How often a socket that is bound and does not listen is looked at again.
 constexpr auto k_look_again = 60s;
 

@@ -24,13 +24,6 @@ bool shares_number(const Lease& lease, const std::string& root, const std::strin
 }
 
 /// What of the project itself is silent on a port that it takes by force ends: two live leases never have one port.
-void end_own_silent(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts, std::vector<Change>& changes) {
-    for (const auto* lease : registry.on_port(wish.port)) {
-        if (!lease->live() || lease->id == wish.own || shares_number(*lease, wish.root, wish.service, wish.protocol)) { continue; }
-        changes.push_back(ended(*lease, LeaseChange::released, false, config, facts));
-    }
-}
-
 bool is_usable(const Registry& registry, const Config& config, const LeaseKey& key, Port port, const Facts& facts) {
     const auto* owner = owner_of(registry, port);
     const bool open = owner == nullptr || owner->key == key || shares_number(*owner, key.root, key.service, key.protocol);
@@ -60,9 +53,24 @@ Instances instances_of(const Registry& registry, const GetRequest& request) {
 
 }  // namespace
 
+void end_own_silent(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts, std::vector<Change>& changes) {
+    for (const auto* lease : registry.on_port(wish.port)) {
+        if (!lease->live() || lease->id == wish.own || shares_number(*lease, wish.root, wish.service, wish.protocol)) { continue; }
+        changes.push_back(ended(*lease, LeaseChange::released, false, config, facts));
+    }
+}
+
 Refusal unknown_range(const std::string& name) {
     Refusal refusal{ErrorCode::unknown_range, "there is no range named \"" + name + "\"", {}, {}};
     refusal.range = name;
+    return refusal;
+}
+
+std::optional<Refusal> refuse_ranges(const std::vector<const Range*>& ranges, const std::optional<std::string>& named) {
+    if (ranges.empty()) { return unknown_range(named.value_or("")); }
+    if (ranges.front()->kind != RangeKind::system) { return std::nullopt; }
+    Refusal refusal{ErrorCode::system_reserved, "the range \"" + ranges.front()->name + "\" is for portwrap's own services", {}, {}};
+    refusal.range = ranges.front()->name;
     return refusal;
 }
 
@@ -144,7 +152,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
     const auto query = range_query_of(config, request);
     const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
     const auto& ranges = serving.ranges;
-    if (ranges.empty()) { return refused(unknown_range(request.range.value_or(""))); }
+    if (auto refusal = refuse_ranges(ranges, request.range)) { return refused(std::move(*refusal)); }
     const auto entry = configured(request.place, request.service);
     const bool as_configured = entry && entry->port && request.port == entry->port && !request.range;
 

@@ -101,13 +101,10 @@ Decision<Outcome<LeaseId>> decide_update(const Registry& registry, const Config&
         as_asked.kind = lease.kind;
         const auto serving = serving_ranges(registry, config, request.place.project, range_query_of(config, as_asked), facts);
         const auto& ranges = serving.ranges;
-        if (ranges.empty()) { return {{}, unknown_range(request.range.value_or(""))}; }
+        if (auto refusal = refuse_ranges(ranges, request.range)) { return {{}, std::move(*refusal)}; }
         const PortWish wish{lease.key.root, lease.key.service, lease.key.protocol, *request.port, ranges.front(), request.target.force, lease.id};
         if (auto refusal = judge_port(registry, config, wish, facts)) { return {{}, std::move(*refusal)}; }
-        for (const auto* other : registry.on_port(*request.port)) {
-            const bool silent_own = other->live() && other->id != lease.id && other->key.root == lease.key.root && other->key.service != lease.key.service;
-            if (silent_own) { changes.push_back(ended(*other, LeaseChange::released, false, config, facts)); }
-        }
+        end_own_silent(registry, config, wish, facts, changes);
         lease.port = *request.port;
         lease.range = range_name_at(config, lease.port, ranges);
         lease.origin = lease.origin == LeaseOrigin::process ? LeaseOrigin::named : lease.origin;

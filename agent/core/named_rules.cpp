@@ -45,7 +45,7 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     const auto query = range_query_of(config, request);
     const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
     const auto& ranges = serving.ranges;
-    if (ranges.empty()) { return {{}, unknown_range(request.range.value_or(""))}; }
+    if (auto refusal = refuse_ranges(ranges, request.range)) { return {{}, std::move(*refusal)}; }
 
     LeaseKey key{root, request.service, request.protocol, entry ? entry->port : std::nullopt, 0};
     if (earlier != nullptr) { key = earlier->key; }
@@ -82,7 +82,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     query.type = request.type;
     const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
     const auto& ranges = serving.ranges;
-    if (ranges.empty()) { return {{}, unknown_range(request.session.range.value_or(""))}; }
+    if (auto refusal = refuse_ranges(ranges, request.session.range)) { return {{}, std::move(*refusal)}; }
 
     Caller caller;
     caller.session = request.session.outermost;
@@ -104,6 +104,9 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
             refusal.port = wanted;
             return {{}, std::move(refusal)};
         };
+        if (wanted < facts.first_permitted) {
+            return refuse(ErrorCode::permission_denied, "the system lets this user bind no port below " + std::to_string(facts.first_permitted));
+        }
         if (is_system_port(config, wanted)) { return refuse(ErrorCode::system_reserved, "port " + std::to_string(wanted) + " is reserved for portwrap's own services"); }
         if (is_reserved_port(config, wanted)) { return refuse(ErrorCode::port_reserved, "port " + std::to_string(wanted) + " is reserved in the config"); }
         if (owner != nullptr && owner->live() && !own_silent) {
@@ -145,6 +148,8 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     granted.holder.reset();
     // It lives as long as its session; a program may take its time before it binds.
     granted.expires_at.reset();
+    // A run inside a long one (a shell, an editor) does not keep what it was offered for the other's life.
+    if (request.session.id != request.session.outermost) { granted.expires_at = facts.now + k_offer_grace; }
     if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
     return taken_by_name(registry, std::move(granted));
 }

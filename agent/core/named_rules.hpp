@@ -104,6 +104,10 @@ struct ListFilter {
 /// "port 3001 belongs to project "blog" (/home/me/blog); --force ..."
 [[nodiscard]] Refusal not_owner(const Registry& registry, const Lease& lease, const std::string& what_force_does);
 [[nodiscard]] Refusal unknown_range(const std::string& name);
+/// Takes a port from the project's own silent leases that are in the way of a forced request.
+void end_own_silent(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts, std::vector<Change>& changes);
+/// Why nothing can be chosen from these: there is no range of that name, or it is portwrap's own.
+[[nodiscard]] std::optional<Refusal> refuse_ranges(const std::vector<const Range*>& ranges, const std::optional<std::string>& named);
 /// The lease as a request by name leaves it: allocated, for this port of this range.
 [[nodiscard]] Lease granted_by_name(Lease lease, const GetRequest& request, const RangeQuery& query, Port port,
                                     std::string range, const Facts& facts);

@@ -81,6 +81,7 @@ struct BindRequest {
     Cookie cookie = 0;
     /// What the kernel refused already in this exchange: errno by port.
     std::map<Port, int> refused;
+    bool reuse_port = false;  ///< SO_REUSEPORT: it means to share
 };
 struct BindAnswer {
     Port port = 0;      ///< to bind

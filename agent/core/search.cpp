@@ -107,7 +107,7 @@ bool Search::is_free(Port port, const Range* range) const {
 
 bool Search::may_choose(Port port, const Range* range) const {
     if (port < 1024 || is_bad_port(port) || is_reserved_port(m_config, port)) { return false; }
-    if (range->kind != RangeKind::system && is_system_port(m_config, port)) { return false; }
+    if (is_system_port(m_config, port)) { return false; }
     if (m_facts.ephemeral.contains(port) || in_any(m_facts.kernel_reserved, port)) { return false; }
     if (m_asked.contains(port) && m_key.requested != port) { return false; }
     if (block_owner(m_registry, m_config, m_key.root, port) != nullptr) { return false; }

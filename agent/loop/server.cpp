@@ -376,8 +376,15 @@ void Server::bound_input() {
             if (connection->partial.empty()) { continue; }
             if (oldest == nullptr || connection->partial_since < oldest->partial_since) { oldest = key; }
         }
-        if (oldest == nullptr) { return; }  // whole lines alone: their connections are paused one by one
-        turn_away(*oldest, "too many unfinished messages at once");
+        if (oldest != nullptr) {
+            turn_away(*oldest, "too many unfinished messages at once");
+            continue;
+        }
+        for (const auto& [key, connection] : m_connections) {
+            if (oldest == nullptr || connection->queued > oldest->queued) { oldest = key; }
+        }
+        if (oldest == nullptr || oldest->queued == 0) { return; }
+        turn_away(*oldest, "too many messages wait at once");
     }
 }
 

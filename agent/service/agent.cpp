@@ -83,8 +83,15 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
             if (lease.expires_at && !lease.listening()) { wake_by(*lease.expires_at); }
             const auto* before = m_registry.find(lease.id);
             // A number that was read back from port 0 and dropped.
-            if (lease.key.requested == Port{0} && lease.sockets.empty() && lease.holder && before != nullptr && !before->sockets.empty()) {
-                m_dropped[lease.port] = {lease.holder->process, now + k_dropped_for};
+            if (lease.key.requested == Port{0} && lease.sockets.empty() && before != nullptr && before->holder && !before->sockets.empty()) {
+                m_dropped[lease.port] = {before->holder->process, now + k_dropped_for};
+            }
+            // When its claim, its inactivity or its memory ends.
+            const auto used = lease.last_active_at.value_or(lease.allocated_at);
+            if (!lease.live()) {
+                wake_by(lease.claimed ? used + m_config.inactive : lease.released_at.value_or(used) + m_config.remembered);
+            } else if (lease.by_name() && lease.sockets.empty()) {
+                wake_by(used + m_config.inactive);
             }
             m_options.log(std::string(word(changed->change)) + " port=" + std::to_string(lease.port) + " service=" + lease.key.service +
                           " requested=" + (lease.key.requested ? std::to_string(*lease.key.requested) : "-") + " root=" + lease.key.root +

@@ -45,6 +45,9 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     if (said.range && find_range(m_config, *said.range) == nullptr) {
         return refuse(request, reply, {ErrorCode::unknown_range, "there is no range named \"" + printable(*said.range) + "\"", {}, {}});
     }
+    if (const auto* range = said.range ? find_range(m_config, *said.range) : nullptr; range != nullptr && range->kind == RangeKind::system) {
+        return refuse(request, reply, {ErrorCode::system_reserved, "the range \"" + range->name + "\" is for portwrap's own services", {}, {}});
+    }
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
     with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
         auto files = std::make_shared<LaunchFiles>();

@@ -49,7 +49,7 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
     check_family(params);
     (void)params.number("scope", 2);
     const auto protocol = read_protocol(params);
-    (void)params.number("reuseport", 1);
+    const bool reuse_port = params.number("reuseport", 1).value_or(0) == 1;
     const auto cookie = params.number("cookie", UINT64_MAX).value_or(0);
     const auto netns = params.number("netns", UINT64_MAX).value_or(0);
     const auto hint = session_hint(params.numbers("session", 2));
@@ -57,7 +57,7 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
 
     const bool elsewhere = netns != 0 && m_options.netns != 0 && netns != m_options.netns;
     if (exchange->peer.pid <= 0 || elsewhere) { return reply({bind_reply(request.id, 0, port), false}); }
-    exchange->bind = {port, protocol, cookie, {}};
+    exchange->bind = {port, protocol, cookie, {}, reuse_port};
     with_caller(exchange, hint, [this, exchange, request, reply, port](const Caller* caller) {
         if (caller == nullptr) { return reply({bind_reply(request.id, 0, port), false}); }
         answer_bind(exchange, request, reply);
