@@ -160,7 +160,7 @@ def test_wait_says_that_it_was_in_vain(house, shop):
 
 def test_stop_ends_the_whole_session_and_nothing_else(house, shop, blog, listener):
     other, _ = serve(house, listener, blog)
-    process = house.wrap("sh", "-c", f"'{listener}' bind 3000 & wait", cwd=shop)
+    process = house.wrap("sh", "-c", f"exec 3<&0; '{listener}' bind 3000 <&3 & wait", cwd=shop)
     holder = int(process.wait_for(r"^(\d+) \d+$")[1])
     stopped = house.ask("stop", "main", cwd=shop)["stopped"]
     assert {entry["pid"] for entry in stopped} == {process.pid, holder}
