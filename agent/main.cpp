@@ -137,13 +137,27 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
         return fail(lock.error().message, 1);
     }
     const auto log = make_log(state, foreground);
-    log->set_level(spdlog::level::from_str(level));
+    log->set_level(spdlog::level::from_str(level.empty() ? "info" : level));
+
+    Agent::Options options;
+    options.config_path = config_directory() + "/config.json";
+    options.variables = config_variables();
+    if (auto user = read_user_config(options.config_path, options.variables, read_ephemeral_range()); user) {
+        options.user = std::move(*user);
+    } else {
+        // A mistake in a file must not leave anybody without ports: the built-in values serve, and everybody is told.
+        options.config_problem = user.error().message;
+        options.user.config = default_config();
+        log->error("config: {}; the built-in values are in use", options.config_problem);
+    }
+    options.set_log_level = [&log, level](const std::string& configured) { log->set_level(spdlog::level::from_str(level.empty() ? configured : level)); };
 
     Server server(*log);
     Store::Options store_options;
     store_options.directory = state;
     store_options.machine_id = machine;
     store_options.now = server.now();
+    store_options.history_days = static_cast<int>(options.user.config.history.count() / 24);
     store_options.notify = [&server] { server.notify_synced(); };
     auto opened = Store::open(system_files(), std::move(store_options));
     if (!opened) {
@@ -158,8 +172,6 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
         return fail(listening.error().message, 1);
     }
 
-    Agent::Options options;
-    options.config = default_config();
     options.home = home_directory();
     options.user_at_host = user_name(::geteuid()) + "@" + host_name();
     options.boot_id = read_boot_id();
@@ -192,10 +204,10 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
 int main(int argc, char** argv) {
     CLI::App app{"The per-user agent of portwrap: owns the registry of leases. Started on demand by portwrap and portctl."};
     app.set_version_flag("--version", std::string("portwrap-agent ") + k_version);
-    std::string level = "info";
+    std::string level;
     bool foreground = false;
     int ready_fd = -1;
-    app.add_option("--log-level", level, "debug, info, warn or error")->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+    app.add_option("--log-level", level, "debug, info, warn or error; default: what the config says, else info")->check(CLI::IsMember({"debug", "info", "warn", "error"}));
     app.add_flag("--foreground", foreground, "log to stderr instead of agent.log");
     app.add_option("--ready-fd", ready_fd, "descriptor that gets one byte when the agent listens")->check(CLI::Range(3, 1 << 20));
     CLI11_PARSE(app, argc, argv);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/blocks.hpp"
 #include "core/earlier_runs.hpp"
 #include "core/lease_steps.hpp"
 #include "core/search.hpp"
@@ -17,6 +18,7 @@ std::string_view file_name(std::string_view path) { return path.substr(path.rfin
 
 RangeQuery range_query(const Caller& caller, const std::string& service) {
     RangeQuery query;
+    query.service = service;
     for (const auto& entry : caller.place.config.services) {
         if (entry.name == service) {
             query.kind = entry.kind;
@@ -30,8 +32,11 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
         if (caller.scope->type) { query.type = *caller.scope->type; }
     }
     if (!query.kind) { query.kind = kind_of_program(caller.executable); }
-    // Debian's redis-server is a link to a program of another name.
-    if (!query.kind && !caller.arguments.empty()) { query.kind = kind_of_program(file_name(caller.arguments.front())); }
+    // Debian's redis-server is a link to a program of another name, and writes "redis-server *:6379" over its arguments.
+    if (!query.kind && !caller.arguments.empty()) {
+        const auto called = std::string_view(caller.arguments.front());
+        query.kind = kind_of_program(file_name(called.substr(0, called.find_first_of(" :"))));
+    }
     if (query.type.empty()) { query.type = caller.place.config.type.value_or(""); }
     if (query.type.empty()) { query.type = type_of_program(caller.executable, caller.arguments); }
     if (query.type.empty()) { query.type = caller.place.type; }
@@ -53,6 +58,7 @@ Move why_not(const Registry& registry, const Config& config, const LeaseKey& key
         return {same ? MoveReason::already_running : MoveReason::held, *owner};
     }
     if (is_system_port(config, port) || is_reserved_port(config, port)) { return {MoveReason::reserved, std::nullopt}; }
+    if (const auto* project = block_owner(registry, config, key.root, port)) { return {MoveReason::block, std::nullopt, project->name}; }
     const bool udp = key.protocol == Protocol::udp;
     if (refused.contains(port) || facts.in_use(port, true, udp)) { return {MoveReason::external, std::nullopt}; }
     return {MoveReason::usual, std::nullopt};
@@ -65,6 +71,7 @@ Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std
     lease.environment = query.environment;
     lease.kind = query.kind;
     if (const auto service = configured(caller.place, lease.key.service)) { lease.shared = service->shared; }
+    lease.claims = caller.place.config.claims;
     auto granted = granted_to(std::move(lease), caller, facts);
     Decision<BindAnswer> decision{{}, {port, granted.id, std::move(move)}};
     unclaim_others(registry, granted, decision.changes);
@@ -75,7 +82,7 @@ Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std
 Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
                                       const BindRequest& request, const Facts& facts) {
     Decision<BindAnswer> kernel_chooses{{}, {0, 0, {}}};
-    if (is_test_runner(caller.arguments)) { return kernel_chooses; }
+    if (is_test_runner(caller.arguments) || config.port_zero_kernel || caller.place.config.port_zero_kernel) { return kernel_chooses; }
     std::size_t alive = 0;
     bool further = false;
     LeaseKey key{caller.place.project.root, service_of(caller.place, caller.scope, std::nullopt), Protocol::tcp, Port{0}, 0};
@@ -91,7 +98,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
         ++key.instance;
     }
     const auto query = range_query(caller, key.service);
-    const auto ranges = ranges_that_serve(config, query);
+    const auto serving = serving_ranges(registry, config, caller.place.project, query, facts);
     auto lease = new_lease(registry, key, facts);
     const bool returns = lease.port != 0 && !further && lease.listened && is_open_to(registry, key, lease.port) &&
                          !request.refused.contains(lease.port) && !facts.in_use(lease.port, true, true);
@@ -104,7 +111,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     search.exclude(request.refused);
     search.set_asker(caller.holder.process);
     if (further) { search.use_upper_half(); }
-    const auto [port, range] = search.run(ranges);
+    const auto [port, range] = search.run(serving.ranges);
     if (port == 0) { return kernel_chooses; }
     return grant(registry, std::move(lease), port, range->name, query, caller, facts, {});
 }
@@ -186,7 +193,8 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
 
     LeaseKey key{root, service_of(caller.place, caller.scope, asked), request.protocol, asked, 0};
     const auto query = range_query(caller, key.service);
-    const auto ranges = ranges_that_serve(config, query);
+    const auto serving = serving_ranges(registry, config, caller.place.project, query, facts);
+    const auto& ranges = serving.ranges;
 
     // Asked for before in this session: the same answer, whoever listens.
     for (const auto* lease : own) {
@@ -234,7 +242,10 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     const Lease* known = nullptr;
     while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
     auto lease = new_lease(registry, key, facts);
-    if (lease.port != 0 && free_for(key, lease.port) && !is_system_port(config, lease.port) && !is_reserved_port(config, lease.port)) {
+    const auto may_have = [&](Port port) {
+        return free_for(key, port) && !is_system_port(config, port) && !is_reserved_port(config, port) && block_owner(registry, config, root, port) == nullptr;
+    };
+    if (lease.port != 0 && may_have(lease.port)) {
         const auto port = lease.port;
         auto range = lease.range;
         auto move = port == asked ? Move{} : why_not(registry, config, key, asked, request.refused, facts);
@@ -242,7 +253,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     }
 
     // The port itself, when it is nobody's.
-    if (free_for(key, asked) && !is_system_port(config, asked) && !is_reserved_port(config, asked)) {
+    if (may_have(asked)) {
         return grant(registry, std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, facts, {});
     }
     auto move = why_not(registry, config, key, asked, request.refused, facts);
@@ -309,7 +320,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         const auto query = range_query(caller, key.service);
         lease = new_lease(registry, key, facts);
         lease.port = port;
-        lease.range = range_name_at(config, port, ranges_that_serve(config, query));
+        lease.range = range_name_at(config, port, serving_ranges(registry, config, caller.place.project, query, facts).ranges);
         lease = granted_to(std::move(lease), caller, facts);
     }
     // A number that is used with both protocols is listed as TCP's.

@@ -23,7 +23,7 @@ std::vector<KnownListener> earlier_listeners(const Registry& registry, const Pro
                 is_auxiliary_service(lease->key.service)) {
                 continue;
             }
-            KnownListener listener{lease->key.service, *lease->key.requested};
+            KnownListener listener{lease->key.service, *lease->key.requested, lease->kind};
             if (std::find(found.begin(), found.end(), listener) == found.end()) { found.push_back(std::move(listener)); }
         }
     };

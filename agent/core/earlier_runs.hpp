@@ -16,6 +16,7 @@ namespace portwrap {
 struct KnownListener {
     std::string service;
     Port requested = 0;
+    std::optional<std::string> kind;  ///< "database", "cache", ...
     auto operator<=>(const KnownListener&) const = default;
 };
 

@@ -21,6 +21,7 @@ constexpr std::array k_frameworks{
               {"WDS_SOCKET_PORT", "0"},
               {},
               false,
+              true,
               true},
     Framework{"nuxt", {{{"nuxt", "dev", ""}, {"nuxi", "dev", ""}}}, {}, 3000, {"NUXT_PORT", "NITRO_PORT", "PORT"}, {}, {"-p", "--port"}, false, true},
     Framework{"nitro", {{{"node", ".output/server/index.mjs", ""}}}, {}, 3000, {"NITRO_PORT", "PORT"}, {}, {}, false, false},
@@ -100,6 +101,9 @@ std::optional<Port> port_in(std::string_view text) {
 }
 
 void note_said(std::string_view text, LaunchTraits& traits) {
+    if (const auto otherwise = text.find(":-"); text.starts_with("${") && text.ends_with('}') && otherwise != std::string_view::npos) {
+        traits.fallback = port_in(text.substr(otherwise + 2, text.size() - otherwise - 3));
+    }
     if (const auto port = port_in(text)) {
         traits.said = port;
     } else if (text.find('$') != std::string_view::npos || text.find('{') != std::string_view::npos) {
@@ -156,7 +160,10 @@ LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::stri
     }
     if (found.size() > 1 || (workspace_root && found.empty())) { traits.one_server = false; }
     if (traits.one_server && found.size() == 1) { traits.framework = found.front(); }
-    if (!traits.one_server) { traits.said.reset(); }
+    if (!traits.one_server) {
+        traits.said.reset();
+        traits.fallback.reset();
+    }
     return traits;
 }
 

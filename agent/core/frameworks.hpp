@@ -33,6 +33,7 @@ struct Framework {
     std::array<std::string_view, 3> port_options;
     bool port_argument;  ///< a bare argument PORT or HOST:PORT is the port
     bool reads_dotenv;   ///< takes the variables from .env files by itself
+    bool insists = false;  ///< refuses to run on another port than it asked for
 };
 
 /// What the words of a launch say of the servers that it runs.
@@ -42,6 +43,7 @@ struct LaunchTraits {
     bool container = false;                ///< docker or podman starts something
     bool other_work = false;               ///< it builds, tests or installs; arguments for a server are not meant for it
     std::optional<Port> said;              ///< the port that its words give (`--port 4000`, `PORT=4000 node x`)
+    std::optional<Port> fallback;          ///< theirs where a variable is not set (`PORT=${PORT:-4000}`)
     bool said_otherwise = false;           ///< they give it in a way that only a shell understands (`--port $PORT`)
 };
 

@@ -73,7 +73,7 @@ Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& co
     if (!remembered) { return LeaseForgotten{lease.id}; }
     lease.state = LeaseState::released;
     lease.health = Health::unknown;
-    lease.claimed = keeps_claim && lease.listened && config.claims;
+    lease.claimed = keeps_claim && lease.listened && lease.claims && config.claims;
     lease.holder.reset();
     lease.session.reset();
     lease.sockets.clear();

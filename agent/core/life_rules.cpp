@@ -52,7 +52,7 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
         std::erase_if(lease.sockets, [&](const Socket& socket) {
             if (rebooted) { return true; }
             // Cookies cannot be asked for: a listener is gone when nobody has its port, another socket with its process.
-            if (census.blind) { return socket.listening ? !facts.in_use(known.port, true, false) : !holder_lives; }
+            if (census.blind) { return socket.listening ? !facts.in_use(lease.port, true, false) : !holder_lives; }
             if (census.sockets.contains(socket.cookie)) { return false; }
             return census.sees_bound || socket.listening || !holder_lives;
         });
@@ -150,7 +150,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                 } else {
                     later(*lease.expires_at);
                 }
-            } else if (lease.by_name() && lease.sockets.empty()) {
+            } else if (config.auto_cleanup && lease.by_name() && lease.sockets.empty()) {
                 auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
                 // A program that runs without portwrap may be listening on it.
                 if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }
@@ -162,6 +162,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             }
             continue;
         }
+        if (!config.auto_cleanup) { continue; }
         const auto used = lease.last_active_at.value_or(lease.allocated_at);
         const auto forget = lease.released_at.value_or(used) + config.remembered;
         if (forget <= facts.now) {

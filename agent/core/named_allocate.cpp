@@ -1,6 +1,7 @@
 // Ports that are asked for by name or number: judging a number, new instances, records, reservations.
 #include <algorithm>
 
+#include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
 #include "core/search.hpp"
@@ -83,6 +84,7 @@ RangeQuery range_query_of(const Config& config, const GetRequest& request) {
     }
     query.type = request.type.value_or(entry && entry->type ? *entry->type : request.place.config.type.value_or(request.place.type));
     query.explicit_request = true;
+    query.service = request.service;
     return query;
 }
 
@@ -145,7 +147,8 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
     const auto refused = [](Refusal refusal) { return Decision<Answer>{{}, Answer{std::move(refusal)}}; };
     const auto& root = request.place.project.root;
     const auto query = range_query_of(config, request);
-    const auto ranges = ranges_that_serve(config, query);
+    const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
+    const auto& ranges = serving.ranges;
     if (ranges.empty()) { return refused(unknown_range(request.range.value_or(""))); }
     const auto entry = configured(request.place, request.service);
     const bool as_configured = entry && entry->port && request.port == entry->port && !request.range;
@@ -254,7 +257,7 @@ Decision<Outcome<Registered>> decide_register(const Registry& registry, const Co
         while (instances.live.contains(instance)) { ++instance; }
         query.range.reset();
         lease = granted_by_name(new_lease(registry, {root, request.service, request.protocol, request.port, instance}, facts), request, query,
-                                request.port, range_name_at(config, request.port, ranges_that_serve(config, query)), facts);
+                                request.port, range_name_at(config, request.port, serving_ranges(registry, config, request.place.project, query, facts).ranges), facts);
         lease.origin = LeaseOrigin::registered;
     }
     std::string warning;
@@ -313,7 +316,7 @@ Decision<Outcome<LeaseId>> decide_reserve(const Registry& registry, const Config
         ++key.instance;
     }
     const auto query = range_query_of(config, request);
-    auto range = range_name_at(config, *request.port, ranges_that_serve(config, query));
+    auto range = range_name_at(config, *request.port, serving_ranges(registry, config, request.place.project, query, facts).ranges);
     return reserved(granted_by_name(new_lease(registry, key, facts), request, query, *request.port, std::move(range), facts), {});
 }
 

@@ -1,6 +1,7 @@
 // Changes of leases that exist: their words, their place, their project, their end.
 #include <algorithm>
 
+#include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
 #include "core/search.hpp"
@@ -98,7 +99,8 @@ Decision<Outcome<LeaseId>> decide_update(const Registry& registry, const Config&
         as_asked.range = request.range;
         as_asked.environment = lease.environment;
         as_asked.kind = lease.kind;
-        const auto ranges = ranges_that_serve(config, range_query_of(config, as_asked));
+        const auto serving = serving_ranges(registry, config, request.place.project, range_query_of(config, as_asked), facts);
+        const auto& ranges = serving.ranges;
         if (ranges.empty()) { return {{}, unknown_range(request.range.value_or(""))}; }
         const PortWish wish{lease.key.root, lease.key.service, lease.key.protocol, *request.port, ranges.front(), request.target.force, lease.id};
         if (auto refusal = judge_port(registry, config, wish, facts)) { return {{}, std::move(*refusal)}; }

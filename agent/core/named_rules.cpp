@@ -1,6 +1,7 @@
 // What people and scripts ask for by name, and what is offered to a program before it starts.
 #include <algorithm>
 
+#include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
 #include "core/search.hpp"
@@ -41,7 +42,8 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     }
 
     const auto query = range_query_of(config, request);
-    const auto ranges = ranges_that_serve(config, query);
+    const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
+    const auto& ranges = serving.ranges;
     if (ranges.empty()) { return {{}, unknown_range(request.range.value_or(""))}; }
 
     LeaseKey key{root, request.service, request.protocol, entry ? entry->port : std::nullopt, 0};
@@ -77,7 +79,8 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     const auto entry = configured(request.place, request.service);
     query.kind = request.session.kind ? request.session.kind : entry ? entry->kind : std::nullopt;
     query.type = request.type;
-    const auto ranges = ranges_that_serve(config, query);
+    const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
+    const auto& ranges = serving.ranges;
     if (ranges.empty()) { return {{}, unknown_range(request.session.range.value_or(""))}; }
 
     Caller caller;

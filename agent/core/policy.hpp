@@ -33,6 +33,7 @@ struct Facts {
     std::function<bool(const ProcessId&)> is_alive;
     /// Ports that a program got for port 0 and closed again a moment ago; only it may have them back.
     std::map<Port, ProcessId> dropped;
+    std::uint64_t random = 0;  ///< for the strategy `random`: another number for each decision
     /// Where the round robin of further port 0 listeners goes on; any number.
     unsigned rotation = 0;
     /// The lowest port that this user may bind (ip_unprivileged_port_start).
@@ -63,6 +64,7 @@ enum class MoveReason {
     claimed,          ///< kept for somebody who is not running
     external,         ///< a program outside of portwrap
     reserved,         ///< by the config or for portwrap itself
+    block,            ///< in another project's block
     not_permitted,    ///< below 1024
     usual,            ///< it has a port of its own since an earlier conflict
     asked,            ///< the user said -p
@@ -70,6 +72,7 @@ enum class MoveReason {
 struct Move {
     MoveReason reason = MoveReason::none;
     std::optional<Lease> other;  ///< whose port it is, where somebody has it
+    std::string project = {};    ///< in whose block it lies
 };
 
 struct BindRequest {

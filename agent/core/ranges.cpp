@@ -15,9 +15,10 @@ int Range::size() const {
     return total;
 }
 
-Config default_config() {
+Config default_config(Preset preset) {
     using enum RangeKind;
     Config config;
+    config.preset = preset;
     config.ranges = {
         {"system", system, {{2601, 2699}}, false, "", "portwrap's own services"},
         {"node", type, {{3000, 3999}}, false, "default", "Node.js, Deno and Bun"},
@@ -34,6 +35,9 @@ Config default_config() {
         {"production", environment, {{9000, 9999}}, false, "default", "the environment production"},
         {"default", chain, {{3000, 3999}, {4000, 4999}, {5000, 9999}}, false, "", "everything else"},
     };
+    const auto before_default = [&config](Range range) { config.ranges.insert(config.ranges.end() - 1, std::move(range)); };
+    if (preset == Preset::environments) { before_default({"dev", environment, {{8000, 8999}}, false, "default", "the environment dev"}); }
+    if (preset == Preset::blocks) { before_default({"shared", project, {{9000, 9999}}, false, "", "the project shared-services"}); }
     return config;
 }
 
@@ -51,13 +55,16 @@ std::vector<const Range*> ranges_that_serve(const Config& config, const RangeQue
         if (first == nullptr) { return {}; }
     }
     if (first == nullptr && query.environment != Environment::dev) { first = find_range(config, word(query.environment)); }
-    if (first == nullptr && query.kind) {
-        first = find_range(config, *query.kind);
-        if (first != nullptr && first->kind != RangeKind::service) { first = nullptr; }
-    }
-    if (first == nullptr && !query.type.empty()) {
-        first = find_range(config, query.type == "deno" || query.type == "bun" ? "node" : query.type);
-        if (first != nullptr && first->kind != RangeKind::type) { first = nullptr; }
+    const auto find_of_kind = [&config](std::string_view name, RangeKind kind) {
+        const auto* found = find_range(config, name);
+        return found != nullptr && found->kind == kind ? found : nullptr;
+    };
+    if (first == nullptr && query.kind) { first = find_of_kind(*query.kind, RangeKind::service); }
+    if (first == nullptr && !query.kind && config.preset == Preset::services) { first = find_of_kind(query.service, RangeKind::service); }
+    if (first == nullptr) { first = query.block; }
+    if (first == nullptr && config.preset == Preset::environments) { first = find_of_kind(word(Environment::dev), RangeKind::environment); }
+    if (first == nullptr && config.preset != Preset::localdb && !query.type.empty()) {
+        first = find_of_kind(query.type == "deno" || query.type == "bun" ? "node" : query.type, RangeKind::type);
     }
     if (first == nullptr) { first = find_range(config, "default"); }
 

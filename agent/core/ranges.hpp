@@ -1,6 +1,7 @@
 // The named ranges, which of them serves a request, and the ports that are never chosen automatically. Pure.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,18 +26,43 @@ struct Range {
     std::string description;
     [[nodiscard]] bool contains(Port port) const;
     [[nodiscard]] int size() const;
+    bool operator==(const Range&) const = default;
+};
+
+/// Which ranges there are, and by what a request finds its own.
+enum class Preset { types, services, environments, localdb, blocks };
+template <>
+struct Words<Preset> {
+    static constexpr std::array<std::string_view, 5> k_words{"types", "services", "environments", "localdb", "blocks"};
+};
+/// In which order free ports are given.
+enum class Strategy { sequential, random };
+template <>
+struct Words<Strategy> {
+    static constexpr std::array<std::string_view, 2> k_words{"sequential", "random"};
 };
 
 /// What the user's config says; default_config() is what an absent one means.
 struct Config {
+    Preset preset = Preset::types;
     std::vector<Range> ranges;
     std::vector<Port> reserved;  ///< never given automatically
-    bool claims = true;          ///< false for "sticky": "prefer"
-    bool connect = true;         ///< false for "connect": "off"
+    Strategy strategy = Strategy::sequential;
+    bool claims = true;             ///< false for "sticky": "prefer"
+    bool connect = true;            ///< false for "connect": "off"
+    bool port_zero_kernel = false;  ///< true for "port_zero": "kernel"
+    bool auto_cleanup = true;       ///< what is inactive, gone or old ends by itself
+    int block_size = 100;
+    std::map<std::string, Port> pinned_blocks;  ///< first port by project name
     std::chrono::hours inactive{24 * 7};    ///< inactive_days
     std::chrono::hours remembered{24 * 30}; ///< released_days
+    std::chrono::hours history{24 * 30};    ///< history_days
+    std::optional<std::chrono::minutes> idle_exit;  ///< the agent leaves after this long without leases, sessions and clients
+    std::string log_level = "info";
+    bool operator==(const Config&) const = default;
 };
-[[nodiscard]] Config default_config();
+/// The built-in ranges of a preset, everything else as it is by default.
+[[nodiscard]] Config default_config(Preset preset = Preset::types);
 
 /// Null when there is no such range.
 [[nodiscard]] const Range* find_range(const Config& config, std::string_view name);
@@ -48,6 +74,8 @@ struct RangeQuery {
     std::optional<std::string> kind;  ///< "database", "cache", "web", ...
     std::string type;                 ///< "node", "python", ...
     bool explicit_request = false;    ///< by a person or script: an exclusive range does not go on in the default chain
+    std::string service = {};         ///< its name implies its kind under the preset `services`
+    const Range* block = nullptr;     ///< the project's own (blocks.hpp); outlives the answer
 };
 /// The ranges to try, in order. Empty only when `range` names none.
 [[nodiscard]] std::vector<const Range*> ranges_that_serve(const Config& config, const RangeQuery& query);

@@ -1,6 +1,9 @@
 #include "core/search.hpp"
 
 #include <algorithm>
+#include <numeric>
+
+#include "core/blocks.hpp"
 
 namespace portwrap {
 
@@ -30,6 +33,23 @@ bool in_any(const std::vector<PortInterval>& intervals, Port port) {
     return std::any_of(intervals.begin(), intervals.end(), [port](const auto& part) { return part.contains(port); });
 }
 
+namespace {
+
+/// Every number below a count once: first, first + stride, ... round it.
+struct Order {
+    std::uint64_t stride = 1;
+    std::uint64_t first = 0;
+};
+
+Order random_order(int count, std::uint64_t random) {
+    const auto size = static_cast<std::uint64_t>(std::max(count, 1));
+    Order order{1 + random % size, (random >> 20U) % size};
+    while (std::gcd(order.stride, size) != 1) { ++order.stride; }
+    return order;
+}
+
+}  // namespace
+
 std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& ranges) const {
     struct Claimed {
         Time used;
@@ -41,9 +61,12 @@ std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& range
         for (const auto& part : range->intervals) {
             const int half = m_upper_half ? part.size() / 2 : 0;
             const int count = part.size() - half;
+            const Order order = m_upper_half                                    ? Order{1, m_facts.rotation % static_cast<unsigned>(std::max(count, 1))}
+                                : m_config.strategy == Strategy::random ? random_order(count, m_facts.random)
+                                                                        : Order{};
             for (int i = 0; i < count; ++i) {
-                const int step = m_upper_half ? (i + static_cast<int>(m_facts.rotation % static_cast<unsigned>(count))) % count : i;
-                const auto port = static_cast<Port>(part.start + half + step);
+                const auto step = (static_cast<std::uint64_t>(i) * order.stride + order.first) % static_cast<std::uint64_t>(count);
+                const auto port = static_cast<Port>(static_cast<std::uint64_t>(part.start + half) + step);
                 if (!may_choose(port, range)) { continue; }
                 const Lease* owner = owner_of(m_registry, port);
                 if (owner != nullptr && owner->live()) { continue; }
@@ -84,6 +107,7 @@ bool Search::may_choose(Port port, const Range* range) const {
     if (range->kind != RangeKind::system && is_system_port(m_config, port)) { return false; }
     if (m_facts.ephemeral.contains(port) || in_any(m_facts.kernel_reserved, port)) { return false; }
     if (m_asked.contains(port) && m_key.requested != port) { return false; }
+    if (block_owner(m_registry, m_config, m_key.root, port) != nullptr) { return false; }
     if (m_refused != nullptr && m_refused->contains(port)) { return false; }
     if (const auto it = m_facts.dropped.find(port); it != m_facts.dropped.end() && it->second != m_asker) { return false; }
     return std::none_of(m_config.ranges.begin(), m_config.ranges.end(),

@@ -87,6 +87,8 @@ struct Project {
     std::optional<std::string> worktree_of;  ///< root of the main worktree, for a linked one
     std::string family;  ///< equal for siblings: "git:COMMON_DIR", "manifest:HASH", or "" when there is no relation to find
     std::string root_commit;  ///< equal for clones; empty when unknown
+    /// Its own block of ports, given by the agent under the preset `blocks`; the files know nothing of it.
+    std::optional<PortInterval> block{};
     bool operator==(const Project&) const = default;
 };
 
@@ -110,8 +112,10 @@ struct ProjectConfig {
     std::optional<std::string> type;
     std::vector<ServiceConfig> services;  ///< in the file's order
     std::vector<std::pair<std::string, std::string>> env;  ///< templates with ${service}
-    bool connect = true;  ///< false for "connect": "off"
-    bool rewrite_env = false;  ///< values of .env files that name a moved port are set with the assigned one
+    bool connect = true;            ///< false for "connect": "off"
+    bool claims = true;             ///< false for "sticky": "prefer"
+    bool port_zero_kernel = false;  ///< true for "port_zero": "kernel"
+    bool rewrite_env = false;       ///< values of .env files that name a moved port are set with the assigned one
     bool operator==(const ProjectConfig&) const = default;
 };
 
@@ -163,6 +167,7 @@ struct Lease {
     std::optional<std::string> kind;
     std::optional<bool> shared;  ///< may siblings connect: as its project's config says, none where that says nothing
     bool claimed = false;   ///< still the key's own although released
+    bool claims = true;     ///< false where the project's config says "sticky": "prefer": it will not be claimed
     bool listened = false;  ///< a listener was seen at least once
     std::optional<ProcessId> session;
     std::optional<Holder> holder;

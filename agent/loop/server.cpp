@@ -241,7 +241,7 @@ void Server::watch_process(const ProcessId& process) {
 
 void Server::on_signal(int signal) {
     if (signal == SIGHUP) {
-        m_log.info("reload");
+        if (m_agent != nullptr) { m_agent->reload_config(); }
         return;
     }
     m_log.info("stop signal={}", signal);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "portwrap/protocol.hpp"
 #include "storage/event_codec.hpp"
@@ -34,7 +35,9 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
       m_ephemeral(read_ephemeral_range()),
       m_kernel_reserved(read_kernel_reserved_ports()),
       m_first_permitted(read_first_permitted_port()),
-      m_tables({m_options.tables, own_process(), m_options.netns, m_options.log_trouble}) {
+      m_tables({m_options.tables, own_process(), m_options.netns, m_options.log_trouble}),
+      m_config(m_options.user.config),
+      m_config_problem(m_options.config_problem) {
     for (const auto& [id, session] : m_registry.sessions()) {
         if (session.boot_id == m_options.boot_id) { m_outside.watch_process(id); }
     }
@@ -56,6 +59,7 @@ Facts Agent::facts() {
     facts.rotation = m_rotation;
     facts.is_alive = [](const ProcessId& process) { return is_alive(process); };
     facts.is_granted = [this](LeaseId id) { return m_granted.contains(id); };
+    facts.random = m_random();
     return facts;
 }
 
@@ -205,7 +209,7 @@ void Agent::on_timer() {
             return sees_bound || !lease.holder || !is_alive(lease.holder->process);
         };
     }
-    (void)commit(decide_expiry(m_registry, m_options.config, now).changes);
+    (void)commit(decide_expiry(m_registry, m_config, now).changes);
     // Sessions that waited for what has ended now.
     std::vector<ProcessId> ended;
     for (const auto& [id, session] : m_registry.sessions()) {
@@ -213,7 +217,7 @@ void Agent::on_timer() {
     }
     for (const auto& id : ended) { on_process_ended(id); }
     // What the changes themselves will need later, too: a claim that ended today is forgotten some weeks on.
-    const auto next = decide_expiry(m_registry, m_options.config, facts());
+    const auto next = decide_expiry(m_registry, m_config, facts());
     if (!next.changes.empty()) {
         wake_by(m_outside.now());  // it has become due in the meantime
     } else if (next.answer) {
@@ -224,6 +228,7 @@ void Agent::on_timer() {
 void Agent::close() { m_store->close(m_registry, m_outside.now()); }
 
 void Agent::start() {
+    apply_config();
     const auto& leases = m_registry.leases();
     for (const auto& [id, lease] : leases) {
         if (lease.live() && (lease.session || !lease.sockets.empty())) { m_socketed.insert(id); }
@@ -302,7 +307,7 @@ void Agent::take_census() {
         }
     }
     census.is_alive = [](const ProcessId& process) { return is_alive(process); };
-    (void)commit(decide_census(m_registry, m_options.config, census, facts()));
+    (void)commit(decide_census(m_registry, m_config, census, facts()));
 }
 
 void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
@@ -311,7 +316,7 @@ void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
         const auto* lease = m_registry.find_by_cookie(destroyed.cookie);
         if (lease == nullptr) { continue; }
         const auto session = lease->session;
-        (void)commit(decide_destroyed(m_registry, m_options.config, destroyed.cookie, facts()));
+        (void)commit(decide_destroyed(m_registry, m_config, destroyed.cookie, facts()));
         // A session that outlived its process only because of this socket.
         if (session && !is_alive(*session)) { on_process_ended(*session); }
     }
@@ -320,7 +325,7 @@ void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
 
 void Agent::on_process_ended(const ProcessId& process) {
     refresh();
-    (void)commit(decide_session_ended(m_registry, m_options.config, process, facts()));
+    (void)commit(decide_session_ended(m_registry, m_config, process, facts()));
 }
 
 // --- requests ----------------------------------------------------------------------------------------------------
@@ -331,7 +336,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), event_methods(), agent_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), event_methods(), agent_methods(), config_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }
@@ -391,6 +396,8 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
         const bool close = error->code == k_rpc_parse_error || error->code == k_rpc_invalid_request;
         return reply({error_line(error->id, error->code, error->message, refusal_shape(m_registry, refusal)), close});
     }
+    m_last_used = m_outside.now();
+    if (!std::exchange(exchange->talking, true)) { ++m_talking; }
     auto& request = std::get<Request>(parsed);
     request.from = exchange;
     if (request.notification) {
@@ -412,11 +419,12 @@ void Agent::set_granted(Exchange& exchange, LeaseId lease) {
 void Agent::on_closed(const std::shared_ptr<Exchange>& exchange) {
     exchange->closed = true;
     end_streams(exchange);
+    if (exchange->talking) { --m_talking; }
     const auto lease = exchange->lease;
     if (lease == 0) { return; }
     set_granted(*exchange, 0);
     const bool gone = exchange->caller && !is_alive(exchange->caller->holder.process);
-    (void)commit(decide_unbound(m_registry, m_options.config, lease, gone, facts()));
+    (void)commit(decide_unbound(m_registry, m_config, lease, gone, facts()));
 }
 
 void Agent::agent_status(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <random>
 #include <set>
 #include <span>
 #include <unordered_map>
@@ -18,6 +19,7 @@
 #include "storage/store.hpp"
 #include "system/listeners.hpp"
 #include "system/root_commit.hpp"
+#include "system/user_config.hpp"
 
 namespace portwrap {
 
@@ -27,13 +29,17 @@ struct Exchange {
     std::optional<Caller> caller;
     BindRequest bind;
     LeaseId lease = 0;   ///< granted in this exchange and not yet confirmed
+    bool talking = false; ///< has asked something
     bool closed = false; ///< the peer hung up: what it asked for need not be decided
 };
 
 class Agent {
 public:
     struct Options {
-        Config config;
+        UserConfig user;            ///< as read at the start
+        std::string config_path;    ///< of the user's config, read again on reload
+        std::string config_problem; ///< why it could not be used at the start; empty when it could
+        ConfigVariables variables;  ///< of the environment, read once
         std::string home;
         std::string user_at_host;  ///< of allocated_by
         std::string boot_id;
@@ -46,6 +52,7 @@ public:
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
         std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
         std::function<void(const std::string&)> log_trouble;
+        std::function<void(const std::string&)> set_log_level;  ///< may be empty
     };
     Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options);
 
@@ -59,6 +66,8 @@ public:
     void on_sockets_destroyed(const DestroyWatch::Batch& batch);
     void on_process_ended(const ProcessId& process);
     void on_timer();
+    /// Reads the user's config again; one that is wrong is reported, and the last good one stays.
+    void reload_config(std::function<void()> then = {});
     /// The store's sync state has changed.
     void on_synced();
     /// A last snapshot; nothing may be asked afterwards.
@@ -84,6 +93,7 @@ private:
     [[nodiscard]] static std::span<const Method> exchange_methods();
     [[nodiscard]] static std::span<const Method> event_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
+    [[nodiscard]] static std::span<const Method> config_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
     struct WaitingReply {
         std::uint64_t seq = 0;
@@ -155,8 +165,14 @@ private:
     void answer_waits(bool look);
     void look_for_waits();
     void end_streams(const std::shared_ptr<Exchange>& exchange);
+    void config_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void config_validate(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void config_reload(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
 
     [[nodiscard]] Facts facts();
+    /// What a config changes besides decisions.
+    void apply_config();
+    void mind_idleness();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
     void take_census();
     /// Without notifications, what ended is seen now, before somebody relies on it.
@@ -196,9 +212,10 @@ private:
     void with_orphans(std::function<void(std::set<std::string>)> then);
     /// Why what a launch offers is not what its program asks for: said when it listens.
     void remember_moves(const std::vector<Change>& offers, const Session& session);
-    void see_project(const Project& project, std::vector<Change>& changes) const;
     /// What an exchange was granted and has not confirmed; 0 for nothing.
     void set_granted(Exchange& exchange, LeaseId lease);
+    /// What is known of the project is part of these changes; under the preset `blocks` its block, too.
+    void see_project(const Project& project, std::vector<Change>& changes);
     void answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply);
 
     Outside& m_outside;
@@ -213,6 +230,11 @@ private:
     std::vector<PortInterval> m_kernel_reserved;
     Port m_first_permitted = 1;
     RemapTables m_tables;
+    Config m_config;               ///< that every decision goes by
+    std::string m_config_problem;  ///< of the file as it is now; empty when it is in use
+    Time m_last_used{};
+    bool m_idleness_watched = false;
+    std::size_t m_talking = 0;     ///< connections that have asked something and are open
     std::vector<Watcher> m_watchers;
     std::map<const Exchange*, Stream> m_streams;
     std::map<std::uint64_t, Wait> m_waits;
@@ -231,6 +253,7 @@ private:
     std::map<Port, Dropped> m_dropped;
     unsigned m_rotation = 0;
     std::map<LeaseId, int> m_granted;  ///< in how many exchanges, unconfirmed
+    std::mt19937_64 m_random{std::random_device{}()};
     std::set<LeaseId> m_socketed;  ///< live leases of running programs
     bool m_watching = false;       ///< notifications come
     bool m_blind = false;          ///< the last census could not ask for sockets

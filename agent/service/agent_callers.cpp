@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/blocks.hpp"
 #include "service/agent.hpp"
 #include "system/places.hpp"
 #include "system/processes.hpp"
@@ -146,9 +147,11 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     });
 }
 
-void Agent::see_project(const Project& project, std::vector<Change>& changes) const {
+void Agent::see_project(const Project& project, std::vector<Change>& changes) {
     const auto* known = m_registry.find_project(project.root);
-    if (known == nullptr || !(*known == project)) { changes.insert(changes.begin(), ProjectSeen{project}); }
+    Project seen = project;
+    seen.block = block_for(m_registry, m_config, project, facts());
+    if (known == nullptr || !(*known == seen)) { changes.insert(changes.begin(), ProjectSeen{std::move(seen)}); }
 }
 
 void Agent::with_true_holders(std::function<void()> then) {

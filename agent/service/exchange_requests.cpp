@@ -126,7 +126,7 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
             auto result = ok_shape();
             result["format"] = word(format);
             result["count"] = leases.size();
-            result["text"] = write_text(format, m_registry, m_options.config, leases, m_outside.now());
+            result["text"] = write_text(format, m_registry, m_config, leases, m_outside.now());
             reply({result_line(request.id, result), false});
         });
     };
@@ -172,7 +172,7 @@ void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& req
             }
             if (!job->problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, printable(job->path, 1024) + ": " + job->problem, {}, {}}); }
             refresh();
-            auto decision = decide_import(m_registry, m_options.config, job->read.rows, job->read.refused, strict, facts());
+            auto decision = decide_import(m_registry, m_config, job->read.rows, job->read.refused, strict, facts());
             auto result = ok_shape();
             result["dry_run"] = dry_run;
             result["format"] = word(job->read.format);

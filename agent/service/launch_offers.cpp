@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/shell_words.hpp"
+
 namespace portwrap {
 namespace {
 
@@ -60,8 +62,13 @@ std::string LaunchOffers::type() const {
     if (m_request.session.type) { return *m_request.session.type; }
     if (m_request.place.config.type) { return *m_request.place.config.type; }
     const auto& program = m_request.command.front();
-    const auto by_program = type_of_program(program.substr(program.rfind('/') + 1), m_request.command);
-    return by_program.empty() ? m_request.place.type : by_program;
+    auto by_program = type_of_program(program.substr(program.rfind('/') + 1), m_request.command);
+    if (!by_program.empty()) { return by_program; }
+    for (const auto& command : simple_commands(m_request.script)) {
+        by_program = type_of_program(command.words.front(), command.words);
+        if (!by_program.empty()) { return by_program; }
+    }
+    return m_request.place.type;
 }
 
 std::optional<Refusal> fill_in_ports(std::string& word, const std::string& own, LaunchOffers& offers) {

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <map>
 
+#include "core/blocks.hpp"
 #include "core/earlier_runs.hpp"
 #include "service/launch_offers.hpp"
 #include "service/launch_reading.hpp"
@@ -22,7 +23,7 @@ bool contains(const std::vector<std::string>& names, std::string_view name) { re
 class Planner {
 public:
     Planner(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
-        : m_registry(registry), m_config(config), m_request(request), m_reading(read_launch(registry, request)), m_offers(registry, config, request, facts) {
+        : m_registry(registry), m_config(config), m_facts(facts), m_request(request), m_reading(read_launch(registry, request)), m_offers(registry, config, request, facts) {
         m_plan.service = m_reading.service;
         m_plan.command = request.command;
         if (m_reading.natural) { m_offers.set_natural(m_reading.service, *m_reading.natural); }
@@ -156,6 +157,17 @@ private:
             if (const auto* number = std::get_if<Port>(&port)) { set_variables_read(*number); }
             return;
         }
+        if (traits.said && framework() != nullptr && framework()->insists && !traits.other_work) {
+            const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
+            const auto* number = std::get_if<Port>(&port);
+            const auto said = std::to_string(*traits.said);
+            if (number != nullptr && *number != *traits.said) {
+                const std::string name(names.front());
+                say(std::string(framework()->name) + " runs on no other port than the " + said + " that its script sets, and that is taken; write " + name +
+                    "=${" + name + ":-" + said + "} there");
+            }
+            return;
+        }
         if (!m_reading.natural || !traits.one_server || traits.said || traits.said_otherwise || traits.container || traits.other_work) { return; }
         const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
         // A full range: the program is intercepted when it binds.
@@ -204,7 +216,9 @@ private:
         query.environment = m_request.session.environment;
         query.kind = m_request.session.kind;
         query.type = m_offers.type();
-        const auto ranges = ranges_that_serve(m_config, query);
+        query.service = m_plan.service;
+        const auto serving = serving_ranges(m_registry, m_config, m_request.place.project, query, m_facts);
+        const auto& ranges = serving.ranges;
         m_plan.range = ranges.empty() ? "" : ranges.front()->name;
 
         if (!place.problem.empty()) { say(printable(place.problem, 512) + " (the file is ignored)"); }
@@ -231,6 +245,7 @@ private:
 
     const Registry& m_registry;
     const Config& m_config;
+    const Facts& m_facts;
     const LaunchRequest& m_request;
     LaunchReading m_reading;
     LaunchOffers m_offers;

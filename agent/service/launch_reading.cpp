@@ -76,9 +76,11 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
         know(*entry->port, ".portwrap.json");
     } else if (!traits.one_server) {
         return reading;
+    } else if (traits.fallback) {
+        know(*traits.fallback, "the command");
     } else if (const auto port = traits.framework != nullptr ? dotenv_port(request, *traits.framework) : std::nullopt) {
         know(*port, ".env");
-    } else if (earlier.size() == 1) {
+    } else if (earlier.size() == 1 && !earlier.front().kind) {  // a database reads no PORT, and has a range of its own
         if (entry == nullptr && !request.session.service) { reading.service = earlier.front().service; }
         know(earlier.front().requested, "an earlier run");
     } else if (traits.framework != nullptr) {

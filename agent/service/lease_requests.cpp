@@ -44,7 +44,7 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
         refresh();
-        answer_lease(decide_get(m_registry, m_options.config, get, facts()), place.project, request, reply);
+        answer_lease(decide_get(m_registry, m_config, get, facts()), place.project, request, reply);
     });
 }
 
@@ -67,7 +67,7 @@ void Agent::lease_allocate(const std::shared_ptr<Exchange>&, const Request& requ
     with_project(request, params, reply, [this, request, reply, allocate, several = count.has_value()](const Place& place) mutable {
         allocate.place = place;
         refresh();
-        auto decision = decide_allocate(m_registry, m_options.config, allocate, facts());
+        auto decision = decide_allocate(m_registry, m_config, allocate, facts());
         if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse_port(request, reply, std::move(*refusal)); }
         const auto ids = std::get<std::vector<LeaseId>>(decision.answer);
         if (!several) { return answer_lease({std::move(decision.changes), ids.front()}, place.project, request, reply); }
@@ -87,7 +87,7 @@ void Agent::lease_register(const std::shared_ptr<Exchange>&, const Request& requ
     with_project(request, params, reply, [this, request, reply, record](const Place& place) mutable {
         record.place = place;
         refresh();
-        auto decision = decide_register(m_registry, m_options.config, record, facts());
+        auto decision = decide_register(m_registry, m_config, record, facts());
         if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse_port(request, reply, std::move(*refusal)); }
         const auto registered = std::get<Registered>(decision.answer);
         see_project(place.project, decision.changes);
@@ -118,7 +118,7 @@ void Agent::lease_reserve(const std::shared_ptr<Exchange>&, const Request& reque
         // A number alone is kept for the service that would ask for it here.
         if (reserve.service.empty()) { reserve.service = service_of(place, std::nullopt, reserve.port); }
         refresh();
-        answer_lease(decide_reserve(m_registry, m_options.config, reserve, facts()), place.project, request, reply);
+        answer_lease(decide_reserve(m_registry, m_config, reserve, facts()), place.project, request, reply);
     });
 }
 
@@ -141,7 +141,7 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
         update.target.root = place.project.root;
         update.place = place;
         refresh();
-        answer_lease(decide_update(m_registry, m_options.config, update, facts()), place.project, request, reply);
+        answer_lease(decide_update(m_registry, m_config, update, facts()), place.project, request, reply);
     });
 }
 
@@ -180,7 +180,7 @@ void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request,
     filter.range = params.text("range", 64);
     filter.worktree = params.text("worktree", 4096, true);
     const bool orphans = params.flag("orphans");
-    if (filter.range && find_range(m_options.config, *filter.range) == nullptr) { return refuse(request, reply, unknown_range(printable(*filter.range, 64))); }
+    if (filter.range && find_range(m_config, *filter.range) == nullptr) { return refuse(request, reply, unknown_range(printable(*filter.range, 64))); }
     if (filter.worktree && (all || orphans)) { params.fail("worktree", "means those of one repository"); }
     const auto answer = [this, request, reply](const ListFilter& chosen_by) {
         with_true_holders([this, request, reply, chosen_by] {
@@ -279,7 +279,7 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
     with_project(request, params, reply, [this, request, reply, release](const Place& place) mutable {
         release.root = place.project.root;
         refresh();
-        auto decision = decide_release(m_registry, m_options.config, release, facts());
+        auto decision = decide_release(m_registry, m_config, release, facts());
         if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
         const auto ids = std::get<std::vector<LeaseId>>(decision.answer);
         commit_durably(std::move(decision.changes), request, reply, [this, ids] { return leases_result(ids); });

@@ -20,9 +20,9 @@ void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request,
                                       code = ErrorCode::port_in_use;
                                   } else if (live && !own) {
                                       code = ErrorCode::port_leased;
-                                  } else if (is_system_port(m_options.config, port)) {
+                                  } else if (is_system_port(m_config, port)) {
                                       code = ErrorCode::system_reserved;
-                                  } else if (is_reserved_port(m_options.config, port)) {
+                                  } else if (is_reserved_port(m_config, port)) {
                                       code = ErrorCode::port_reserved;
                                   }
                                   auto result = ok_shape();
@@ -32,7 +32,7 @@ void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request,
                                   result["lease"] = owner != nullptr ? lease_shape(m_registry, *owner) : Json(nullptr);
                                   result["listeners"] = Json::array();
                                   for (const auto& entry : *seen) { result["listeners"].push_back(listener_shape(m_registry, entry)); }
-                                  result["suggestions"] = code ? Json(suggest_ports(m_registry, m_options.config, root, port, 3, now)) : Json::array();
+                                  result["suggestions"] = code ? Json(suggest_ports(m_registry, m_config, root, port, 3, now)) : Json::array();
                                   reply({result_line(request.id, result), false});
                               });
     });

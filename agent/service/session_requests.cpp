@@ -17,7 +17,7 @@ void Agent::remember_moves(const std::vector<Change>& offers, const Session& ses
         if (event == nullptr || event->change != LeaseChange::allocated) { continue; }
         const auto& lease = event->lease;
         if (lease.key.requested.value_or(0) == 0 || *lease.key.requested == lease.port) { continue; }
-        m_moves[lease.id] = session.port == lease.port ? Move{MoveReason::asked, std::nullopt} : why_moved(m_registry, m_options.config, lease, facts());
+        m_moves[lease.id] = session.port == lease.port ? Move{MoveReason::asked, std::nullopt} : why_moved(m_registry, m_config, lease, facts());
     }
 }
 
@@ -42,7 +42,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     said.stderr_inode = error_file[1];
     said.cwd = params.text("cwd", 4096).value_or("");
     if (launch.command.empty()) { params.fail("command", "is missing"); }
-    if (said.range && find_range(m_options.config, *said.range) == nullptr) {
+    if (said.range && find_range(m_config, *said.range) == nullptr) {
         return refuse(request, reply, {ErrorCode::unknown_range, "there is no range named \"" + printable(*said.range) + "\"", {}, {}});
     }
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
@@ -76,11 +76,12 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 launch.env_files = std::move(files->env);
                 launch.allocated_by = m_options.user_at_host;
                 refresh();
-                auto plan = plan_launch(m_registry, m_options.config, launch, facts());
+                auto plan = plan_launch(m_registry, m_config, launch, facts());
                 if (auto* refusal = std::get_if<Refusal>(&plan)) {
                     return refuse_port(request, reply, std::move(*refusal));
                 }
                 auto& ready = std::get<LaunchPlan>(plan);
+                if (!m_config_problem.empty()) { ready.notices.push_back("portwrap: " + printable(m_config_problem, 512) + " (this config is not in use)"); }
                 if (!launch.dry_run) {
                     remember_moves(ready.changes, session);
                     see_project(place.project, ready.changes);
@@ -96,7 +97,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                                      {"worktree_of", place.project.worktree_of ? Json(*place.project.worktree_of) : Json(nullptr)}};
                 const auto table = launch.dry_run ? 0 : m_tables.open(place.project.root, session.id, m_registry);
                 result["table"] = table != 0 ? table_name(table) : "";
-                result["connect"] = session.connect && place.config.connect && m_options.config.connect;
+                result["connect"] = session.connect && place.config.connect && m_config.connect;
                 result["service"] = ready.service;
                 result["range"] = ready.range;
                 result["command"] = ready.command;

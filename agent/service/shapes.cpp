@@ -223,6 +223,7 @@ std::string moved_notice(const Registry& registry, const Lease& lease, const Mov
             break;
         case MoveReason::external: why = "asked for " + asked + ": in use by a program outside of portwrap; portctl check " + asked + " tells more"; break;
         case MoveReason::reserved: why = "asked for " + asked + ": reserved"; break;
+        case MoveReason::block: why = "asked for " + asked + ": in the block of project " + printable(move.project, 64); break;
         case MoveReason::not_permitted: why = "asked for " + asked + ": not permitted to this user"; break;
         case MoveReason::asked: why = "as you said; the program asked for " + asked; break;
         case MoveReason::none:

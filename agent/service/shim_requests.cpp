@@ -68,7 +68,13 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     if (exchange->closed) { return reply({}); }  // it hung up before this was decided: nothing was granted
     refresh();
     const auto before = exchange->lease;
-    auto decision = decide_bind(m_registry, m_options.config, *exchange->caller, exchange->bind, facts());
+    auto decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
+    // The kernel tells of a socket's end from a work queue, which is late on a busy machine: a lease that stands in the way
+    // of a program and whose holder is dead is looked at before it is believed.
+    if (const auto& other = decision.answer.move.other; other && other->live() && other->holder && !is_alive(other->holder->process)) {
+        take_census();
+        decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
+    }
     if (exchange->bind.port == 0) { ++m_rotation; }
     if (!decision.changes.empty()) { see_project(exchange->caller->place.project, decision.changes); }
     const auto& answer = decision.answer;
@@ -76,7 +82,7 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     if (answer.lease != 0 && answer.move.reason != MoveReason::none) { m_moves[answer.lease] = answer.move; }
     (void)commit(std::move(decision.changes));
     // Refused by the kernel, and another one granted: the first is nobody's again.
-    if (before != 0 && before != answer.lease) { (void)commit(decide_unbound(m_registry, m_options.config, before, true, facts())); }
+    if (before != 0 && before != answer.lease) { (void)commit(decide_unbound(m_registry, m_config, before, true, facts())); }
     const auto* lease = answer.port != exchange->bind.port && exchange->bind.port != 0 ? m_registry.find(answer.lease) : nullptr;
     const bool shows_requested = lease != nullptr && must_see_requested(*exchange->caller, *lease);
     reply({bind_reply(request.id, answer.lease, answer.port, shows_requested), false});
@@ -133,7 +139,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
                           std::to_string(caller.holder.process.pid));
             return reply(answer(""));
         }
-        auto decision = decide_listening(m_registry, m_options.config, caller, port, cookie, facts(), protocol);
+        auto decision = decide_listening(m_registry, m_config, caller, port, cookie, facts(), protocol);
         if (!decision.changes.empty()) { see_project(caller.place.project, decision.changes); }
         (void)commit(std::move(decision.changes));
         if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
@@ -164,7 +170,7 @@ void Agent::shim_table(const std::shared_ptr<Exchange>& exchange, const Request&
         std::vector<Change> changes;
         see_project(project, changes);
         (void)commit(std::move(changes));
-        const bool connect = caller->scope->connect && caller->place.config.connect && m_options.config.connect;
+        const bool connect = caller->scope->connect && caller->place.config.connect && m_config.connect;
         reply(answer(m_tables.open(project.root, caller->scope->id, m_registry), connect));
     });
 }

@@ -411,6 +411,7 @@ void append_record(std::string& out, const Lease& lease) {
         .member("kind", lease.kind)
         .member("shared", lease.shared)
         .member("claimed", lease.claimed)
+        .member("claims", lease.claims)
         .member("listened", lease.listened)
         .member("session", lease.session)
         .member("holder", lease.holder)
@@ -435,6 +436,8 @@ void append_record(std::string& out, const Project& project) {
         .member("worktree_of", project.worktree_of)
         .member("family", project.family)
         .member("root_commit", project.root_commit)
+        .member("block_start", project.block ? std::optional<Port>(project.block->start) : std::nullopt)
+        .member("block_end", project.block ? std::optional<Port>(project.block->end) : std::nullopt)
         .end();
 }
 
@@ -478,6 +481,7 @@ Result<Lease> lease_from_record(const json& record) {
         .member("kind", lease.kind)
         .later_member("shared", lease.shared)
         .member("claimed", lease.claimed)
+        .member("claims", lease.claims)
         .member("listened", lease.listened)
         .member("session", lease.session)
         .member("holder", lease.holder)
@@ -504,7 +508,11 @@ Result<Project> project_from_record(const json& record) {
         .member("worktree_of", project.worktree_of)
         .member("family", project.family)
         .member("root_commit", project.root_commit);
+    std::optional<Port> start;
+    std::optional<Port> end;
+    members.member("block_start", start).member("block_end", end);
     if (!members.good()) { return members.error(); }
+    if (start && end && *start <= *end) { project.block = PortInterval{*start, *end}; }
     return project;
 }
 

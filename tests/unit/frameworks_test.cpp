@@ -78,7 +78,9 @@ TEST_CASE("a port in the words is the port that the program asks for", "[framewo
     CHECK(of_script("python manage.py runserver 0.0.0.0:4000").said == Port{4000});
     CHECK(traits_of_launch({"python3", "-m", "http.server", "4000"}, "", "", false).said == Port{4000});
     CHECK_FALSE(of_script("next dev -p $PORT").said);
-    CHECK(of_script("next dev -p ${PORT:-3000}").said_otherwise);
+    CHECK(of_script("next dev -p ${PORT:-3005}").said_otherwise);
+    CHECK(of_script("next dev -p ${PORT:-3005}").fallback == Port{3005});
+    CHECK_FALSE(of_script("next dev -p ${PORT:-x}").fallback);
     CHECK_FALSE(of_script("next dev -p 70000").said);
     CHECK_FALSE(of_script("node server.js -p 4000").said);  // what it does with -p nobody knows
     CHECK_FALSE(of_script("concurrently 'next dev -p 4000' x").said);

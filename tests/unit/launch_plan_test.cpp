@@ -96,7 +96,8 @@ LaunchPlan plan(const Registry& registry, const LaunchRequest& request) {
     return std::get<LaunchPlan>(plan_launch(registry, default_config(), request, quiet_facts()));
 }
 /// What an earlier run of `launch` in `root` left behind.
-void remember(Registry& registry, const std::string& root, const std::string& launch, Port asked, Port got, const std::string& service = "main") {
+void remember(Registry& registry, const std::string& root, const std::string& launch, Port asked, Port got, const std::string& service = "main",
+              std::optional<std::string> kind = std::nullopt) {
     Lease lease;
     lease.id = registry.next_lease_id();
     lease.key = {root, service, Protocol::tcp, asked, 0};
@@ -104,6 +105,7 @@ void remember(Registry& registry, const std::string& root, const std::string& la
     lease.state = LeaseState::released;
     lease.listened = lease.claimed = true;
     lease.started_by = launch;
+    lease.kind = std::move(kind);
     for (const auto& event : registry.stamp({LeaseEvent{LeaseChange::released, lease}}, quiet_facts().now)) { registry.apply(event); }
 }
 }  // namespace
@@ -184,6 +186,23 @@ TEST_CASE("what a command asked for before, here or in a sibling, is its natural
     CHECK(plan(other, request).set.empty());
 }
 
+TEST_CASE("a database or cache is told nothing: it reads no PORT and has a range of its own", "[launch]") {
+    auto request = launch({"redis-server"});
+    request.session.command = "redis-server";
+    request.session.cwd = "/a";
+    Registry registry = with_taken({6379});
+    remember(registry, "/a", "redis-server", 6379, 6380, "main", "cache");
+    const auto made = plan(registry, request);
+    CHECK(made.set.empty());
+    CHECK(made.changes.size() == 1);
+}
+
+TEST_CASE("the type of what a script runs decides the range of its port", "[launch]") {
+    auto request = launch({"npm", "run", "api"});
+    request.script = "FLASK_DEBUG=1 python3 app.py --port $PORT";
+    CHECK(plan(request).set == Set{{"PORT", "5000"}});
+}
+
 TEST_CASE("the configured service of a launch is found by its port, or because it is the only one", "[launch]") {
     auto request = launch({"npm", "run", "dev"});
     request.script = "vite";
@@ -208,6 +227,19 @@ TEST_CASE("the configured service of a launch is found by its port, or because i
     request.command = {"pnpm", "dev"};
     request.script = "vite";
     CHECK(plan(with_taken({5173}), request).command == std::vector<std::string>{"pnpm", "dev", "--port", "3000"});
+}
+
+TEST_CASE("a framework that insists on a port of its script's that is taken is told of at launch", "[launch]") {
+    auto request = launch({"npm", "start"});
+    request.script = "PORT=3005 react-scripts start";
+    CHECK(plan(Registry{}, request).notices.empty());
+    const auto made = plan(with_taken({3005}), request);
+    REQUIRE(made.notices.size() == 1);
+    CHECK(made.notices.front() == "portwrap: react-scripts runs on no other port than the 3005 that its script sets, and that is taken; write PORT=${PORT:-3005} there");
+    CHECK(made.set.empty());
+    request.script = "PORT=${PORT:-3005} react-scripts start";
+    CHECK(plan(Registry{}, request).set.front() == std::pair<std::string, std::string>("PORT", "3005"));
+    CHECK(plan(with_taken({3005}), request).set.front() == std::pair<std::string, std::string>("PORT", "3000"));
 }
 
 TEST_CASE("a program that cannot be intercepted is told its port, whatever it asks for", "[launch]") {

@@ -43,7 +43,7 @@ TEST_CASE("a cache is known by the name that it was called by, too", "[policy]")
     World world;
     auto redis = world.start(world.place("/a"));
     redis.executable = "redis-check-rdb";  // what Debian's redis-server is a link to
-    redis.arguments = {"/usr/bin/redis-server", "--save", ""};
+    redis.arguments = {"/usr/bin/redis-server *:6379"};  // what it writes over its arguments
     CHECK(world.serve(redis, 6379).port == 6379);
     auto other = redis;
     const auto blog = world.start(world.place("/b"));
@@ -60,7 +60,7 @@ TEST_CASE("what listened remembers the command that started it, and the next run
     app.scope->command = "npm run dev";
     app.scope->cwd = "/a/web";
     world.serve(app, 3000);
-    CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev (in web)") == std::vector<KnownListener>{{"main", 3000}});
+    CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev (in web)") == std::vector<KnownListener>{{"main", 3000, std::nullopt}});
     CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev").empty());
     CHECK(earlier_listeners(world.registry, app.place.project, "").empty());
 }

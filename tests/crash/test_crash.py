@@ -1,0 +1,209 @@
+"""The agent killed at, or failing in, every system call with which a recorded run touches the disk. The model: what was
+acknowledged by name is there afterwards, what was released by name is gone, no port is held twice.
+
+PORTWRAP_CRASH_KILLS says how many kills (300; the long form has 10,000). The seed of the random part is printed, and
+PORTWRAP_CRASH_SEED plays it again."""
+
+import json
+import os
+import random
+import re
+import select
+import shutil
+import subprocess
+
+import pytest
+
+from house import PATIENCE, Rpc, wait_until
+
+KILLS = int(os.environ.get("PORTWRAP_CRASH_KILLS", "300"))
+SEED = int(os.environ.get("PORTWRAP_CRASH_SEED", str(random.randrange(1 << 30))))
+CALLS = ["write", "fdatasync", "fsync", "rename", "openat", "link", "unlink", "ftruncate", "close", "flock", "bind", "mkdir"]
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+class Traced:
+    """An agent below strace, which injects a fault; `started` is false when it ended before it listened."""
+
+    def __init__(self, house, injection, paths=()):
+        reading, writing = os.pipe()
+        self._popen = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", "/dev/null", *[word for path in paths for word in ("-P", str(path))],
+             "-e", f"trace={injection.split(':')[0]}", "-e", f"inject={injection}",
+             str(house.prefix / "bin" / "portwrap-agent"), "--ready-fd", str(writing)],
+            env=house.env, pass_fds=[writing], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(writing)
+        assert select.select([reading], [], [], PATIENCE)[0], "the agent neither starts nor ends"
+        self.started = os.read(reading, 1) == b"+"
+        os.close(reading)
+
+    def wait(self):
+        self._popen.wait(PATIENCE)
+
+    def dispose(self):
+        if self._popen.poll() is None:
+            self._popen.terminate()
+            self._popen.wait(PATIENCE)
+
+
+class Model:
+    """What the replies said. A request without a reply may or may not have happened."""
+
+    def __init__(self, house, rng):
+        self.house, self.rng = house, rng
+        self.root = house.project("shop")
+        self.held, self.unsure = {}, set()
+
+    def play(self):
+        """Requests until the agent is gone; true when it answered them all and ended as it was told to."""
+        try:
+            connection = Rpc(self.house)
+        except OSError:
+            return False
+        try:
+            for _ in range(4):
+                service = f"s{self.rng.randrange(12)}"
+                release = service in self.held and self.rng.random() < 0.4
+                self.unsure.add(service)
+                reply = connection.call("lease.release" if release else "lease.get", {"cwd": str(self.root), "service": service})
+                if reply is None:
+                    return False
+                if "result" in reply:
+                    self.unsure.discard(service)
+                    if release:
+                        self.held.pop(service, None)
+                    else:
+                        port = reply["result"]["lease"]["port"]
+                        assert self.held.setdefault(service, port) == port, (service, port, self.held)
+                else:
+                    assert reply["error"]["data"]["code"] == "STORAGE_ERROR", reply
+                    # Refused: as it was before, which is known unless an earlier request of this service got no reply.
+                    self.unsure.discard(service)
+            return connection.call("agent.stop", {}) is not None
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def check(self):
+        """A sound agent on the same files says what the model says."""
+        leases = self.house.leases(self.root)
+        found = {lease["service"]: lease["port"] for lease in leases}
+        assert len(found) == len(leases) == len(set(found.values())), leases
+        for service in set(self.held) | set(found):
+            if service in self.unsure:
+                continue
+            assert found.get(service) == self.held.get(service), (service, found, self.held, self.house.log[-2000:])
+        self.held, self.unsure = found, set()
+        self.house.stop_agent()
+
+
+def test_nothing_acknowledged_is_lost_when_the_agent_is_killed_at_any_system_call(house):
+    print(f"PORTWRAP_CRASH_SEED={SEED}")
+    model = Model(house, random.Random(SEED))
+    survived, number, kills, when = set(), 0, 0, {call: 1 for call in CALLS}
+    while kills < KILLS:
+        call = CALLS[number % len(CALLS)]
+        number += 1
+        if call in survived:
+            # Every call of it has been hit once: from now on at random.
+            when[call] = model.rng.randrange(1, max(2, when[call]))
+        agent = Traced(house, f"{call}:signal=KILL:when={when[call]}")
+        whole = agent.started and model.play()
+        agent.wait() if whole or not agent.started else agent.dispose()
+        if whole:
+            survived.add(call)
+        else:
+            kills += 1
+        when[call] += 1
+        model.check()
+
+
+@pytest.mark.parametrize("fault", ["write:error=ENOSPC", "write:error=EIO", "write:retval=10", "fdatasync:error=EIO",
+                                   "fsync:error=EIO", "ftruncate:error=EIO", "rename:error=ENOSPC", "link:error=EPERM",
+                                   "openat:error=EMFILE"])
+def test_nothing_acknowledged_is_lost_when_the_disk_fails(house, fault):
+    print(f"PORTWRAP_CRASH_SEED={SEED}")
+    model = Model(house, random.Random(SEED))
+    names = ["journal.jsonl", "ports.json", "ports.json.tmp", "ports.json.bak", "ports.json.bak.tmp"]
+    if "retval" in fault:
+        # A short write that is not a lie: ten bytes are said to be written and are then cut off again.
+        names = names[:1]
+    for when in ["1", "2", "3", "1+", "2+", "3+2"]:
+        agent = Traced(house, f"{fault}:when={when}", [*[house.registry] * (len(names) > 1), *[house.registry / name for name in names]])
+        if agent.started and model.play():
+            agent.wait()
+        agent.dispose()
+        model.check()
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "ports.json"])
+def test_flipped_bits_lose_at_most_what_they_hit_and_the_loss_is_said(house, name):
+    print(f"PORTWRAP_CRASH_SEED={SEED}")
+    rng = random.Random(SEED)
+    root = house.project("shop")
+    ports = {}
+    for service in "abcdef":
+        ports[service] = house.ask("get", service, cwd=root)["lease"]["port"]
+        if service == "c" and name == "ports.json":
+            house.stop_agent()
+    house.kill_agent()
+    files = {path.name: path.read_bytes() for path in house.registry.iterdir() if path.name != "agent.lock"}
+    for _ in range(12):
+        for path in house.registry.iterdir():
+            path.unlink()
+        for other, content in files.items():
+            (house.registry / other).write_bytes(content)
+        damaged = bytearray(files[name])
+        position = rng.randrange(len(damaged))
+        damaged[position] ^= 1 << rng.randrange(8)
+        (house.registry / name).write_bytes(damaged)
+        before = {json.loads(line)["lease"]["service"] for line in files["journal.jsonl"][:position].splitlines()[:-1]
+                  if b'"lease"' in line} if name == "journal.jsonl" else {"d", "e", "f"}
+        found = {lease["service"]: lease["port"] for lease in house.leases(root)}
+        assert all(ports[service] == port for service, port in found.items()), (position, found, ports)
+        assert all(service in found for service in before), (position, found, before)
+        if found != ports:
+            assert re.search("damaged|unusable|cut short|torn|not right", house.log), house.log
+        house.kill_agent()
+
+
+def test_two_agents_started_at_once_are_one(house):
+    root = house.project("shop")
+    agents = [house.start("portwrap-agent", cwd="/") for _ in range(8)]
+    port = wait_until(lambda: house.socket.exists() and house.ask("get", "web", cwd=root)["lease"]["port"], "one of them serves")
+    assert len(wait_until(lambda: len(house.agent_pids()) == 1 and house.agent_pids(), "the others end")) == 1
+    assert sum(agent._popen.poll() is None for agent in agents) == 1
+    assert house.port(root, "web") == port
+
+
+def test_an_agent_with_few_descriptors_answers_or_says_why_not(house):
+    root = house.project("shop")
+    agent = house.start("prlimit", "--nofile=16:16", str(house.prefix / "bin" / "portwrap-agent"), cwd="/")
+    wait_until(lambda: house.socket.exists() or agent._popen.poll() is not None, "it listens or ends")
+    connections = []
+    try:
+        for _ in range(40):
+            connections.append(Rpc(house))
+    except OSError:
+        pass
+    for connection in connections:
+        connection.close()
+    done = house.portctl("get", "web", cwd=root)
+    assert done.returncode == 0 or "portctl:" in done.stderr, (done.returncode, done.stdout, done.stderr)
+    house.kill_agent()
+    assert house.portctl("get", "web", cwd=root).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a boot id of one's own needs a mount namespace")
+def test_names_survive_a_reboot(house, tmp_path):
+    boot = tmp_path / "boot_id"
+    boot.write_text("11111111-2222-3333-4444-555555555555\n")
+    root = house.project("shop")
+    port = house.ask("get", "web", cwd=root)["lease"]["port"]
+    house.kill_agent()
+    house.socket.unlink(missing_ok=True)
+    script = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+    done = house.run("unshare", "-m", "sh", "-c", script, "sh", "portctl", "port", "web", cwd=root)
+    assert (done.returncode, done.stdout) == (0, f"{port}\n"), done.stderr

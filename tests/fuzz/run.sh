@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets and runs each of them, two at a time, from its seeds and what earlier runs found interesting
+# (build/fuzz/corpus). A finding is left in build/fuzz/findings; the last line says how many there were.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+usage="usage: bash tests/fuzz/run.sh [SECONDS [TARGET...]]   (60 seconds for each target; PORTWRAP_FUZZ_JOBS=2 at once)"
+seconds="${1:-60}"
+case "$seconds" in -h | --help) echo "$usage"; exit 0 ;; *[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
+shift
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || targets=(wire shim_reply project_config project_files journal snapshot recovery)
+
+launcher=()
+command -v ccache > /dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+mkdir -p build/fuzz/findings build/fuzz/logs
+if ! { cmake --preset fuzz "${launcher[@]}" && cmake --build build/fuzz --target "${targets[@]/#/fuzz_}"; } > build/fuzz/logs/build.log 2>&1; then
+    tail -n 30 build/fuzz/logs/build.log >&2
+    echo "tests/fuzz: cannot build the targets"
+    exit 1
+fi
+
+run() { # target
+    mkdir -p "build/fuzz/corpus/$1"
+    # Short inputs: no reader here has states that only a long one reaches.
+    "build/fuzz/bin/fuzz_$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
+        -artifact_prefix="build/fuzz/findings/$1-" "build/fuzz/corpus/$1" "tests/fuzz/seeds/$1" > "build/fuzz/logs/$1.log" 2>&1
+    local status=$?
+    awk -v target="$1" '/number_of_executed_units/ { print target ": " $2 " executions, " }' "build/fuzz/logs/$1.log" | tr -d '\n'
+    if [ "$status" = 0 ]; then echo "no finding"; else
+        echo "A FINDING (status $status)"
+        grep -E -A 12 'ERROR|broken promise|runtime error' "build/fuzz/logs/$1.log" | head -n 40
+        return 1
+    fi
+}
+
+failed=0
+running=0
+for target in "${targets[@]}"; do
+    run "$target" &
+    running=$((running + 1))
+    if [ "$running" -ge "${PORTWRAP_FUZZ_JOBS:-2}" ]; then
+        wait -n || failed=$((failed + 1))
+        running=$((running - 1))
+    fi
+done
+while [ "$running" -gt 0 ]; do
+    wait -n || failed=$((failed + 1))
+    running=$((running - 1))
+done
+echo "fuzz: $((${#targets[@]} - failed)) passed, $failed failed"
+[ "$failed" = 0 ]
