@@ -178,7 +178,7 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     options.socket = *socket_file;
     options.state = state;
     options.losses = opened->losses;
-    options.set_log_level = [&log](const std::string& wanted) {
+    options.switch_log_level = [&log](const std::string& wanted) {
         log->set_level(spdlog::level::from_str(wanted));
         log->flush_on(spdlog::level::from_str(wanted));
     };

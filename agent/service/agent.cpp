@@ -459,7 +459,7 @@ void Agent::agent_log_level(const std::shared_ptr<Exchange>&, const Request& req
     const auto level = params.text("level", 16).value_or("info");
     if (level != "debug" && level != "info" && level != "warn" && level != "error") { params.fail("level", "is not one of debug, info, warn, error"); }
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
-    if (m_options.set_log_level) { m_options.set_log_level(level); }
+    if (m_options.switch_log_level) { m_options.switch_log_level(level); }
     auto result = ok_shape();
     result["level"] = level;
     reply({result_line(request.id, result), false});

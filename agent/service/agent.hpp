@@ -45,14 +45,13 @@ public:
         std::string boot_id;
         std::string socket;
         std::string state;             ///< the registry's directory
-        int history_days = 30;
         std::vector<std::string> losses;  ///< of the registry, found at the start
-        std::function<void(const std::string& level)> set_log_level;
         std::string tables;  ///< directory of the published remap tables
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
         std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
         std::function<void(const std::string&)> log_trouble;
-        std::function<void(const std::string&)> set_log_level;  ///< may be empty
+        std::function<void(const std::string&)> set_log_level;  ///< the config's; may be empty
+        std::function<void(const std::string&)> switch_log_level;  ///< for this run, whatever the config says; may be empty
     };
     Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options);
 

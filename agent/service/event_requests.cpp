@@ -31,7 +31,7 @@ void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& reque
     const auto answer = [this, request, reply, port, service, since_s, limit](const std::optional<std::string>& root) {
         HistoryQuery query;
         query.limit = limit;
-        query.since = m_outside.now() - std::chrono::hours(24) * m_options.history_days;
+        query.since = m_outside.now() - m_config.history;
         if (since_s) { query.since = std::max(query.since, m_outside.now() - std::chrono::seconds(*since_s)); }
         query.wanted = [root, port, service](const Lease& lease) {
             return (!root || lease.key.root == *root) && (!port || lease.port == *port) && (!service || lease.key.service == *service);
