@@ -190,7 +190,7 @@ def test_stop_kills_what_ignores_the_request(house, shop, listener):
     process.wait_for(r"^\d+ \d+$")
     stopped = house.ask("stop", "main", "--grace", "1s", cwd=shop)["stopped"]
     assert "KILL" in {entry["signal"] for entry in stopped}
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait() in (-signal.SIGKILL, 128 + signal.SIGKILL)  # the shell, killed or telling of its child
 
 
 def test_doctor_finds_a_sound_installation(house, shop):
