@@ -183,6 +183,7 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
         log->flush_on(spdlog::level::from_str(wanted));
     };
     options.tables = tables_directory(runtime);
+    options.prompts = prompts_directory(runtime);
     options.netns = own_netns();
     options.log = [&log](const std::string& line) { log->info("{}", line); };
     options.log_trouble = [&log](const std::string& line) { log->warn("{}", line); };

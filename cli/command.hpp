@@ -42,6 +42,7 @@ std::vector<Command> exchange_commands();
 std::vector<Command> event_commands();
 std::vector<Command> stop_commands();
 std::vector<Command> doctor_commands();
+std::vector<Command> shell_commands();
 std::vector<Command> agent_commands();
 
 /// Adds the options that every command takes.

@@ -18,7 +18,7 @@ int run_help(Globals& globals, const std::vector<std::string>& arguments);
 
 std::vector<Command> all_commands() {
     std::vector<Command> commands;
-    for (const auto group : {lease_commands, named_commands, port_commands, event_commands, stop_commands, exchange_commands, agent_commands,
+    for (const auto group : {lease_commands, named_commands, port_commands, event_commands, stop_commands, exchange_commands, shell_commands, agent_commands,
                              doctor_commands}) {
         for (const auto& command : group()) { commands.push_back(command); }
     }

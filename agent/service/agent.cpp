@@ -36,6 +36,7 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
       m_kernel_reserved(read_kernel_reserved_ports()),
       m_first_permitted(read_first_permitted_port()),
       m_tables({m_options.tables, own_process(), m_options.netns, m_options.log_trouble}),
+      m_prompt_files(outside, {m_options.prompts, ::getpid(), m_options.log_trouble}),
       m_config(m_options.user.config),
       m_config_problem(m_options.config_problem) {
     for (const auto& [id, session] : m_registry.sessions()) {
@@ -225,7 +226,10 @@ void Agent::on_timer() {
     }
 }
 
-void Agent::close() { m_store->close(m_registry, m_outside.now()); }
+void Agent::close() {
+    m_prompt_files.close();
+    m_store->close(m_registry, m_outside.now());
+}
 
 void Agent::start() {
     apply_config();
@@ -239,6 +243,8 @@ void Agent::start() {
     // With what is true by now; from here on the tables follow the events.
     m_tables.start(m_registry);
     watch([this](const Event& event, const Registry& registry) { m_tables.on_event(event, registry); });
+    m_prompt_files.start(m_registry);
+    watch([this](const Event& event, const Registry& registry) { m_prompt_files.on_event(event, registry); });
     on_timer();
 }
 

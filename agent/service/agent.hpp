@@ -13,6 +13,7 @@
 #include "core/policy.hpp"
 #include "service/file_jobs.hpp"
 #include "service/outside.hpp"
+#include "service/prompt_files.hpp"
 #include "service/remap_tables.hpp"
 #include "service/shapes.hpp"
 #include "service/wire.hpp"
@@ -47,6 +48,7 @@ public:
         std::string state;             ///< the registry's directory
         std::vector<std::string> losses;  ///< of the registry, found at the start
         std::string tables;  ///< directory of the published remap tables
+        std::string prompts; ///< directory of the segments for prompts
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
         std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
         std::function<void(const std::string&)> log_trouble;
@@ -229,6 +231,7 @@ private:
     std::vector<PortInterval> m_kernel_reserved;
     Port m_first_permitted = 1;
     RemapTables m_tables;
+    PromptFiles m_prompt_files;
     Config m_config;               ///< that every decision goes by
     std::string m_config_problem;  ///< of the file as it is now; empty when it is in use
     Time m_last_used{};

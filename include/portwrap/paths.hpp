@@ -76,6 +76,20 @@ inline Result<std::string> socket_path(const std::string& runtime) {
 /// Where the agent publishes the remap tables (remap_table.hpp).
 inline std::string tables_directory(const std::string& runtime) { return runtime + "/tables"; }
 
+/// Where the agent publishes the segments that prompts show.
+inline std::string prompts_directory(const std::string& runtime) { return runtime + "/prompt"; }
+
+/// The segment of the project with this root (canonical): the root's path again, each component with a "@" before it, so
+/// that no project's directory can be another one's file. Two lines: the segment, and the pid of the agent that wrote it.
+inline std::string prompt_file(const std::string& prompts, const std::string& root) {
+    std::string path = prompts;
+    for (const char c : root == "/" ? std::string() : root) {
+        path += c;
+        if (c == '/') { path += '@'; }
+    }
+    return path + "/segment";
+}
+
 /// The text of `agent.lock` in the registry's directory is the socket's path of the agent that holds it.
 inline std::string lock_path(const std::string& state) { return state + "/agent.lock"; }
 

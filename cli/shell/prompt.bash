@@ -1,0 +1,85 @@
+# portwrap's prompt for bash: eval "$(portctl init bash)" at the end of ~/.bashrc.
+# Shows the ports of the project that the shell is in, before your prompt; or wherever you put $PORTWRAP_PROMPT into PS1.
+# Nothing here starts a process: the agent publishes the text in a file, which the builtin read reads.
+
+# Where the segment of this directory can be: once for each change of the directory.
+__portwrap_look() {
+    __portwrap_pwd=$PWD
+    __portwrap_files=()
+    local old=${OLDPWD-} here=$PWD real= config= line= root= module= path
+    # The physical path without a fork: there, and back the way that the shell knows.
+    if ! builtin cd -P . 2> /dev/null; then return 0; fi
+    real=$PWD
+    if [[ $here != "$real" && $here -ef . ]]; then builtin cd -L "$here" 2> /dev/null; fi
+    if [[ -n $old ]]; then OLDPWD=$old; fi
+    path=$real
+    while [[ -n $path ]]; do
+        __portwrap_files+=("$__portwrap_runtime/prompt${path//\//\/@}/segment")
+        if [[ -f $path/.portwrap.json && -z $config ]]; then config=$path; fi
+        if [[ -e $path/.git && ( -f $path/.portwrap.json || ! $path -ef ${HOME-/} ) ]]; then
+            if [[ -f $path/.git/HEAD ]]; then
+                root=$path
+            elif [[ -f $path/.git && -r $path/.git ]]; then
+                line=
+                { IFS= read -r line < "$path/.git"; } 2> /dev/null
+                if [[ $line == gitdir:*/.git/modules/* ]]; then
+                    module=$path # a submodule belongs to its superproject
+                elif [[ $line == gitdir:* ]]; then
+                    root=$path
+                fi
+            fi
+        fi
+        if [[ -n $root ]]; then break; fi
+        path=${path%/*}
+    done
+    root=${root:-${module:-$config}}
+    if [[ -n $root ]]; then __portwrap_files=("$__portwrap_runtime/prompt${root//\//\/@}/segment"); fi
+    return 0
+}
+
+__portwrap_hook() {
+    local status=$? file segment= agent= word text= lead= rest
+    if [[ $PWD != "$__portwrap_pwd" ]]; then __portwrap_look; fi
+    for file in ${__portwrap_files[@]+"${__portwrap_files[@]}"}; do
+        if [[ -f $file && -r $file ]]; then
+            { { IFS= read -r -n 64 segment && IFS= read -r -n 16 agent; } < "$file"; } 2> /dev/null
+            break
+        fi
+    done
+    # Nothing but a segment, of an agent that lives, may come into the prompt.
+    if [[ -z $agent || $agent == *[!0123456789]* || ! -d /proc/$agent || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
+    if [[ $segment != "$__portwrap_segment" ]]; then
+        __portwrap_segment=$segment
+        while [[ -n $segment ]]; do
+            word=${segment%% *}
+            if [[ $segment == *' '* ]]; then segment=${segment#* }; else segment=; fi
+            # 001 and 002 are what bash makes of \[ and \]: no width.
+            if [[ $word == '~'* ]]; then word=$'\001\e[2m\002'${word#'~'}$'\001\e[22m\002'; fi
+            text+="$word "
+        done
+        PORTWRAP_PROMPT=$text
+    fi
+    # Out with what was put in last, unless a theme has made its prompt anew; then in with what is true now.
+    rest=${PS1-}
+    if [[ -n $__portwrap_shown && $rest == "$__portwrap_shown"* ]]; then rest=$__portwrap_lead${rest#"$__portwrap_shown"}; fi
+    __portwrap_shown= __portwrap_lead=
+    if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then
+        while [[ $rest == '\n'* ]]; do lead+='\n' rest=${rest#'\n'}; done
+        __portwrap_lead=$lead
+        __portwrap_shown=$lead$PORTWRAP_PROMPT
+        rest=$__portwrap_shown$rest
+    fi
+    if [[ ${PS1-} != "$rest" ]]; then PS1=$rest; fi
+    return "$status"
+}
+
+if [[ -z ${__portwrap_ready-} ]]; then
+    __portwrap_ready=1 __portwrap_pwd= __portwrap_segment= __portwrap_shown= __portwrap_lead= PORTWRAP_PROMPT=
+    __portwrap_files=()
+    # After whatever the user has there, which may make PS1 anew each time.
+    if [[ -n ${PROMPT_COMMAND[*]-} && ${PROMPT_COMMAND@a} == *a* ]]; then
+        PROMPT_COMMAND+=(__portwrap_hook)
+    else
+        PROMPT_COMMAND=${PROMPT_COMMAND-}${PROMPT_COMMAND:+$'\n'}__portwrap_hook
+    fi
+fi

@@ -1,0 +1,100 @@
+# portwrap's prompt for fish: portctl init fish | source, at the end of ~/.config/fish/config.fish.
+# Shows the ports of the project that the shell is in, before your prompt; or wherever your fish_prompt prints
+# $PORTWRAP_PROMPT. Nothing here starts a process: the agent publishes the text in a file.
+
+# Where the segment of this directory can be: once for each change of the directory.
+function __portwrap_look
+    set -g __portwrap_pwd $PWD
+    set -g __portwrap_files
+    set -l config
+    set -l root
+    set -l module
+    set -l dir (builtin realpath -- . 2>/dev/null | string collect)
+    set -l home (builtin realpath -- "$HOME" 2>/dev/null | string collect)
+    while test -n "$dir" -a "$dir" != /
+        set -l mirror (string replace -a / /@ -- $dir | string collect)
+        set -a __portwrap_files "$__portwrap_runtime/prompt$mirror/segment"
+        if test -f "$dir/.portwrap.json" -a -z "$config"
+            set config $mirror
+        end
+        if test -e "$dir/.git"; and test -f "$dir/.portwrap.json" -o "$dir" != "$home"
+            if test -f "$dir/.git/HEAD"
+                set root $mirror
+            else if test -f "$dir/.git" -a -r "$dir/.git"
+                set -l line
+                read line <"$dir/.git"
+                if string match -q 'gitdir:*/.git/modules/*' -- "$line"
+                    set module $mirror # a submodule belongs to its superproject
+                else if string match -q 'gitdir:*' -- "$line"
+                    set root $mirror
+                end
+            end
+        end
+        if test -n "$root"
+            break
+        end
+        set dir (string replace -r '/[^/]*$' '' -- $dir | string collect)
+    end
+    for found in "$root" "$module" "$config"
+        if test -n "$found"
+            set -g __portwrap_files "$__portwrap_runtime/prompt$found/segment"
+            break
+        end
+    end
+end
+
+function __portwrap_update
+    if test "$PWD" != "$__portwrap_pwd"
+        __portwrap_look
+    end
+    set -l segment
+    set -l agent
+    for file in $__portwrap_files
+        if test -f "$file" -a -r "$file"
+            read -L segment agent <"$file"
+            break
+        end
+    end
+    # Nothing but a segment, of an agent that lives, may come into the prompt.
+    if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -d "/proc/$agent"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
+        set segment ''
+    end
+    if test "$segment" != "$__portwrap_segment"
+        set -g __portwrap_segment $segment
+        set -g PORTWRAP_PROMPT ''
+        for word in (string split -n ' ' -- $segment)
+            if string match -q '~*' -- $word
+                set word \e'[2m'(string sub -s 2 -- $word)\e'[22m'
+            end
+            set -g PORTWRAP_PROMPT "$PORTWRAP_PROMPT$word "
+        end
+    end
+end
+
+function __portwrap_status
+    return $argv[1]
+end
+
+if not set -q __portwrap_ready
+    set -g __portwrap_ready 1
+    set -g __portwrap_pwd
+    set -g __portwrap_segment
+    set -g __portwrap_files
+    set -g PORTWRAP_PROMPT ''
+    if not functions -q fish_prompt
+        function fish_prompt
+            printf '%s> ' (prompt_pwd)
+        end
+    end
+    functions -c fish_prompt __portwrap_users_prompt
+    set -g __portwrap_places_itself (functions __portwrap_users_prompt | string match -q '*PORTWRAP_PROMPT*'; and echo yes; or echo no)
+    function fish_prompt --description 'The prompt, with the ports of the project'
+        set -l last $status
+        __portwrap_update
+        if test $__portwrap_places_itself = no
+            printf %s "$PORTWRAP_PROMPT"
+        end
+        __portwrap_status $last
+        __portwrap_users_prompt
+    end
+end

@@ -1,0 +1,73 @@
+# portwrap's prompt for zsh: eval "$(portctl init zsh)" at the end of ~/.zshrc.
+# Shows the ports of the project that the shell is in, before your prompt; or wherever you put ${PORTWRAP_PROMPT} into
+# PROMPT (with setopt prompt_subst). Nothing here starts a process: the agent publishes the text in a file.
+
+# Where the segment of this directory can be: once for each change of the directory.
+__portwrap_look() {
+    emulate -L zsh
+    local dir=${PWD:A} config= line= root= module=
+    __portwrap_pwd=$PWD
+    __portwrap_files=()
+    while [[ -n $dir && $dir != / ]]; do
+        __portwrap_files+=("$__portwrap_runtime/prompt${dir//\///@}/segment")
+        if [[ -f $dir/.portwrap.json && -z $config ]]; then config=$dir; fi
+        if [[ -e $dir/.git && ( -f $dir/.portwrap.json || ! $dir -ef ${HOME:-/} ) ]]; then
+            if [[ -f $dir/.git/HEAD ]]; then
+                root=$dir
+            elif [[ -f $dir/.git && -r $dir/.git ]]; then
+                line=
+                { IFS= read -r line < $dir/.git } 2> /dev/null
+                if [[ $line == gitdir:*/.git/modules/* ]]; then
+                    module=$dir # a submodule belongs to its superproject
+                elif [[ $line == gitdir:* ]]; then
+                    root=$dir
+                fi
+            fi
+        fi
+        if [[ -n $root ]]; then break; fi
+        dir=${dir%/*}
+    done
+    root=${root:-${module:-$config}}
+    if [[ -n $root ]]; then __portwrap_files=("$__portwrap_runtime/prompt${root//\///@}/segment"); fi
+}
+
+__portwrap_hook() {
+    emulate -L zsh
+    local file segment= agent= word text= rest
+    if [[ $PWD != "$__portwrap_pwd" ]]; then __portwrap_look; fi
+    for file in "${__portwrap_files[@]}"; do
+        if [[ -f $file && -r $file ]]; then
+            { { IFS= read -r segment && IFS= read -r agent } < $file } 2> /dev/null
+            break
+        fi
+    done
+    # Nothing but a segment, of an agent that lives, may come into the prompt.
+    if [[ -z $agent || $agent == *[^0123456789]* || ! -d /proc/$agent || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then
+        segment=
+    fi
+    if [[ $segment != "$__portwrap_segment" ]]; then
+        __portwrap_segment=$segment
+        for word in ${(s: :)segment}; do
+            if [[ $word == '~'* ]]; then word=$'%{\e[2m%}'${word#\~}$'%{\e[22m%}'; fi
+            text+="$word "
+        done
+        typeset -g PORTWRAP_PROMPT=$text
+    fi
+    # Out with what was put in last, unless a theme has made its prompt anew; then in with what is true now.
+    rest=${PROMPT-}
+    if [[ -n $__portwrap_shown && $rest == "$__portwrap_shown"* ]]; then rest=${rest#"$__portwrap_shown"}; fi
+    __portwrap_shown=
+    if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then
+        __portwrap_shown=$PORTWRAP_PROMPT
+        rest=$__portwrap_shown$rest
+    fi
+    if [[ ${PROMPT-} != "$rest" ]]; then PROMPT=$rest; fi
+}
+
+if [[ -z ${__portwrap_ready-} ]]; then
+    typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
+    typeset -ga __portwrap_files
+    __portwrap_files=()
+    autoload -Uz add-zsh-hook
+    add-zsh-hook precmd __portwrap_hook
+fi

@@ -1,0 +1,181 @@
+// portctl prompt, init, completion: what shells are given. The texts of shell/ are part of the program. None of these
+// starts an agent.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "command.hpp"
+#include "portwrap/paths.hpp"
+#include "portwrap/protocol.hpp"
+#include "portwrap/unique_fd.hpp"
+#include "text.hpp"
+
+namespace portwrap {
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+struct ShellText {
+    std::string_view name;
+    std::string_view text;
+};
+constexpr ShellText k_texts[] = {
+#include "shell_texts.inc"
+};
+
+std::string_view shell_text(const std::string& name) {
+    for (const auto& row : k_texts) {
+        if (row.name == name) { return row.text; }
+    }
+    return {};
+}
+
+/// The beginning of a regular file; empty when there is none.
+std::string read_beginning(const std::string& path) {
+    const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    struct stat status {};
+    if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) { return {}; }
+    std::array<char, 4096> buffer{};
+    const auto count = ::read(fd.get(), buffer.data(), buffer.size());
+    return {buffer.data(), count > 0 ? static_cast<std::size_t>(count) : 0};
+}
+
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+bool is_same_directory(const std::string& a, const std::string& b) {
+    struct stat one {};
+    struct stat two {};
+    return ::stat(a.c_str(), &one) == 0 && ::stat(b.c_str(), &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
+/// The roots that a directory's project may have, the nearest first: the agent's rules, as far as they can be told by the
+/// mere existence of files (shell/prompt.* say the same in their languages).
+Words possible_roots(const std::string& directory) {
+    Words all;
+    std::string config;
+    std::string module;
+    for (std::string path = directory; !path.empty() && path != "/"; path.resize(path.rfind('/'))) {
+        all.push_back(path);
+        const bool configured = exists(path + "/.portwrap.json");
+        if (configured && config.empty()) { config = path; }
+        if (!configured && is_same_directory(path, home_directory())) { continue; }
+        if (exists(path + "/.git/HEAD")) { return {path}; }
+        const auto pointer = read_beginning(path + "/.git");
+        if (!pointer.starts_with("gitdir:")) { continue; }
+        if (pointer.substr(0, pointer.find('\n')).find("/.git/modules/") == std::string::npos) { return {path}; }
+        module = path;  // a submodule belongs to its superproject
+    }
+    if (!module.empty()) { return {module}; }
+    if (!config.empty()) { return {config}; }
+    return all;
+}
+
+/// The published segment, empty when there is none or its agent is gone.
+std::string published_segment(const std::string& directory) {
+    const auto prompts = prompts_directory(runtime_directory());
+    for (const auto& root : possible_roots(directory)) {
+        const auto text = read_beginning(prompt_file(prompts, root));
+        const auto line = text.find('\n');
+        if (line == std::string::npos) { continue; }
+        const auto segment = text.substr(0, line);
+        const auto agent = text.substr(line + 1, text.find('\n', line + 1) - line - 1);
+        if (segment.find_first_not_of("0123456789:~+ ") != std::string::npos) { return {}; }
+        if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !exists("/proc/" + agent)) { return {}; }
+        return segment;
+    }
+    return {};
+}
+
+std::string replace_all(std::string text, std::string_view what, const std::string& with) {
+    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
+        text.replace(at, what.size(), with);
+    }
+    return text;
+}
+
+int run_prompt(Globals& globals, const Words& arguments) {
+    std::string format = "{segment}";
+    bool given = false;
+    const auto end = parse_command(
+        globals, "prompt [--format FORMAT] [OPTIONS]",
+        "Prints what the shell prompt shows of this directory's project, or nothing. Never starts the agent.\n"
+        "A port that listens is :3001, one that is assigned and silent ~:3001, and :3001 +4 are five.",
+        "  portctl prompt\n"
+        "  portctl prompt --format '[{segment}] '    nothing at all when there is no segment\n"
+        "  portctl prompt --format '{port}'          the first port, the number alone",
+        arguments, [&](CLI::App& app) {
+            app.add_option("--format", format, "Text with {segment} or {port}; \\n and \\t are a newline and a tab")
+                ->each([&](const std::string&) { given = true; })
+                ->option_text("FORMAT")
+                ->take_last();
+        });
+    if (end) { return *end; }
+    if (!globals.directory.empty() && ::chdir(globals.directory.c_str()) != 0) {
+        return report(globals, Error{ErrorCode::invalid_request, globals.directory + ": " + std::strerror(errno)});
+    }
+    std::string directory = globals.project;
+    if (directory.empty() || directory[0] != '/') {
+        if (!directory.empty()) {
+            return report(globals, Error{ErrorCode::invalid_request, "prompt wants --project with an absolute path"});
+        }
+        char here[PATH_MAX];
+        directory = ::getcwd(here, sizeof here) != nullptr ? here : "";
+    }
+    const auto segment = published_segment(directory);
+    if (globals.json) {
+        return print_json(Json{{"schema", k_json_schema}, {"ok", true}, {"segment", segment.empty() ? Json(nullptr) : Json(segment)}});
+    }
+    if (segment.empty()) { return 0; }
+    const auto number = segment.substr(segment.find(':') + 1);
+    auto text = replace_all(replace_all(std::move(format), "\\n", "\n"), "\\t", "\t");
+    text = replace_all(replace_all(std::move(text), "{segment}", segment), "{port}", number.substr(0, number.find(' ')));
+    return print_text(given ? text : text + '\n');
+}
+
+/// In single quotes, as the shells read it. fish knows escapes inside them.
+std::string quoted(const std::string& text, bool fish) {
+    if (fish) { return "'" + replace_all(replace_all(text, "\\", "\\\\"), "'", "\\'") + "'"; }
+    return "'" + replace_all(text, "'", "'\\''") + "'";
+}
+
+int unknown_shell(const Globals& globals, const std::string& word, const char* known) {
+    return report(globals, Error{ErrorCode::invalid_request, "no such shell: '" + printable(word) + "' (" + known + ")"});
+}
+
+int run_init(Globals& globals, const Words& arguments) {
+    std::string shell;
+    const auto end = parse_command(
+        globals, "init bash|zsh|fish|starship", "Prints what a shell needs to show the project's ports in its prompt.",
+        "  eval \"$(portctl init bash)\"        at the end of ~/.bashrc\n"
+        "  eval \"$(portctl init zsh)\"         at the end of ~/.zshrc\n"
+        "  portctl init fish | source         at the end of ~/.config/fish/config.fish\n"
+        "  portctl init starship >> ~/.config/starship.toml",
+        arguments, [&](CLI::App& app) {
+            app.add_option("shell", shell, "The shell")->option_text("bash|zsh|fish|starship")->required();
+        });
+    if (end) { return *end; }
+    if (shell == "starship") { return print_text(shell_text("starship.toml")); }
+    const auto text = shell_text("prompt." + shell);
+    if (text.empty()) { return unknown_shell(globals, shell, "bash, zsh, fish or starship"); }
+    const auto runtime = quoted(runtime_directory(), shell == "fish");
+    const auto set = shell == "fish" ? "set -g __portwrap_runtime " + runtime : "__portwrap_runtime=" + runtime;
+    return print_text(set + '\n' + std::string(text));
+}
+
+}  // namespace
+
+std::vector<Command> shell_commands() {
+    return {{"prompt", "what the shell prompt shows of this project", run_prompt},
+            {"init", "the prompt for bash, zsh, fish or starship", run_init}};
+}
+
+}  // namespace portwrap
