@@ -40,6 +40,9 @@ int start(const std::vector<std::string>& command) {
     if (child == 0) {
         if (::fork() != 0) { ::_exit(0); }
         ::setsid();
+        // It outlives us: whoever reads our output must not wait for it.
+        const int nowhere = ::open("/dev/null", O_RDWR);
+        for (int fd = 0; nowhere >= 0 && fd <= 2; ++fd) { ::dup2(nowhere, fd); }
         ::execvp(arguments[0], arguments.data());
         const int error = errno;
         [[maybe_unused]] const auto written = ::write(writing.get(), &error, sizeof error);

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <string>
@@ -90,6 +91,8 @@ int run_list(Globals& globals, const Words& arguments) {
                 ->option_text("[NAME]")
                 ->expected(0, 1)
                 ->each([&worktree](const std::string&) { worktree.given = true; });
+            // Without a name nothing is parsed that could be noted.
+            worktree.given = std::find(arguments.begin(), arguments.end(), "--worktree") != arguments.end();
             app.add_flag("--orphans", orphans, "Of projects whose directory is gone");
             add_text_options(app, texts);
             app.add_option("--format", format, "table (default), json, csv or markdown")

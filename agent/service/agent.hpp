@@ -53,7 +53,7 @@ public:
         std::uint64_t netns = 0;  ///< SO_NETNS_COOKIE of this process, 0 when unknown
         std::function<void(const std::string&)> log;        ///< one line, for an event worth a line
         std::function<void(const std::string&)> log_trouble;
-        std::function<void(const std::string&)> set_log_level;  ///< "debug", "info", "warn" or "error"; may be empty
+        std::function<void(const std::string&)> set_log_level;  ///< may be empty
         bool log_level_given = false;  ///< on the command line: then the config's is not followed
     };
     Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options);
