@@ -368,7 +368,7 @@ def test_a_port_variable_of_another_session_is_not_the_users(house):
     assert users.wait_for(r"^ready (\d+) (\S+)").groups() == ("23305", "23305")
 
 
-TURBO = NODE_MODULES / ".bin" / "turbo"
+TURBO = NODE_MODULES / "@turbo" / "linux-64" / "bin" / "turbo"
 
 
 @pytest.mark.skipif(not TURBO.exists(), reason="turbo is not installed in tests/servers")
