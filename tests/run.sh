@@ -55,10 +55,10 @@ finish() {
 # -- what is needed ---------------------------------------------------------------------------------------------------
 
 packages=(g++ busybox cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev zlib1g-dev catch2
-    python3 python3-pytest python3-flask python3-django uvicorn redis-server chromium php-cli musl-tools git strace tmux zsh fish procps iproute2 curl ca-certificates)
+    python3 python3-pytest python3-flask php-cli musl-tools git strace tmux zsh fish procps iproute2 curl ca-certificates)
 command -v node > /dev/null || packages+=(nodejs)
 command -v npm > /dev/null || packages+=(npm)
-[ "$mode" = full ] && packages+=(clang clang-tidy)
+[ "$mode" = full ] && packages+=(clang clang-tidy python3-django uvicorn redis-server chromium)
 
 if [ "$install_packages" = yes ]; then
     missing=()
@@ -89,8 +89,8 @@ if ! getent ahosts localhost > /dev/null; then
     fi
 fi
 
-modules_of=(tests/servers tests/matrix)
-[ "$mode" = full ] && modules_of+=(tests/matrix/heavy)
+modules_of=(tests/servers)
+[ "$mode" = full ] && modules_of+=(tests/matrix tests/matrix/heavy)
 for directory in "${modules_of[@]}"; do
     step "Node modules of $directory"
     if ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed-lock"; then
@@ -190,8 +190,7 @@ python_tests() { # name, directory, environment...
     done
 }
 
-harm=3 # how often each scene of tests/harm is played; 100 times in all in the full form
-[ "$mode" = full ] && harm=5
+harm=5 # how often each scene of tests/harm is played in each of the full form's rounds
 thousand=
 [ "$mode" = full ] && thousand=1
 deadline=900
@@ -218,7 +217,9 @@ if ! cmake --install build/release --prefix "$prefix" > "$logs/install.log" 2>&1
     failed_step "cmake --install"
     finish
 fi
-for suite in tests/integration/*/ tests/harm/ tests/e2e/; do
+suites=(tests/integration/*/ tests/e2e/ tests/crash/)
+[ "$mode" = full ] && suites+=(tests/harm/)
+for suite in "${suites[@]}"; do
     if compgen -G "$suite/test_*.py" > /dev/null; then
         python_tests "$(echo "${suite%/}" | tr / -)" "$suite"
     fi
@@ -242,13 +243,11 @@ if [ "$mode" = full ]; then
     done
 fi
 
-# Real servers, two and three copies of each: a subset of ten minutes at most, or all of them.
-if [ ${#select[@]} = 0 ]; then
+# Real servers, two and three copies of each.
+if [ "$mode" = full ] && [ ${#select[@]} = 0 ]; then
     step "The matrix of real servers"
-    part=(--ci)
-    [ "$mode" = full ] && part=()
     for script in variables.py run.py; do
-        "${private[@]}" "PORTWRAP_PREFIX=$prefix" timeout -k 30 3600 "$python" -B "tests/matrix/$script" "${part[@]}" 2>&1 | tee "$logs/matrix-$script.log"
+        "${private[@]}" "PORTWRAP_PREFIX=$prefix" timeout -k 30 3600 "$python" -B "tests/matrix/$script" 2>&1 | tee "$logs/matrix-$script.log"
         read -r passed failed skipped < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' "$logs/matrix-$script.log" | tail -n 1)
         echo "${passed:-0} ${failed:-1} ${skipped:-0}" >> "$logs/results"
     done

@@ -58,8 +58,8 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
         for (auto& socket : lease.sockets) {
             if (!socket.listening && census.listening.contains(socket.cookie)) { socket.listening = heard = true; }
         }
-        if (lease.sockets.empty() && holder_lives) {
-            const auto found = census.unknown.find({lease.holder->process, lease.port});
+        if (lease.sockets.empty() && (holder_lives || (!rebooted && !lease.holder && lease.session))) {
+            const auto found = census.unknown.find({lease.holder ? lease.holder->process : *lease.session, lease.port});
             if (found != census.unknown.end()) {
                 lease.sockets.push_back({found->second, true, true});
                 heard = true;

@@ -115,7 +115,8 @@ struct BindAnswer {
 struct Census {
     std::set<Cookie> sockets;    ///< that exist
     std::set<Cookie> listening;  ///< those of them that listen
-    /// Listening sockets that no lease knows, by the process that has them and their port: a program bound while nobody
+    /// Listening sockets that no lease knows, by the process that has them (the session, for one that was offered its
+    /// port) and their port: a program bound while nobody
     /// took its word (the agent was killed between its answer and the confirmation).
     std::map<std::pair<ProcessId, Port>, Cookie> unknown;
     bool blind = false;          ///< the system could not be asked: only boot, living holders and ports in use count

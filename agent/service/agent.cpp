@@ -298,9 +298,9 @@ void Agent::take_census() {
     m_blind = census.blind;
     census.sees_bound = sees_bound_sockets();
     // Listeners on the ports of leases that know no socket: are they the holders' own?
-    std::map<Port, ProcessId> silent;
+    std::map<Port, const Lease*> silent;
     for (const auto& [id, lease] : m_registry.leases()) {
-        if (lease.live() && lease.sockets.empty() && lease.holder) { silent.emplace(lease.port, lease.holder->process); }
+        if (lease.live() && lease.sockets.empty() && (lease.holder || lease.session)) { silent.emplace(lease.port, &lease); }
     }
     if (const auto listeners = list_listeners()) {
         std::map<ino_t, const Listener*> candidates;
@@ -312,12 +312,20 @@ void Agent::take_census() {
             if (expected == silent.end() || listener.cookie == 0 || m_registry.find_by_cookie(listener.cookie) != nullptr) { continue; }
             candidates.emplace(listener.inode, &listener);
             inodes.push_back(listener.inode);
-            holders.push_back(expected->second.pid);
+            const auto& lease = *expected->second;
+            holders.push_back(lease.holder ? lease.holder->process.pid : lease.session->pid);
         }
         if (!inodes.empty()) {
             for (const auto& [inode, process] : find_socket_holders(inodes, holders)) {
                 const auto* listener = candidates.at(inode);
-                census.unknown.emplace(std::pair(process, listener->port), listener->cookie);
+                const auto& lease = *silent.at(listener->port);
+                // Offered to a session (PORT, the table): any process of that session is meant.
+                auto owner = process;
+                if (!lease.holder) {
+                    const auto scope = scope_of(process, {});
+                    if (scope && scope->outermost == *lease.session) { owner = *lease.session; }
+                }
+                census.unknown.emplace(std::pair(owner, listener->port), listener->cookie);
             }
         }
     }

@@ -153,6 +153,7 @@ private:
         const bool given = std::any_of(names.begin(), names.end(), [&](std::string_view name) { return is_given(name) || is_set(name); });
         if (names.empty() || given || m_request.session.port) { return; }
         if (!m_request.intercepted) {
+            if (!traits.one_server) { return; }  // a task runner: its servers are seen one by one
             const auto port = m_offers.port_of(m_plan.service);
             if (const auto* number = std::get_if<Port>(&port)) { set_variables_read(*number); }
             return;

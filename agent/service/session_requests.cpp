@@ -69,6 +69,12 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 session.outermost = outer ? outer->outermost : session.id;
                 session.root = place.project.root;
                 session.boot_id = m_options.boot_id;
+                // `portwrap -p 3005 sh -c 'portwrap npm start'`: the word was meant for the server that is still to come.
+                if (outer && outer->root == session.root && outer->port && !session.port) {
+                    for (const auto* lease : m_registry.of_session(session.outermost)) {
+                        if (lease->live() && lease->port == *outer->port && lease->sockets.empty()) { session.port = outer->port; }
+                    }
+                }
                 session.started_at = m_outside.now();
                 for (const auto& word : launch.command) { session.command += (session.command.empty() ? "" : " ") + word; }
                 session.command = printable(session.command);
