@@ -315,6 +315,21 @@ TEST_CASE("update changes what is given, and an empty text takes a value away", 
     CHECK(code_of(world.update(shop, asked)) == ErrorCode::not_found);
 }
 
+TEST_CASE("by force an instance takes the port of another one of its service, which then has none", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    world.allocate(shop, "web");
+    world.allocate(shop, "web");
+    UpdateRequest asked;
+    asked.target.port = 3000;
+    asked.target.force = true;
+    asked.port = 3001;
+    CHECK(std::holds_alternative<LeaseId>(world.update(shop, asked)));
+    int live = 0;
+    for (const auto* lease : world.registry.on_port(3001)) { live += lease->live() ? 1 : 0; }
+    CHECK(live == 1);
+}
+
 TEST_CASE("update moves a sticky port, live or remembered, but not under a running program", "[named]") {
     NamedWorld world;
     const auto shop = world.place("/shop");

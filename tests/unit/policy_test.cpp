@@ -681,3 +681,38 @@ TEST_CASE("a lease whose last socket closes while another is granted goes on", "
     world.apply(decide_bound(world.registry, app, first.lease, 3000, 77, world.facts()));
     CHECK(world.lease(first.lease).sockets.size() == 1);
 }
+
+TEST_CASE("a server whose number its sibling was moved to moves on, and a worker that shares does not", "[policy]") {
+    World world;
+    const auto other = world.place("/other");
+    world.serve(world.start(other), 5000);
+    const auto shop = world.place("/shop");
+    const auto web = world.start(shop);
+    const auto moved = world.serve(web, 5000);
+    CHECK(moved.port != 5000);
+    auto api = web;
+    api.holder.process = {4711, 2};
+    const auto alive = [](const ProcessId&) { return true; };
+    auto facts = world.facts();
+    facts.is_alive = alive;
+    auto decision = decide_bind(world.registry, world.config, api, {moved.port, Protocol::tcp, 0, {}}, facts);
+    CHECK(decision.answer.port != moved.port);
+    BindRequest shared{moved.port, Protocol::tcp, 0, {}};
+    shared.reuse_port = true;
+    CHECK(decide_bind(world.registry, world.config, api, shared, facts).answer.port == moved.port);
+}
+
+TEST_CASE("a port that the user may not bind is refused before the program runs", "[policy]") {
+    World world;
+    const auto shop = world.place("/shop");
+    OfferRequest offer;
+    offer.place = shop;
+    offer.service = "main";
+    offer.session.id = offer.session.outermost = {77, 1};
+    offer.wanted = 80;
+    auto facts = world.facts();
+    facts.first_permitted = 1024;
+    const auto decision = decide_offer(world.registry, world.config, offer, facts);
+    REQUIRE(std::holds_alternative<Refusal>(decision.answer));
+    CHECK(std::get<Refusal>(decision.answer).code == ErrorCode::permission_denied);
+}
