@@ -16,7 +16,8 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr TextOption k_description{"--description", "description", "TEXT", "Shown in lists"};
+/// A function: clang 14 has no std::string in constant expressions.
+TextOption description_option() { return {"--description", "description", "TEXT", "Shown in lists"}; }
 constexpr const char* k_force_help = "Although something listens there, it is out of the range, or reserved in the config";
 
 std::array<TextOption, 7> naming_options() {
@@ -130,7 +131,7 @@ int run_reserve(Globals& globals, const Words& arguments) {
                                      {"--kind", "kind", "KIND", "web, api, database, cache, ..."},
                                      {"--env", "environment", "NAME", "dev (default), test or production"},
                                      {"--range", "range", "NAME", "The range to choose from"},
-                                     k_description}};
+                                     description_option()}};
     const auto end = parse_command(
         globals, "reserve PORT|SERVICE [--ttl DURATION] [OPTIONS]", "Claims a port in advance, so that nobody else gets it.",
         "  portctl reserve 3000 --ttl 2h    for what asks for 3000 here, during two hours\n"
