@@ -4,7 +4,7 @@ read. Who comes in that moment gets the next agent."""
 import os
 import signal
 
-from house import Rpc, connect_to_agent
+from house import Rpc, connect_to_agent, wait_until
 
 
 def request(number):
@@ -27,7 +27,7 @@ def test_a_client_that_comes_while_the_agent_leaves_gets_the_next_one(house):
     # Whatever the moment: answered by an agent, and by one that knows everything.
     leases = house.ask("list", cwd=shop)["leases"]
     assert len(leases) == 60
-    assert house.agent_pid() != pid
+    wait_until(lambda: house.start_agent() != pid, "the next agent serves")
     deaf.close()
     wrapped = house.run("portwrap", "echo", "hi", cwd=shop)
     assert (wrapped.returncode, wrapped.stdout, wrapped.stderr) == (0, "hi\n", "")
