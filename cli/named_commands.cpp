@@ -230,6 +230,13 @@ int print_ports(const Globals& globals, const Json& result) {
     for (const auto& lease : inner_field(result, "leases")) { text += port_of(lease) + '\n'; }
     if (text.empty() && number_field(inner_field(result, "lease"), "port")) { text = port_of(inner_field(result, "lease")) + '\n'; }
     if (text.empty()) { return report(globals, Error{ErrorCode::agent_unavailable, "the agent's reply is not understood"}); }
+    const auto& lease = inner_field(result, "lease");
+    if (text_field(lease, "state") == "conflict") {
+        const auto port = port_of(lease);
+        const auto line = "portctl: another program listens on " + port + " (portctl who " + port + "); portctl update " + port +
+                          " --port $(portctl next) moves it\n";
+        std::fputs(line.c_str(), stderr);
+    }
     return print_text(text);
 }
 

@@ -46,7 +46,6 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
 /// An adopted lease keeps its environment and kind.
 RangeQuery as_it_was(const Lease& lease) { return {std::nullopt, lease.environment, lease.kind, {}, false}; }
 
-
 Move why_not(const Registry& registry, const Config& config, const LeaseKey& key, Port port, const std::map<Port, int>& refused,
              const Facts& facts) {
     if (const auto it = refused.find(port); it != refused.end() && it->second == 13 /* EACCES */) {
@@ -132,10 +131,6 @@ bool is_left_alone(Port port, const Facts& facts) {
     return port == 0 || facts.ephemeral.contains(port) || std::find(k_meeting_points.begin(), k_meeting_points.end(), port) != k_meeting_points.end();
 }
 
-bool is_below(const std::string& directory, const std::string& parent) {
-    return directory == parent || directory.starts_with(parent + "/");
-}
-
 }  // namespace
 
 Move why_moved(const Registry& registry, const Config& config, const Lease& lease, const Facts& facts) {
@@ -152,7 +147,7 @@ std::string service_of(const Place& place, const std::optional<Session>& scope, 
     if (base.empty()) {
         std::size_t best = 0;
         for (const auto& service : place.config.services) {
-            if (service.dir && !service.dir->empty() && is_below(place.package_dir, *service.dir) && service.dir->size() > best) {
+            if (service.dir && is_below(place.package_dir, *service.dir) && service.dir->size() > best) {
                 best = service.dir->size();
                 base = service.name;
             }

@@ -9,17 +9,6 @@
 namespace portwrap {
 namespace {
 
-bool lies_below(const std::string& path, const std::string& root) {
-    return path == root || (path.size() > root.size() && path.starts_with(root) && path[root.size()] == '/');
-}
-
-/// A wrapped program's own socket, or a program that runs in the project without portwrap.
-bool may_listen(const Lease& lease, const HeardPort& heard) {
-    if (lease.origin == LeaseOrigin::registered) { return true; }
-    const bool own = std::any_of(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& socket) { return socket.cookie == heard.cookie; });
-    return own || (heard.cookie == 0 && !lease.sockets.empty()) || lies_below(heard.cwd, lease.key.root);
-}
-
 std::string quoted(const std::string& text) {
     std::string shell = "'";
     for (const char c : text) { shell += c == '\'' ? std::string("'\\''") : std::string(1, c); }
@@ -30,7 +19,7 @@ std::string in_project(const std::string& root) { return " --project " + quoted(
 
 }  // namespace
 
-Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardPort>& heard) {
+Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard) {
     Audit audit;
     std::vector<const Lease*> leases;
     for (const auto& [id, lease] : registry.leases()) {

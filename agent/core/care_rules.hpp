@@ -10,13 +10,6 @@
 
 namespace portwrap {
 
-/// A listening socket of the system, as the rules need it.
-struct HeardPort {
-    Port port = 0;
-    Cookie cookie = 0;  ///< 0: unknown
-    std::string cwd;    ///< of its process; empty when unknown
-};
-
 enum class FindingKind { duplicate, conflict, not_running };
 template <>
 struct Words<FindingKind> {
@@ -36,7 +29,7 @@ struct Audit {
     int conflicts = 0;
 };
 /// Of one project, or of all without `root`.
-[[nodiscard]] Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardPort>& heard);
+[[nodiscard]] Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard);
 
 enum class CleanupReason { worktree_gone, expired, inactive, holder_dead, forgotten };
 template <>

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/lease_steps.hpp"
 #include "core/search.hpp"
 
 namespace portwrap {
@@ -14,10 +15,6 @@ bool has_number(const Lease& lease) { return lease.key.requested.value_or(0) != 
 
 bool is_in_use(const Lease& lease) {
     return lease.live() && lease.state != LeaseState::conflict && (!lease.sockets.empty() || lease.session);
-}
-
-bool is_below(const std::string& directory, const std::string& parent) {
-    return directory == parent || directory.starts_with(parent + "/");
 }
 
 /// A service without a name of its own is called after its package's directory, and the root's is "main".

@@ -2,6 +2,11 @@
 
 namespace portwrap {
 
+bool is_below(const std::string& path, const std::string& directory) {
+    if (directory.empty() || !path.starts_with(directory)) { return false; }
+    return path.size() == directory.size() || directory.back() == '/' || path[directory.size()] == '/';
+}
+
 bool is_silent(const Lease& lease) { return lease.live() && lease.sockets.empty(); }
 
 bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& facts) {

@@ -14,6 +14,9 @@ constexpr auto k_linger = std::chrono::seconds(10);
 /// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process.
 constexpr auto k_offer_grace = std::chrono::seconds(60);
 
+/// Does this path lie in that directory, or is it the same? Both absolute, or both relative to one root.
+[[nodiscard]] bool is_below(const std::string& path, const std::string& directory);
+
 /// A lease that nobody uses: got by name, reserved, or offered, and no process has a socket of it.
 [[nodiscard]] bool is_silent(const Lease& lease);
 [[nodiscard]] bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& facts);

@@ -93,6 +93,52 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
     return changes;
 }
 
+bool may_listen(const Lease& lease, const HeardSocket& heard) {
+    if (lease.origin == LeaseOrigin::registered) { return true; }  // managed elsewhere, by whomever
+    const bool own = std::any_of(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& socket) { return socket.cookie == heard.cookie; });
+    if (own || (heard.cookie == 0 && !lease.sockets.empty())) { return true; }
+    return (heard.session && heard.session == lease.session) || is_below(heard.holder.cwd, lease.key.root);
+}
+
+std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lease>& looked_at, const std::vector<HeardSocket>& heard,
+                                 const Facts& facts) {
+    std::vector<Change> changes;
+    for (const auto& then : looked_at) {
+        const auto* known = registry.find(then.id);
+        if (known == nullptr || !known->live() || !(*known == then)) { continue; }
+        Lease lease = then;
+        const HeardSocket* own = nullptr;
+        const HeardSocket* stranger = nullptr;
+        for (const auto& socket : heard) {
+            if (socket.port != lease.port || socket.protocol != lease.key.protocol) { continue; }
+            (may_listen(lease, socket) ? own : stranger) = &socket;
+        }
+        if (own != nullptr && own->holder.process.known()) {
+            lease.holder = own->holder;
+            if (!lease.sockets.empty()) {
+                changes.emplace_back(LeaseEvent{LeaseChange::held, std::move(lease)});
+                continue;
+            }
+            lease.sockets.push_back({own->cookie, true, true});
+            lease.session = own->session;
+            lease.boot_id = facts.boot_id;
+            lease.state = LeaseState::active;
+            lease.listened = true;
+            lease.last_active_at = facts.now;
+            if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
+            changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+        } else if (own == nullptr && stranger != nullptr && lease.sockets.empty() && lease.state != LeaseState::conflict) {
+            lease.state = LeaseState::conflict;
+            changes.emplace_back(LeaseEvent{LeaseChange::conflicted, std::move(lease)});
+        } else if (own == nullptr && stranger == nullptr && lease.state == LeaseState::conflict) {
+            // Among what was got by name only a reservation has an end.
+            lease.state = lease.by_name() && lease.expires_at ? LeaseState::reserved : LeaseState::allocated;
+            changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(lease)});
+        }
+    }
+    return changes;
+}
+
 std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session, const Facts& facts) {
     const auto* known = registry.find_session(session);
     if (known == nullptr) { return {}; }

@@ -116,8 +116,8 @@ struct Census {
     std::set<Cookie> sockets;    ///< that exist
     std::set<Cookie> listening;  ///< those of them that listen
     /// Listening sockets that no lease knows, by the process that has them (the session, for one that was offered its
-    /// port) and their port: a program bound while nobody
-    /// took its word (the agent was killed between its answer and the confirmation).
+    /// port) and their port: a program bound while nobody took its word (the agent was killed between its answer and the
+    /// confirmation).
     std::map<std::pair<ProcessId, Port>, Cookie> unknown;
     bool blind = false;          ///< the system could not be asked: only boot, living holders and ports in use count
     bool sees_bound = true;    ///< false: sockets that do not listen are missing from `sockets` (Linux before 6.8)
@@ -125,6 +125,22 @@ struct Census {
 };
 [[nodiscard]] std::vector<Change> decide_census(const Registry& registry, const Config& config, const Census& census,
                                                 const Facts& facts);
+
+/// A listening socket of the system with the process that has it: what can be seen from outside, without the shim's word.
+struct HeardSocket {
+    Port port = 0;
+    Protocol protocol = Protocol::tcp;
+    Cookie cookie = 0;  ///< 0: unknown
+    Holder holder;      ///< of no known process where this user may not look
+    std::optional<ProcessId> session;  ///< the outermost portwrap run above it
+};
+/// Is this the lease's own listener: its socket, a program of its session, or one that runs in its project without portwrap?
+[[nodiscard]] bool may_listen(const Lease& lease, const HeardSocket& heard);
+/// What was heard about leases that know no listener, or whose holder is dead: `looked_at` as they were then (one that has
+/// changed since is passed over), and every listener on their ports. A listener that may have the lease becomes its holder;
+/// a stranger makes it a conflict until it goes.
+[[nodiscard]] std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lease>& looked_at,
+                                               const std::vector<HeardSocket>& heard, const Facts& facts);
 
 /// A session's process has ended: what it left unused ends; the session goes when no socket of it is left.
 [[nodiscard]] std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session,

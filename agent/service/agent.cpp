@@ -23,6 +23,11 @@ ProcessId own_process() {
 /// A number that a program got for port 0 and dropped is given to no other process for this long.
 constexpr auto k_dropped_for = std::chrono::seconds(60);
 
+/// Does the end of a socket, of the lease's own or a stranger's, mean something to it?
+bool is_socketed(const Lease& lease) {
+    return lease.live() && (lease.session || !lease.sockets.empty() || lease.state == LeaseState::conflict);
+}
+
 }  // namespace
 
 Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, Options options)
@@ -243,7 +248,7 @@ void Agent::start() {
     apply_config();
     const auto& leases = m_registry.leases();
     for (const auto& [id, lease] : leases) {
-        if (lease.live() && (lease.session || !lease.sockets.empty())) { m_socketed.insert(id); }
+        if (is_socketed(lease)) { m_socketed.insert(id); }
     }
     // Subscribed before the census: a socket that closes in between is then in the notifications.
     if (!m_socketed.empty()) { m_watching = m_outside.watch_sockets(true); }
@@ -255,13 +260,14 @@ void Agent::start() {
     watch([this](const Event& event, const Registry& registry) { m_prompt_files.on_event(event, registry); });
     watch_ranges();
     on_timer();
+    with_all_heard([] {});
 }
 
 void Agent::mind_sockets(const Event& event) {
     const bool before = !m_socketed.empty();
     if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
         const auto& lease = changed->lease;
-        if (lease.live() && (lease.session || !lease.sockets.empty())) {
+        if (is_socketed(lease)) {
             m_socketed.insert(lease.id);
         } else {
             m_socketed.erase(lease.id);
@@ -337,13 +343,26 @@ void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {
     for (const auto& destroyed : batch.destroyed) {
         note_destroyed(destroyed.cookie);
         const auto* lease = m_registry.find_by_cookie(destroyed.cookie);
-        if (lease == nullptr) { continue; }
+        if (lease == nullptr) {
+            end_conflicts(destroyed.port);
+            continue;
+        }
         const auto session = lease->session;
         (void)commit(decide_destroyed(m_registry, m_config, destroyed.cookie, facts()));
         // A session that outlived its process only because of this socket.
         if (session && !is_alive(*session)) { on_process_ended(*session); }
     }
     if (batch.overrun) { take_census(); }
+}
+
+void Agent::end_conflicts(Port port) {
+    std::vector<Lease> conflicts;
+    for (const auto* lease : m_registry.on_port(port)) {
+        if (lease->state == LeaseState::conflict) { conflicts.push_back(*lease); }
+    }
+    const auto now = facts();
+    if (conflicts.empty() || now.in_use(port, true, true)) { return; }
+    (void)commit(decide_heard(m_registry, conflicts, {}, now));
 }
 
 void Agent::on_process_ended(const ProcessId& process) {
@@ -383,7 +402,7 @@ void Agent::refuse_port(const Request& request, const ReplyTo& reply, Refusal re
     refusal.message = taken_message(m_registry, refusal.port, owner, refusal.code == ErrorCode::port_in_use);
     if (owner != nullptr) { return refuse(request, reply, refusal); }
     auto seen = std::make_shared<std::vector<SeenListener>>();
-    m_outside.run_in_pool([seen, port = refusal.port] { *seen = look_at_listeners(port); },
+    m_outside.run_in_pool([seen, port = refusal.port] { *seen = look_at_listeners({port}); },
                           [this, request, reply, refusal, seen]() mutable {
                               if (!seen->empty()) { refusal.message += stranger_words(seen->front()); }
                               reply({error_line(request.id, k_rpc_refused, refusal.message,

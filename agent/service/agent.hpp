@@ -192,6 +192,8 @@ private:
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
     void note_destroyed(Cookie cookie);
+    /// A socket that no lease knows is gone from this port: perhaps a stranger's.
+    void end_conflicts(Port port);
     /// Journal, apply, tell the watchers. With `durable`, a failing journal changes nothing and is an error.
     Status commit(std::vector<Change> changes, bool durable = false);
     /// Commits by name: the reply goes out when the changes are on the disk.
@@ -224,8 +226,11 @@ private:
     /// Who the peer is: session, scope, place; null when its process is gone.
     void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process, const ProcessId& hint) const;
-    /// Leases whose holder has died but whose socket lives get their new holder; then `then` runs.
-    void with_true_holders(std::function<void()> then);
+    /// Looks who listens on those of these leases whose listener the registry does not know (a program without portwrap, a
+    /// stranger, the heir of a dead holder's socket); then `then` runs.
+    void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);
+    void with_all_heard(std::function<void()> then);
+    [[nodiscard]] std::vector<HeardSocket> heard_sockets(const std::vector<SeenListener>& seen) const;
     /// The roots of leases whose directories are gone, looked up in the pool.
     void with_orphans(std::function<void(std::set<std::string>)> then);
     /// Why what a launch offers is not what its program asks for: said when it listens.
@@ -277,7 +282,7 @@ private:
     unsigned m_rotation = 0;
     std::map<LeaseId, int> m_granted;  ///< in how many exchanges, unconfirmed
     std::mt19937_64 m_random{std::random_device{}()};
-    std::set<LeaseId> m_socketed;  ///< live leases of running programs
+    std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
     bool m_watching = false;       ///< notifications come
     bool m_blind = false;          ///< the last census could not ask for sockets
     /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.

@@ -154,57 +154,42 @@ void Agent::see_project(const Project& project, std::vector<Change>& changes) {
     if (known == nullptr || !(*known == seen)) { changes.insert(changes.begin(), ProjectSeen{std::move(seen)}); }
 }
 
-void Agent::with_true_holders(std::function<void()> then) {
-    struct Lost {
-        LeaseId lease;
-        Port port = 0;
-        std::vector<Cookie> cookies;
-    };
-    refresh();
-    auto lost = std::make_shared<std::vector<Lost>>();
-    for (const auto& [id, lease] : m_registry.leases()) {
-        if (!lease.live() || lease.sockets.empty() || (lease.holder && is_alive(lease.holder->process))) { continue; }
-        Lost entry{id, lease.port, {}};
-        for (const auto& socket : lease.sockets) { entry.cookies.push_back(socket.cookie); }
-        lost->push_back(std::move(entry));
+std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& seen) const {
+    std::vector<HeardSocket> heard;
+    for (const auto& entry : seen) {
+        HeardSocket socket{entry.listener.port, entry.listener.protocol, entry.listener.cookie, {}, std::nullopt};
+        if (entry.process) {
+            socket.holder = {*entry.process, entry.command, entry.cwd, entry.started_at.value_or(Time{})};
+            if (const auto scope = scope_of(*entry.process, {})) { socket.session = scope->outermost; }
+        }
+        heard.push_back(std::move(socket));
     }
-    if (lost->empty()) { return then(); }
-    auto found = std::make_shared<std::map<LeaseId, Holder>>();
-    const auto work = [lost, found] {
-        const auto listeners = list_listeners();
-        if (!listeners) { return; }
-        std::map<ino_t, LeaseId> wanted;
-        std::vector<ino_t> inodes;
-        for (const auto& listener : *listeners) {
-            for (const auto& entry : *lost) {
-                // Without sock_diag there are no cookies: then the port tells.
-                const bool same = listener.cookie != 0 ? std::find(entry.cookies.begin(), entry.cookies.end(), listener.cookie) != entry.cookies.end()
-                                                       : listener.port == entry.port;
-                if (same) {
-                    wanted[listener.inode] = entry.lease;
-                    inodes.push_back(listener.inode);
-                }
-            }
-        }
-        if (inodes.empty()) { return; }
-        for (const auto& [inode, process] : find_socket_holders(inodes, {})) {
-            Holder holder{process, read_command(process.pid), read_cwd(process.pid), {}};
-            if (const auto stat = read_process(process.pid)) { holder.started_at = stat->started_at; }
-            found->emplace(wanted[inode], std::move(holder));
-        }
-    };
-    m_outside.run_in_pool(work, [this, found, then = std::move(then)] {
-        std::vector<Change> changes;
-        for (auto& [id, holder] : *found) {
-            const auto* known = m_registry.find(id);
-            if (known == nullptr || !known->live() || known->sockets.empty()) { continue; }
-            Lease lease = *known;
-            lease.holder = holder;
-            changes.emplace_back(LeaseEvent{LeaseChange::held, std::move(lease)});
-        }
-        (void)commit(std::move(changes));
+    return heard;
+}
+
+void Agent::with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then) {
+    auto looked_at = std::make_shared<std::vector<Lease>>();
+    std::set<Port> ports;
+    for (const auto* lease : concerned) {
+        if (!lease->live() || m_granted.contains(lease->id)) { continue; }
+        const bool known = !lease->sockets.empty() && lease->holder && is_alive(lease->holder->process);
+        if (known) { continue; }
+        looked_at->push_back(*lease);
+        ports.insert(lease->port);
+    }
+    if (looked_at->empty()) { return then(); }
+    auto seen = std::make_shared<std::vector<SeenListener>>();
+    m_outside.run_in_pool([seen, ports] { *seen = look_at_listeners(ports); }, [this, looked_at, seen, then = std::move(then)] {
+        (void)commit(decide_heard(m_registry, *looked_at, heard_sockets(*seen), facts()));
         then();
     });
+}
+
+void Agent::with_all_heard(std::function<void()> then) {
+    refresh();
+    std::vector<const Lease*> all;
+    for (const auto& [id, lease] : m_registry.leases()) { all.push_back(&lease); }
+    with_heard(all, std::move(then));
 }
 
 }  // namespace portwrap

@@ -13,39 +13,6 @@
 namespace portwrap {
 namespace {
 
-/// The listeners of several ports at one go, with their processes. Blocking: walks /proc.
-std::vector<SeenListener> look_at_ports(const std::set<Port>& ports) {
-    std::vector<SeenListener> seen;
-    const auto listeners = list_listeners();
-    if (!listeners) { return seen; }
-    std::vector<ino_t> inodes;
-    for (const auto& listener : *listeners) {
-        if (ports.contains(listener.port)) { inodes.push_back(listener.inode); }
-    }
-    if (inodes.empty()) { return seen; }
-    const auto holders = find_socket_holders(inodes, {});
-    for (const auto& listener : *listeners) {
-        if (!ports.contains(listener.port)) { continue; }
-        SeenListener entry;
-        entry.listener = listener;
-        entry.user = user_name(listener.uid);
-        if (const auto holder = holders.find(listener.inode); holder != holders.end()) {
-            entry.process = holder->second;
-            entry.command = read_command(holder->second.pid);
-            entry.cwd = printable(read_cwd(holder->second.pid), 4096);
-            if (const auto stat = read_process(holder->second.pid)) { entry.started_at = stat->started_at; }
-        }
-        seen.push_back(std::move(entry));
-    }
-    return seen;
-}
-
-std::vector<HeardPort> heard_ports(const std::vector<SeenListener>& seen) {
-    std::vector<HeardPort> heard;
-    for (const auto& entry : seen) { heard.push_back({entry.listener.port, entry.listener.cookie, entry.cwd}); }
-    return heard;
-}
-
 Json place_shape(const Place& place) {
     const auto& project = place.project;
     auto services = Json::array();
@@ -79,14 +46,14 @@ void Agent::lease_audit(const std::shared_ptr<Exchange>&, const Request& request
     Params params(request.params);
     with_project_or_all(request, params, reply, [this, request, reply](const Place* place) {
         const auto root = place != nullptr ? std::optional(place->project.root) : std::nullopt;
-        with_true_holders([this, request, reply, root] {
+        with_all_heard([this, request, reply, root] {
             std::set<Port> ports;
             for (const auto& [id, lease] : m_registry.leases()) {
                 if (lease.live()) { ports.insert(lease.port); }
             }
             auto seen = std::make_shared<std::vector<SeenListener>>();
-            m_outside.run_in_pool([seen, ports] { *seen = look_at_ports(ports); }, [this, request, reply, root, seen] {
-                const auto audit = audit_leases(m_registry, root, heard_ports(*seen));
+            m_outside.run_in_pool([seen, ports] { *seen = look_at_listeners(ports); }, [this, request, reply, root, seen] {
+                const auto audit = audit_leases(m_registry, root, heard_sockets(*seen));
                 auto result = ok_shape();
                 result["findings"] = Json::array();
                 for (const auto& finding : audit.findings) {

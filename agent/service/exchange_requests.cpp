@@ -119,7 +119,7 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
     const auto format = params.choice<ExportFormat>("format").value_or(ExportFormat::json);
     const bool all = params.flag("all");
     const auto answer = [this, request, reply, format](const ListFilter& filter) {
-        with_true_holders([this, request, reply, format, filter] {
+        with_all_heard([this, request, reply, format, filter] {
             auto leases = list_leases(m_registry, filter);
             // A program's number for port 0 means nothing to anybody else.
             std::erase_if(leases, [](const Lease* lease) { return lease->key.requested == Port{0} && lease->origin == LeaseOrigin::process; });

@@ -44,7 +44,9 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
         refresh();
-        answer_lease(decide_get(m_registry, m_config, get, facts()), place.project, request, reply);
+        auto known = m_registry.of_project(place.project.root);
+        std::erase_if(known, [&](const Lease* lease) { return lease->key.service != get.service; });
+        with_heard(known, [this, request, reply, get] { answer_lease(decide_get(m_registry, m_config, get, facts()), get.place.project, request, reply); });
     });
 }
 
@@ -184,7 +186,7 @@ void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request,
     if (filter.range && find_range(m_config, *filter.range) == nullptr) { return refuse(request, reply, unknown_range(printable(*filter.range, 64))); }
     if (filter.worktree && (all || orphans)) { params.fail("worktree", "means those of one repository"); }
     const auto answer = [this, request, reply](const ListFilter& chosen_by) {
-        with_true_holders([this, request, reply, chosen_by] {
+        with_all_heard([this, request, reply, chosen_by] {
             auto chosen = list_leases(m_registry, chosen_by);
             // A number of the kernel's choice that is on its way to its program.
             std::erase_if(chosen, [](const Lease* lease) { return lease->key.requested == Port{0} && lease->state != LeaseState::active; });
@@ -258,12 +260,14 @@ void Agent::with_current_lease(const std::shared_ptr<Exchange>&, const Request& 
     const auto protocol = params.choice<Protocol>("protocol");
     with_project(request, params, reply, [this, request, reply, service, requested, protocol, then = std::move(then)](const Place& place) {
         refresh();
-        const auto* lease = current_lease(m_registry, place, service, requested, protocol);
-        if (lease != nullptr) { return then(*lease); }
-        const std::string what = requested ? "nobody in project \"" + place.project.name + "\" asked for port " + std::to_string(*requested)
-                                 : service ? "project \"" + place.project.name + "\" has no port for \"" + printable(*service) + "\""
-                                           : "project \"" + place.project.name + "\" has no port";
-        refuse(request, reply, {ErrorCode::not_found, what, {}, {}});
+        with_heard(m_registry.of_project(place.project.root), [this, request, reply, service, requested, protocol, place, then] {
+            const auto* lease = current_lease(m_registry, place, service, requested, protocol);
+            if (lease != nullptr) { return then(*lease); }
+            const std::string what = requested ? "nobody in project \"" + place.project.name + "\" asked for port " + std::to_string(*requested)
+                                     : service ? "project \"" + place.project.name + "\" has no port for \"" + printable(*service) + "\""
+                                               : "project \"" + place.project.name + "\" has no port";
+            refuse(request, reply, {ErrorCode::not_found, what, {}, {}});
+        });
     });
 }
 

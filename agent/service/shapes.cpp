@@ -89,25 +89,24 @@ Json lease_shape(const Registry& registry, const Lease& lease) {
             {"expires_at", time_or_null(lease.expires_at)}};
 }
 
-std::vector<SeenListener> look_at_listeners(Port port) {
+std::vector<SeenListener> look_at_listeners(const std::set<Port>& ports) {
     constexpr int k_max_parents = 32;
     std::vector<SeenListener> seen;
-    auto listeners = list_listeners(port);
+    const auto only = ports.size() == 1 ? std::optional(*ports.begin()) : std::nullopt;
+    auto listeners = list_listeners(only, Heard::tcp_and_udp);
     if (!listeners) { return seen; }
+    std::erase_if(*listeners, [&](const Listener& listener) { return !ports.contains(listener.port); });
+    if (listeners->empty()) { return seen; }
     std::vector<ino_t> inodes;
-    for (const auto& listener : *listeners) {
-        if (listener.port == port) { inodes.push_back(listener.inode); }
-    }
-    if (inodes.empty()) { return seen; }
+    for (const auto& listener : *listeners) { inodes.push_back(listener.inode); }
     const auto holders = find_socket_holders(inodes, {});
     for (auto& listener : *listeners) {
-        if (listener.port != port) { continue; }
         SeenListener entry;
         entry.user = user_name(listener.uid);
         if (const auto it = holders.find(listener.inode); it != holders.end()) {
             entry.process = it->second;
             entry.command = read_command(it->second.pid);
-            entry.cwd = printable(read_cwd(it->second.pid), 4096);
+            entry.cwd = read_cwd(it->second.pid);
             auto stat = read_process(it->second.pid);
             if (stat) { entry.started_at = stat->started_at; }
             for (int level = 0; stat && stat->parent > 0 && level < k_max_parents; ++level) {

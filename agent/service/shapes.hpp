@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 
 #include "core/policy.hpp"
 #include "service/wire.hpp"
@@ -24,8 +25,8 @@ struct SeenListener {
     std::optional<Time> started_at;
     std::vector<std::pair<pid_t, std::string>> parents{};  ///< pid and command, the nearest first
 };
-/// Everything about the listeners of one port. Blocking: walks /proc.
-[[nodiscard]] std::vector<SeenListener> look_at_listeners(Port port);
+/// Everything about the listeners of these ports, TCP's and UDP's. Blocking: walks /proc.
+[[nodiscard]] std::vector<SeenListener> look_at_listeners(const std::set<Port>& ports);
 [[nodiscard]] Json listener_shape(const Registry& registry, const SeenListener& seen);
 
 /// The `data` of a refusal; `stranger` is who listens where no lease says so.

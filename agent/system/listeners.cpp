@@ -185,13 +185,14 @@ bool parse_number(std::string_view text, int base, T& into) {
 
 /// "  0: 0100007F:0BB8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000 0 12345 ..." (proc(5)): the
 /// address in words of the machine's byte order.
-std::optional<Listener> parse_proc_line(std::string_view line, int family) {
+std::optional<Listener> parse_proc_line(std::string_view line, int family, Protocol protocol) {
     next_field(line);  // number of the line
     const std::string_view local = next_field(line);
     next_field(line);  // remote
-    if (next_field(line) != "0A") { return std::nullopt; }
+    if (next_field(line) != (protocol == Protocol::tcp ? "0A" : "07")) { return std::nullopt; }
     for (int i = 0; i < 3; ++i) { next_field(line); }  // queues, timer, retransmits
     Listener listener;
+    listener.protocol = protocol;
     const std::string_view uid = next_field(line);
     next_field(line);  // timeout
     const std::string_view inode = next_field(line);
@@ -208,16 +209,24 @@ std::optional<Listener> parse_proc_line(std::string_view line, int family) {
     return listener;
 }
 
-bool read_proc_net(const char* path, int family, std::optional<Port> port, std::vector<Listener>& into) {
+bool read_proc_net_file(const char* path, int family, Protocol protocol, std::optional<Port> port, std::vector<Listener>& into) {
     const auto text = read_system_file(path, k_proc_net_limit);
     if (!text) { return false; }
     std::string_view rest = *text;
     while (!rest.empty()) {
         const std::size_t end = std::min(rest.find('\n'), rest.size());
-        const auto listener = parse_proc_line(rest.substr(0, end), family);
+        const auto listener = parse_proc_line(rest.substr(0, end), family, protocol);
         rest.remove_prefix(std::min(end + 1, rest.size()));
         if (listener && (!port || listener->port == *port)) { into.push_back(*listener); }
     }
+    return true;
+}
+
+bool read_proc_net(Protocol protocol, std::optional<Port> port, std::vector<Listener>& into) {
+    const bool tcp = protocol == Protocol::tcp;
+    if (!read_proc_net_file(tcp ? "/proc/net/tcp" : "/proc/net/udp", AF_INET, protocol, port, into)) { return false; }
+    // Absent on a machine without IPv6.
+    static_cast<void>(read_proc_net_file(tcp ? "/proc/net/tcp6" : "/proc/net/udp6", AF_INET6, protocol, port, into));
     return true;
 }
 
@@ -281,21 +290,24 @@ bool attach_destroy_filter(int fd) {
 
 }  // namespace
 
-Result<std::vector<Listener>> list_listeners(std::optional<Port> port) {
+Result<std::vector<Listener>> list_listeners(std::optional<Port> port, Heard heard) {
     std::vector<Listener> listeners;
-    const int error = dump(IPPROTO_TCP, 1U << k_listen_state, port, [&listeners, port](const inet_diag_msg& message) {
-        Listener listener = listener_of(message);
-        // A kernel without CONFIG_INET_DIAG's filter language would have sent all of them.
-        if (!port || listener.port == *port) { listeners.push_back(std::move(listener)); }
-    });
+    const auto dump_all = [&](Protocol protocol) {
+        const bool tcp = protocol == Protocol::tcp;
+        return dump(tcp ? IPPROTO_TCP : IPPROTO_UDP, 1U << (tcp ? k_listen_state : k_close_state), port, [&](const inet_diag_msg& message) {
+            Listener listener = listener_of(message);
+            listener.protocol = protocol;
+            // A kernel without CONFIG_INET_DIAG's filter language would have sent all of them.
+            if (listener.port != 0 && (!port || listener.port == *port)) { listeners.push_back(std::move(listener)); }
+        });
+    };
+    int error = dump_all(Protocol::tcp);
+    if (error == 0 && heard == Heard::tcp_and_udp) { error = dump_all(Protocol::udp); }
     if (error == 0) { return listeners; }
     listeners.clear();
-    if (read_proc_net("/proc/net/tcp", AF_INET, port, listeners)) {
-        // Absent on a machine without IPv6.
-        static_cast<void>(read_proc_net("/proc/net/tcp6", AF_INET6, port, listeners));
-        return listeners;
-    }
-    return system_error("cannot list listening sockets", error);
+    if (!read_proc_net(Protocol::tcp, port, listeners)) { return system_error("cannot list listening sockets", error); }
+    if (heard == Heard::tcp_and_udp) { static_cast<void>(read_proc_net(Protocol::udp, port, listeners)); }
+    return listeners;
 }
 
 Result<std::vector<Cookie>> existing_sockets() {

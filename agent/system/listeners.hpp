@@ -22,9 +22,11 @@ struct Listener {
     uid_t uid = 0;
 };
 
-/// Every TCP socket in LISTEN state, and with `port` only those on it. 30 us for ten, 10 ms for 20,000.
-/// Without sock_diag: from /proc/net/tcp and tcp6 (cookies are 0 then).
-[[nodiscard]] Result<std::vector<Listener>> list_listeners(std::optional<Port> port = std::nullopt);
+/// Which listeners are looked for: datagrams are received by every UDP socket that is bound and not connected.
+enum class Heard { tcp, tcp_and_udp };
+/// Every TCP socket in LISTEN state (and those of UDP that receive), and with `port` only those on it. 30 us for ten,
+/// 10 ms for 20,000. Without sock_diag: from /proc/net (cookies are 0 then).
+[[nodiscard]] Result<std::vector<Listener>> list_listeners(std::optional<Port> port = std::nullopt, Heard heard = Heard::tcp);
 
 /// The cookies of all UDP sockets and of the TCP sockets that listen or are bound (BOUND_INACTIVE, Linux 6.8;
 /// older kernels see only listening ones, so false is certain there only for sockets that listened).

@@ -301,6 +301,12 @@ class House:
         """`portwrap COMMAND...`, running."""
         return self.start("portwrap", *command, cwd=cwd, env=env)
 
+    def serve_unwrapped(self, port, cwd):
+        """A web server that portwrap did not start."""
+        server = self.start("python3", "-m", "http.server", str(port), "--bind", "127.0.0.1", cwd=cwd)
+        server.wait_for("^Serving HTTP")
+        return server
+
     def run(self, *command, cwd=None, env=None, stdin=b"", deadline=PATIENCE):
         """A command to its end; stdout and stderr as text."""
         done = subprocess.run(

@@ -14,17 +14,11 @@ def shop(house):
     return house.project("shop", files={"package.json": '{"name": "shop"}'})
 
 
-def serve(house, port, cwd):
-    server = house.start("python3", "-m", "http.server", str(port), "--bind", "127.0.0.1", cwd=cwd)
-    server.wait_for("^Serving HTTP")
-    return server
-
-
 def test_audit_names_the_stranger_and_ends_with_1(house, shop):
     silent = int(house.portctl("get", "silent", cwd=shop).stdout)
     taken = int(house.portctl("get", "taken", cwd=shop).stdout)
     assert house.portctl("audit", cwd=shop).returncode == 0
-    stranger = serve(house, taken, house.home)
+    stranger = house.serve_unwrapped(taken, house.home)
     reply = house.ask("audit", cwd=shop, status=1)
     kinds = {finding["port"]: finding for finding in reply["findings"]}
     assert (kinds[silent]["kind"], kinds[silent]["listener"]) == ("not_running", None)
@@ -39,7 +33,7 @@ def test_audit_names_the_stranger_and_ends_with_1(house, shop):
 
 
 def test_a_server_of_the_project_that_runs_without_portwrap_is_no_stranger(house, shop):
-    serve(house, int(house.portctl("get", "web", cwd=shop).stdout), shop)
+    house.serve_unwrapped(int(house.portctl("get", "web", cwd=shop).stdout), shop)
     reply = house.ask("audit", cwd=shop)
     assert reply["findings"] == [] and reply["summary"]["active_percent"] == 100.0
 
@@ -50,7 +44,7 @@ def test_health_says_who_answers(house):
         ".portwrap.json": '{"services": {"good": {"health": "/ok.txt"}, "bad": {"health": "/missing"}, "plain": {}, "mute": {"health": "/"}, "off": {}}}'})
     ports = {name: int(house.portctl("get", name, cwd=shop).stdout) for name in ("good", "bad", "plain", "mute", "off")}
     for name in ("good", "bad", "plain"):
-        serve(house, ports[name], shop)
+        house.serve_unwrapped(ports[name], shop)
     with socket.create_server(("127.0.0.1", ports["mute"])):
         reply = house.ask("health", "--timeout", "0.3", cwd=shop, status=1)
     checks = {check["lease"]["service"]: check for check in reply["checks"]}

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "core/care_rules.hpp"
+#include "core_world.hpp"
 #include "service/health_probe.hpp"
 
 using namespace portwrap;
@@ -9,46 +10,24 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr Time k_now{1'800'000'000s};
-
-struct World {
-    Registry registry;
-    Config config = default_config();
-    std::set<Port> external;
-
-    Facts facts(Time now = k_now) {
-        Facts facts;
-        facts.now = now;
-        facts.boot_id = "boot";
-        facts.in_use = [this](Port port, bool, bool) { return external.contains(port); };
-        return facts;
-    }
-    void apply(std::vector<Change> changes) {
-        for (const auto& event : registry.stamp(std::move(changes), k_now)) { registry.apply(event); }
-    }
+struct World : test::World {
     Place place(const std::string& root, std::optional<std::string> main = std::nullopt) {
-        Place place;
-        place.project = {root, root.substr(root.rfind('/') + 1), std::nullopt, std::move(main), "git:/r", ""};
-        place.type = "node";
+        auto place = test::World::place(root, "git:/r");
+        place.project.worktree_of = std::move(main);
         apply({ProjectSeen{place.project}});
         return place;
     }
-    Lease get(const Place& place, const std::string& service) {
-        GetRequest request;
-        request.place = place;
-        request.service = service;
-        auto decision = decide_get(registry, config, request, facts());
-        apply(std::move(decision.changes));
-        return *registry.find(std::get<LeaseId>(decision.answer));
-    }
+    Lease get(const Place& place, const std::string& service) { return lease(std::get<LeaseId>(test::World::get(place, service))); }
     void listen(Lease lease, Cookie cookie) {
         lease.state = LeaseState::active;
         lease.listened = true;
         lease.sockets = {{cookie, true, true}};
         apply({LeaseEvent{LeaseChange::activated, lease}});
     }
-    std::vector<CleanupReason> clean(const std::set<std::string>& gone, Time now = k_now, bool everywhere = true) {
-        auto decision = decide_cleanup(registry, config, gone, [everywhere](const std::string& root) { return everywhere || root == "/r/a"; }, facts(now));
+    std::vector<CleanupReason> clean(const std::set<std::string>& gone, std::chrono::hours later = 0h, bool everywhere = true) {
+        auto then = facts();
+        then.now += later;
+        auto decision = decide_cleanup(registry, config, gone, [everywhere](const std::string& root) { return everywhere || root == "/r/a"; }, then);
         apply(std::move(decision.changes));
         std::vector<CleanupReason> reasons;
         for (const auto& cleaned : decision.answer) { reasons.push_back(cleaned.reason); }
@@ -73,7 +52,7 @@ TEST_CASE("a silent lease, a stranger's port and a running one are told apart", 
     const auto unwrapped = world.get(place, "unwrapped");
     world.listen(running, 7);
     const auto audit = audit_leases(world.registry, std::nullopt,
-                                    {{taken.port, 1, "/elsewhere"}, {running.port, 7, "/elsewhere"}, {unwrapped.port, 2, "/r/a/src"}});
+                                    {world.heard(taken.port, "/elsewhere"), {running.port, Protocol::tcp, 7, {}, {}}, world.heard(unwrapped.port, "/r/a/src")});
     CHECK(kinds(audit) == std::vector{FindingKind::not_running, FindingKind::conflict});
     CHECK(audit.findings[0].lease == silent.id);
     CHECK(audit.findings[1].lease == taken.id);
@@ -87,7 +66,7 @@ TEST_CASE("a silent lease, a stranger's port and a running one are told apart", 
 TEST_CASE("a directory whose name only begins like the project's is a stranger's", "[care]") {
     World world;
     const auto lease = world.get(world.place("/r/a"), "web");
-    CHECK(audit_leases(world.registry, std::nullopt, {{lease.port, 1, "/r/ab"}}).conflicts == 1);
+    CHECK(audit_leases(world.registry, std::nullopt, {world.heard(lease.port, "/r/ab")}).conflicts == 1);
 }
 
 TEST_CASE("two live leases on one port are a duplicate", "[care]") {
@@ -121,13 +100,13 @@ TEST_CASE("what is over is said with its reason, and only where it concerns", "[
     World world;
     auto kept = world.get(world.place("/r/a"), "kept");
     kept.state = LeaseState::reserved;
-    kept.expires_at = k_now + 1h;
+    kept.expires_at = world.now + 1h;
     world.apply({LeaseEvent{LeaseChange::updated, kept}});
     world.get(world.place("/r/b"), "old");
     CHECK(world.clean({}).empty());
-    CHECK(world.clean({}, k_now + 24h * 8, false) == std::vector{CleanupReason::expired});
-    CHECK(world.clean({}, k_now + 24h * 8) == std::vector{CleanupReason::inactive});
-    CHECK(world.clean({}, k_now + 24h * 60) == std::vector{CleanupReason::forgotten, CleanupReason::forgotten});
+    CHECK(world.clean({}, 24h * 8, false) == std::vector{CleanupReason::expired});
+    CHECK(world.clean({}, 24h * 8) == std::vector{CleanupReason::inactive});
+    CHECK(world.clean({}, 24h * 60) == std::vector{CleanupReason::forgotten, CleanupReason::forgotten});
     CHECK(world.registry.leases().empty());
 }
 

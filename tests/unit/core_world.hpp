@@ -83,6 +83,10 @@ struct World {
         apply(std::move(decision.changes));
         return decision.answer;
     }
+    /// Somebody whom portwrap does not know listens there, in this directory.
+    HeardSocket heard(Port port, const std::string& cwd) {
+        return {port, Protocol::tcp, ++next_cookie, {{++next_pid, 1}, "nc -l", cwd, now}, std::nullopt};
+    }
     Port port_of(const Outcome<LeaseId>& outcome) { return registry.find(std::get<LeaseId>(outcome))->port; }
     const Lease& lease(LeaseId id) { return *registry.find(id); }
 };
