@@ -77,6 +77,8 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
         const bool session_lives = !rebooted && lease.session && census.is_alive(*lease.session);
         if (lease.sockets.size() != known.sockets.size()) {
             changes.push_back(after_sockets_changed(lease, config, facts));
+        } else if (facts.is_granted && facts.is_granted(id)) {
+            // What its program said last is still on its way.
         } else if (lease.origin == LeaseOrigin::process && lease.sockets.empty() && !holder_lives && !session_lives) {
             changes.push_back(ended(lease, LeaseChange::released, true, config, facts));
         } else if (lease.by_name() && lease.sockets.empty() && lease.session && !session_lives) {

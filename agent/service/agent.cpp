@@ -279,7 +279,15 @@ void Agent::mind_sockets(const Event& event) {
 }
 
 void Agent::refresh() {
-    if (!m_watching && !m_socketed.empty()) { take_census(); }
+    if (!m_socketed.empty() && (!m_watching || has_unseen_end())) { take_census(); }
+}
+
+bool Agent::has_unseen_end() const {
+    return std::any_of(m_socketed.begin(), m_socketed.end(), [this](LeaseId id) {
+        const auto* lease = m_registry.find(id);
+        const bool awaited = m_outlived.contains(id) || m_granted.contains(id);
+        return lease != nullptr && lease->holder && !awaited && is_pid_free(lease->holder->process.pid);
+    });
 }
 
 void Agent::note_destroyed(Cookie cookie) {
@@ -337,6 +345,11 @@ void Agent::take_census() {
     }
     census.is_alive = [](const ProcessId& process) { return is_alive(process); };
     (void)commit(decide_census(m_registry, m_config, census, facts()));
+    m_outlived.clear();
+    for (const auto id : m_socketed) {
+        const auto* lease = m_registry.find(id);
+        if (lease != nullptr && lease->holder && is_pid_free(lease->holder->process.pid)) { m_outlived.insert(id); }
+    }
 }
 
 void Agent::on_sockets_destroyed(const DestroyWatch::Batch& batch) {

@@ -187,8 +187,11 @@ private:
     void mind_idleness();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
     void take_census();
-    /// Without notifications, what ended is seen now, before somebody relies on it.
+    /// What has ended is seen now, before somebody relies on it: where there are no notifications, and where they are late
+    /// (the kernel sends them from a work queue; on a busy machine a program's next start is faster).
     void refresh();
+    /// Has a lease a holder that is gone, and nothing has been heard of its sockets?
+    [[nodiscard]] bool has_unseen_end() const;
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
     void note_destroyed(Cookie cookie);
@@ -283,6 +286,7 @@ private:
     std::map<LeaseId, int> m_granted;  ///< in how many exchanges, unconfirmed
     std::mt19937_64 m_random{std::random_device{}()};
     std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
+    std::set<LeaseId> m_outlived;  ///< whose holder was gone at the last census, and whose sockets were not
     bool m_watching = false;       ///< notifications come
     bool m_blind = false;          ///< the last census could not ask for sockets
     /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.

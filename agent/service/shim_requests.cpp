@@ -3,6 +3,7 @@
 #include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "service/requests.hpp"
+#include "system/listeners.hpp"
 #include "system/processes.hpp"
 
 namespace portwrap {
@@ -69,9 +70,9 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     refresh();
     const auto before = exchange->lease;
     auto decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
-    // The kernel tells of a socket's end from a work queue, which is late on a busy machine: a lease that stands in the way
-    // of a program and whose holder is dead is looked at before it is believed.
-    if (const auto& other = decision.answer.move.other; other && other->live() && other->holder && !is_alive(other->holder->process)) {
+    // A lease that stands in the way of a program is looked at before it is believed: its holder may be a zombie, or live and
+    // have closed its socket, while the notification is still on its way.
+    if (const auto& other = decision.answer.move.other; other && other->live() && !other->sockets.empty() && !is_port_in_use(other->port, true, true)) {
         take_census();
         decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
     }

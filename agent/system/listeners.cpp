@@ -270,19 +270,28 @@ std::vector<PortInterval> parse_intervals(std::string_view text) {
 }
 
 /// Keeps messages about sockets with a source port and without a destination port, that is listeners and bound
-/// sockets, not the connections that end all the time. Loads of classic BPF take network byte order.
+/// sockets, not the connections that end all the time. A UDP server may be connected, too (nc): these have the state of
+/// an established connection still, which no TCP socket has at its end, and clients have ports of the kernel's choice.
+/// Loads of classic BPF take network byte order.
 bool attach_destroy_filter(int fd) {
+    constexpr auto k_state = static_cast<unsigned>(sizeof(nlmsghdr) + offsetof(inet_diag_msg, idiag_state));
     constexpr auto k_id = static_cast<unsigned>(sizeof(nlmsghdr) + offsetof(inet_diag_msg, id));
     constexpr auto k_sport = k_id + static_cast<unsigned>(offsetof(inet_diag_sockid, idiag_sport));
     constexpr auto k_dport = k_id + static_cast<unsigned>(offsetof(inet_diag_sockid, idiag_dport));
-    static_assert(k_sport == 20 && k_dport == 22);
-    std::array<sock_filter, 6> program{{
+    static_assert(k_state == 17 && k_sport == 20 && k_dport == 22);
+    const auto ephemeral = read_ephemeral_range();
+    std::array<sock_filter, 11> program{{
         {BPF_LD | BPF_H | BPF_ABS, 0, 0, k_sport},
-        {BPF_JMP | BPF_JEQ | BPF_K, 3, 0, 0},
+        {BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 0},
         {BPF_LD | BPF_H | BPF_ABS, 0, 0, k_dport},
-        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0},
-        {BPF_RET | BPF_K, 0, 0, UINT_MAX},
+        {BPF_JMP | BPF_JEQ | BPF_K, 6, 0, 0},
+        {BPF_LD | BPF_B | BPF_ABS, 0, 0, k_state},
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 3, k_established_state},
+        {BPF_LD | BPF_H | BPF_ABS, 0, 0, k_sport},
+        {BPF_JMP | BPF_JGE | BPF_K, 0, 2, ephemeral.start},
+        {BPF_JMP | BPF_JGT | BPF_K, 1, 0, ephemeral.end},
         {BPF_RET | BPF_K, 0, 0, 0},
+        {BPF_RET | BPF_K, 0, 0, UINT_MAX},
     }};
     const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
     return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0;

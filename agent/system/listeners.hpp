@@ -49,8 +49,8 @@ enum class Heard { tcp, tcp_and_udp };
 [[nodiscard]] Port read_first_permitted_port();
 
 /// Socket-destroy notifications: groups SKNLGRP_INET_TCP_DESTROY (1) and SKNLGRP_INET6_TCP_DESTROY (3) of
-/// NETLINK_SOCK_DIAG, and those of UDP (2 and 4), filtered in BPF to sockets with a source port and without a destination port, receive buffer 4 MB
-/// (SO_RCVBUFFORCE, else SO_RCVBUF). Non-blocking; the owner polls `fd()` for readability.
+/// NETLINK_SOCK_DIAG, and those of UDP (2 and 4), filtered in BPF to sockets with a source port and without a destination
+/// port, and to connected UDP sockets outside of the ephemeral range; receive buffer 4 MB (SO_RCVBUFFORCE, else SO_RCVBUF). Non-blocking; the owner polls `fd()` for readability.
 class DestroyWatch {
 public:
     struct Destroyed {

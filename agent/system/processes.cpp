@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdlib>
 #include <dirent.h>
 #include <fcntl.h>
@@ -167,6 +168,8 @@ bool is_alive(const ProcessId& process) {
     const auto stat = read_process(process.pid);
     return stat && stat->id == process && stat->state != 'Z' && stat->state != 'X';
 }
+
+bool is_pid_free(pid_t pid) { return ::kill(pid, 0) != 0 && errno == ESRCH; }
 
 std::vector<std::string> read_arguments(pid_t pid) {
     const auto text = read_system_file(proc_path(pid, "cmdline"), k_argument_bytes);

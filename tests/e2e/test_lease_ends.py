@@ -125,3 +125,11 @@ def test_a_socket_that_never_listened_leaves_no_claim(house):
     other = house.project("blog", files={"script.py": CLOSER, "requirements.txt": "\n"})
     second = house.wrap("python3", "script.py", cwd=other)
     assert int(second.wait_for(r"^port (\d+)")[1]) == port
+
+
+def test_a_program_that_is_started_again_the_moment_it_ended_has_its_port_again(house):
+    """The kernel's word of a socket's end may come later than the next start."""
+    root = house.project("shop", files={"script.py": 'import socket\nprint("port", socket.create_server(("127.0.0.1", 3000)).getsockname()[1])\n',
+                                        "requirements.txt": "\n"})
+    ends = [house.run("portwrap", "python3", "-S", "script.py", cwd=root) for _ in range(50)]
+    assert [(end.stdout, end.stderr, end.returncode) for end in ends] == [("port 3000\n", "", 0)] * 50

@@ -235,8 +235,7 @@ else:
     ended(house, root)
 
 
-def test_a_daemonised_server_keeps_its_lease_and_the_next_start_finds_it(house, taken):
-    root, process = start(house, """
+DAEMON = """
 import os, socket, sys
 server = socket.create_server(("127.0.0.1", 23100))
 if os.fork() != 0: os._exit(0)
@@ -248,7 +247,11 @@ print(f"ready {server.getsockname()[1]}")
 for fd in (0, 1, 2): os.close(fd)
 import time
 while True: time.sleep(1000)
-""", env={"HERE": str(house.home)})
+"""
+
+
+def test_a_daemonised_server_keeps_its_lease_and_the_next_start_finds_it(house, taken):
+    root, process = start(house, DAEMON, env={"HERE": str(house.home)})
     port = int(process.wait_for(r"^ready (\d+)")[1])
     assert process.wait() == 0
     daemon = int((house.home / "pid").read_text())
@@ -423,6 +426,27 @@ def test_udp_ports_are_moved_on_conflict_and_the_lease_ends_with_the_socket(hous
     process.wait_for("^closed")
     ended(house, root)
     assert start(house, UDP, name="blog")[1].wait_for(r"^ready (\d+)")[1] == str(ports[1])
+
+
+def test_a_connected_udp_server_ends_with_its_socket(house):
+    root, process = start(house, UDP.replace('print("ready"', 's.connect(("127.0.0.1", 9))\nprint("ready"'))
+    process.wait_for(rf"^ready {ASKED}")
+    assert [lease["state"] for lease in house.leases(root)] == ["active"]
+    process.say("\n")
+    process.wait_for("^closed")
+    ended(house, root)
+
+
+def test_a_daemonised_udp_server_keeps_its_lease_and_is_its_holder(house, taken):
+    root, process = start(house, DAEMON.replace('socket.create_server(("127.0.0.1", 23100))', "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+                                                'server.bind(("127.0.0.1", 23100))'), env={"HERE": str(house.home)})
+    port = int(process.wait_for(r"^ready (\d+)")[1])
+    assert process.wait() == 0
+    daemon = int((house.home / "pid").read_text())
+    (lease,) = house.leases(root)
+    assert (lease["port"], lease["protocol"], lease["state"], lease["holder"]["pid"]) == (port, "udp", "active", daemon)
+    os.kill(daemon, 9)
+    ended(house, root)
 
 
 def test_udp_sockets_without_a_number_and_of_meeting_points_are_left_alone(house):

@@ -682,6 +682,18 @@ TEST_CASE("a lease whose last socket closes while another is granted goes on", "
     CHECK(world.lease(first.lease).sockets.size() == 1);
 }
 
+TEST_CASE("a census leaves alone what an exchange still waits to hear of", "[policy]") {
+    World world;
+    const auto first = world.ask(world.start(world.place("/a")), 3000);
+    const Census census{{}, {}, {}, false, true, [](const ProcessId&) { return false; }};
+    auto facts = world.facts();
+    facts.is_granted = [&](LeaseId id) { return id == first.lease; };
+    world.apply(decide_census(world.registry, world.config, census, facts));
+    CHECK(world.lease(first.lease).live());
+    world.apply(decide_census(world.registry, world.config, census, world.facts()));
+    CHECK(world.registry.find(first.lease) == nullptr);
+}
+
 TEST_CASE("a server whose number its sibling was moved to moves on, and a worker that shares does not", "[policy]") {
     World world;
     const auto other = world.place("/other");

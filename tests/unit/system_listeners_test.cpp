@@ -192,6 +192,37 @@ TEST_CASE("the end of a listener is told with its cookie and port", "[listeners]
     CHECK(see_destroyed(watch, only_bound.cookie, only_bound.port));
 }
 
+TEST_CASE("the end of a UDP server is told though it is connected, that of a client is not", "[listeners]") {
+    auto opened = DestroyWatch::open();
+    REQUIRE(opened);
+    DestroyWatch watch = std::move(opened).value();
+    // A number below the kernel's own that nobody has.
+    Port free = 2000;
+    while (is_port_in_use(free, true, true)) { ++free; }
+    Bound server = bind_to("127.0.0.1", SOCK_DGRAM, false, free);
+    Bound client = bind_to("127.0.0.1", SOCK_DGRAM);
+    REQUIRE(read_ephemeral_range().contains(client.port));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(9);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (const auto* one : {&client, &server}) {
+        REQUIRE(::connect(one->fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    }
+    client.fd.reset();
+    server.fd.reset();
+    bool server_seen = false;
+    bool client_seen = false;
+    while (!server_seen && readable(watch.fd(), 10'000)) {
+        for (const auto& one : watch.drain().destroyed) {
+            server_seen = server_seen || (one.cookie == server.cookie && one.port == server.port);
+            client_seen = client_seen || one.cookie == client.cookie;
+        }
+    }
+    CHECK(server_seen);
+    CHECK_FALSE(client_seen);
+}
+
 TEST_CASE("lost notifications are told as an overrun", "[listeners]") {
     auto opened = DestroyWatch::open();
     auto witness = DestroyWatch::open();
