@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -24,6 +25,7 @@
 #include "storage/snapshot.hpp"
 #include "storage/store.hpp"
 #include "system/processes.hpp"
+#include "system/service_manager.hpp"
 
 namespace {
 
@@ -92,9 +94,38 @@ Result<UniqueFd> take_lock(const std::string& path, const std::string& socket) {
         if (!lock.valid()) { return UniqueFd(); }
     }
     if (!lock.valid()) { return Error{ErrorCode::storage_error, "cannot open " + path + ": " + std::strerror(errno)}; }
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) { return Error{ErrorCode::agent_unavailable, "another agent has this registry"}; }
+    // Twice: a client that looks whether an agent runs has the lock for a moment.
+    constexpr int k_moment_ms = 5;
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0 && (::poll(nullptr, 0, k_moment_ms), ::flock(lock.get(), LOCK_EX | LOCK_NB)) != 0) {
+        return Error{ErrorCode::agent_unavailable, "another agent has this registry"};
+    }
     if (::ftruncate(lock.get(), 0) == 0) {
         [[maybe_unused]] const auto written = ::write(lock.get(), socket.data(), socket.size());
+    }
+    return lock;
+}
+
+/// For an agent whose socket listens already: clients wait there, so it cannot leave the field to the agent that has the
+/// registry's lock. That one has just lost its socket's file to ours, or is its process's earlier image and leaves anyway;
+/// or it serves another runtime directory (a login by su or cron) and is asked to leave. The registry is as it left it.
+Result<UniqueFd> take_over_lock(const std::string& path, const std::string& socket) {
+    constexpr int k_patience_ms = 10'000;
+    constexpr int k_pause_ms = 10;
+    UniqueFd other;
+    if (const auto text = read_file(system_files(), path).text; text != socket && text.size() < sizeof(sockaddr_un::sun_path)) {
+        other.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
+        constexpr std::string_view k_stop = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"agent.stop\",\"params\":{}}\n";
+        if (::connect(other.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+            (void)write_all(system_files(), other.get(), k_stop);
+        }
+    }
+    auto lock = take_lock(path, socket);
+    for (int waited = 0; !lock && lock.error().code == ErrorCode::agent_unavailable && waited < k_patience_ms; waited += k_pause_ms) {
+        ::poll(nullptr, 0, k_pause_ms);
+        lock = take_lock(path, socket);
     }
     return lock;
 }
@@ -134,10 +165,10 @@ std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foregrou
     return log;
 }
 
-/// What run() asks of main() besides an exit status.
+/// What run() asks of main() besides an exit status; `kept` may then be the socket to go on with.
 constexpr int k_start_anew = -1;
 
-int run(const std::string& level, bool foreground, Readiness& ready) {
+int run(const std::string& level, bool foreground, Readiness& ready, PassedSocket& kept) {
     const auto fail = [](const std::string& message, int status) {
         // The ready descriptor closes without a word: the client need not wait.
         std::fprintf(stderr, "portwrap-agent: %s\n", message.c_str());
@@ -155,10 +186,12 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     const auto socket_file = socket_path(runtime);
     if (!socket_file) { return fail(socket_file.error().message, 1); }
 
-    const auto lock = take_lock(lock_path(state), *socket_file);
+    auto passed = take_passed_socket(*socket_file);
+    const bool was_passed = passed.socket.valid();
+    const auto lock = was_passed ? take_over_lock(lock_path(state), *socket_file) : take_lock(lock_path(state), *socket_file);
     if (!lock) {
         // Losing the race is no failure: the winner serves.
-        if (lock.error().code == ErrorCode::agent_unavailable) {
+        if (lock.error().code == ErrorCode::agent_unavailable && !was_passed) {
             ready.tell('.');
             return 0;
         }
@@ -195,7 +228,7 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     }
     for (const auto& loss : opened->losses) { log->error("registry: {}", loss); }
 
-    auto listening = make_socket(*socket_file);
+    auto listening = was_passed ? Result<UniqueFd>(std::move(passed.socket)) : make_socket(*socket_file);
     if (!listening) {
         log->error("{}", listening.error().message);
         return fail(listening.error().message, 1);
@@ -219,30 +252,42 @@ int run(const std::string& level, bool foreground, Readiness& ready) {
     Agent agent(server, std::move(opened->store), std::move(opened->registry), std::move(options));
     server.serve(agent);
     agent.start();
-    if (const auto serving = server.listen(std::move(*listening), *socket_file); !serving) { return fail(serving.error().message, 1); }
+    if (const auto serving = server.listen(std::move(*listening), *socket_file, !passed.is_managers); !serving) { return fail(serving.error().message, 1); }
     log->info("started version={} pid={} socket={} leases={}", k_version, ::getpid(), *socket_file, agent.registry().leases().size());
     ready.tell('+');
+    tell_manager("READY=1");
     const bool clean = server.run();
     log->info("stopped clean={}", clean);
     log->flush();
-    // Without its parent (the directory of a login that has ended) the runtime directory is not made again.
-    struct stat parent {};
-    if (server.lost_its_socket() && ::stat(runtime.substr(0, runtime.rfind('/')).c_str(), &parent) == 0) { return k_start_anew; }
+    kept = {server.take_kept_socket(), passed.is_managers};
+    if (kept.socket.valid()) { return k_start_anew; }
+    // Without its parent (the directory of a login that has ended) the runtime directory is not made again; and where
+    // somebody else's socket is now (a service manager's), that one serves.
+    struct stat there {};
+    if (server.lost_its_socket() && ::stat(runtime.substr(0, runtime.rfind('/')).c_str(), &there) == 0 && ::stat(socket_file->c_str(), &there) != 0) {
+        return k_start_anew;
+    }
     if (!clean) { ::_exit(0); }
     return 0;
 }
 
-/// The same process begins again: the runtime directory, the socket and all that is published there are made as at any start.
-int start_anew(const std::string& level, bool foreground) {
+/// The same process begins again: the runtime directory, the socket (if it was not kept) and all that is published there are
+/// made as at any start.
+int start_anew(const std::string& level, bool foreground, PassedSocket kept) {
+    if (kept.socket.valid() && !pass_on(std::move(kept.socket), kept.is_managers)) { return 1; }
     std::vector<std::string> words{"portwrap-agent"};
     if (!level.empty()) { words.insert(words.end(), {"--log-level", level}); }
     if (foreground) { words.emplace_back("--foreground"); }
     std::vector<char*> arguments;
     for (auto& word : words) { arguments.push_back(word.data()); }
     arguments.push_back(nullptr);
-    // By its path, so that the process keeps its name; where an upgrade has removed the file, what runs here still does.
-    char program[4096] = "";
-    if (::readlink("/proc/self/exe", program, sizeof program - 1) > 0) { ::execv(program, arguments.data()); }
+    // By its path, so that the process keeps its name, and an upgrade has put the next version there; where the file is
+    // gone, what runs here still is.
+    char path[4096] = "";
+    std::string program(path, ::readlink("/proc/self/exe", path, sizeof path - 1) > 0 ? std::strlen(path) : 0);
+    constexpr std::string_view k_replaced = " (deleted)";
+    if (program.ends_with(k_replaced)) { program.resize(program.size() - k_replaced.size()); }
+    ::execv(program.c_str(), arguments.data());
     ::execv("/proc/self/exe", arguments.data());
     return 1;
 }
@@ -262,6 +307,7 @@ int main(int argc, char** argv) {
 
     ::umask(077);
     std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGUSR2, SIG_IGN);  // until the loop handles it
     // Hanging file systems must not fill the pool: more threads than libuv's four. Set before the pool's first use.
     ::setenv("UV_THREADPOOL_SIZE", std::to_string(FileJobs::k_at_once + 4).c_str(), 1);
     rlimit files{};
@@ -270,6 +316,7 @@ int main(int argc, char** argv) {
         ::setrlimit(RLIMIT_NOFILE, &files);
     }
     Readiness ready(ready_fd);
-    const int status = run(level, foreground, ready);
-    return status == k_start_anew ? start_anew(level, foreground) : status;
+    PassedSocket kept;  // outlives all that run() has open: pass_on puts it where one of those may be
+    const int status = run(level, foreground, ready, kept);
+    return status == k_start_anew ? start_anew(level, foreground, std::move(kept)) : status;
 }

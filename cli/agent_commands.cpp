@@ -54,7 +54,7 @@ int start(const Globals& globals) {
 }
 
 int status(const Globals& globals) {
-    auto found = find_agent(patience());
+    auto found = find_running_agent(patience());
     if (!found) { return report(globals, found.error()); }
     if (!found->has_value()) {
         const int printed = globals.json ? print_json(not_running()) : print_text("agent: not running\n");
@@ -83,7 +83,7 @@ bool await_end(pid_t pid, const UniqueFd& process, const Deadline& deadline) {
 /// Nothing when no agent ran.
 Result<std::optional<Json>> end_agent() {
     const auto deadline = patience();
-    auto found = find_agent(deadline);
+    auto found = find_running_agent(deadline);
     if (!found) { return found.error(); }
     if (!found->has_value()) { return std::optional<Json>(); }
     auto& connection = **found;

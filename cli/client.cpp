@@ -18,6 +18,7 @@
 #include <ctime>
 #include <vector>
 
+#include "portwrap/config_variables.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
 #include "text.hpp"
@@ -88,19 +89,20 @@ const char* why_silent(pid_t pid) {
     }
 }
 
-/// Whether somebody holds the registry's lock. Asked only when an agent already answers at the socket that the lock
-/// names: taking the lock, if only shared and for a moment, could otherwise turn away an agent that is just starting.
+/// Whether somebody holds the registry's lock. Looking takes it, shared and for a moment: an agent that is just starting
+/// tries twice for that.
 bool is_locked(const std::string& path) {
     const UniqueFd fd = above_standard_streams(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     return fd.valid() && ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
-/// The caller's environment without what would tie the agent to one caller.
+/// The caller's environment without what would tie the agent to one caller, or to the service that the caller is.
 std::vector<char*> agent_environment() {
+    static constexpr std::string_view k_dropped[] = {"LD_PRELOAD=", "PORT=", "PORTWRAP_", "LISTEN_", "NOTIFY_SOCKET=", "WATCHDOG_"};
     std::vector<char*> kept;
     for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
         const std::string_view text(*entry);
-        if (text.starts_with("LD_PRELOAD=") || text.starts_with("PORT=") || text.starts_with("PORTWRAP_")) { continue; }
+        if (std::any_of(std::begin(k_dropped), std::end(k_dropped), [text](auto dropped) { return text.starts_with(dropped); })) { continue; }
         kept.push_back(*entry);
     }
     kept.push_back(nullptr);
@@ -112,26 +114,32 @@ void close_from(int first) {
     for (int fd = first; fd < 65536; ++fd) { ::close(fd); }
 }
 
-/// In the grandchild: becomes the agent or ends. Only async-signal-safe calls.
-[[noreturn]] void become_agent(const char* program, int ready, char* const* environment) {
+/// In a child: nothing of the caller's, neither its directory and descriptors (from `first_closed` on; the standard streams
+/// lead nowhere) nor its mask and signals. Only async-signal-safe calls.
+void leave_caller(int first_closed) {
     ::umask(077);
     if (::chdir("/") != 0) { ::_exit(127); }
+    close_from(first_closed);
+    const int null = ::open("/dev/null", O_RDWR);
+    for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+        if (fd != null) { ::dup2(null, fd); }
+    }
+    if (null >= first_closed) { ::close(null); }
+    for (int number = 1; number < NSIG; ++number) { ::signal(number, SIG_DFL); }
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+/// In the grandchild: becomes the agent or ends. Only async-signal-safe calls.
+[[noreturn]] void become_agent(const char* program, int ready, char* const* environment) {
     // The pipe first: descriptor 3 may be something else of the caller's, and 0 to 2 may be closed.
     if (ready == k_ready_fd) {
         ::fcntl(ready, F_SETFD, 0);
     } else {
         ::dup2(ready, k_ready_fd);
     }
-    close_from(k_ready_fd + 1);
-    const int null = ::open("/dev/null", O_RDWR);
-    for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-        if (fd != null) { ::dup2(null, fd); }
-    }
-    if (null > k_ready_fd) { ::close(null); }
-    for (int number = 1; number < NSIG; ++number) { ::signal(number, SIG_DFL); }
-    sigset_t none;
-    ::sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    leave_caller(k_ready_fd + 1);
     const char* const arguments[] = {"portwrap-agent", "--ready-fd", "3", nullptr};
     ::execve(program, const_cast<char* const*>(arguments), environment);
     ::_exit(127);
@@ -169,6 +177,52 @@ Result<Readiness> spawn_agent(const Deadline& deadline) {
         char byte = 0;
         return ::read(reading.get(), &byte, 1) == 1 ? Readiness::listening : Readiness::ended;
     }
+}
+
+/// The runtime directory of the user's service manager, if one runs there that can listen on our socket; else empty.
+std::string managers_directory() {
+    const auto base = directory_of(runtime_directory());
+    struct stat st {};
+    return ::stat((base + "/systemd/private").c_str(), &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == ::geteuid() ? base : std::string();
+}
+
+/// Whether an agent that the service manager starts would be the one that we would start: these units belong to this
+/// installation, and nothing in our environment, which the manager does not see, says anything else to the agent.
+bool is_same_as_managers() {
+    const auto prefix = directory_of(directory_of(own_program()));
+    const auto has_unit = [&prefix](const char* where) { return ::access((prefix + where).c_str(), R_OK) == 0; };
+    if (!has_unit("/lib/systemd/user/portwrap-agent.socket") && !has_unit("/share/systemd/user/portwrap-agent.socket")) { return false; }
+    const auto home = home_directory();
+    if (state_directory() != home + "/.local/state/portwrap" || config_directory() != home + "/.config/portwrap") { return false; }
+    return std::none_of(std::begin(k_config_variables), std::end(k_config_variables), [](const char* name) { return std::getenv(name) != nullptr; });
+}
+
+/// Asks the user's service manager to listen on the agent's socket. False: it does not, for whatever reason.
+bool start_socket_unit(const Deadline& deadline) {
+    const auto base = managers_directory();
+    if (base.empty() || !is_same_as_managers()) { return false; }
+    auto environment = agent_environment();
+    std::string directory = "XDG_RUNTIME_DIR=" + base;
+    environment.insert(environment.begin(), directory.data());
+    const pid_t child = ::fork();
+    if (child < 0) { return false; }
+    if (child == 0) {
+        leave_caller(STDERR_FILENO + 1);
+        const char* const arguments[] = {"systemctl", "--user", "--quiet", "start", "portwrap-agent.socket", nullptr};
+        for (const char* program : {"/usr/bin/systemctl", "/bin/systemctl"}) { ::execve(program, const_cast<char* const*>(arguments), environment.data()); }
+        ::_exit(127);
+    }
+    // A manager that hangs must leave time for starting the agent without it.
+    const auto limit = Deadline::in_milliseconds(deadline.left() / 2);
+    int status = 0;
+    pid_t ended = 0;
+    while ((ended = ::waitpid(child, &status, WNOHANG)) == 0 && limit.left() > 0) { sleep_ms(1); }
+    if (ended == 0) {
+        ::kill(child, SIGKILL);
+        ::waitpid(child, nullptr, 0);
+    }
+    // Nobody hears the status where SIGCHLD is ignored: then the socket tells.
+    return ended < 0 || (ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 }  // namespace
@@ -240,10 +294,23 @@ Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline) {
     return connection;
 }
 
+Result<std::optional<AgentConnection>> find_running_agent(const Deadline& deadline) {
+    // A service manager that listens for an agent would start one if we connected.
+    if (!managers_directory().empty()) {
+        const auto lock = lock_path(own_registry());
+        if (::access(lock.c_str(), F_OK) != 0 || !is_locked(lock)) { return std::optional<AgentConnection>(); }
+    }
+    return find_agent(deadline);
+}
+
 Result<AgentConnection> reach_agent(const Deadline& deadline) {
     auto found = find_agent(deadline);
     if (!found) { return found.error(); }
     if (found->has_value()) { return std::move(**found); }
+    if (start_socket_unit(deadline)) {
+        found = find_agent(deadline);
+        if (found && found->has_value()) { return std::move(**found); }
+    }
     const auto readiness = spawn_agent(deadline);
     if (!readiness) { return readiness.error(); }
     if (*readiness == Readiness::silent) { return unavailable("it did not start in time"); }

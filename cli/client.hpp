@@ -75,7 +75,10 @@ private:
 
 /// The agent that runs, if one does: at the runtime directory's socket, else where the registry's lock says.
 Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline);
-/// The agent that runs, else one started now.
+/// The same for those who must not start one: connecting to a socket that a service manager listens on would.
+Result<std::optional<AgentConnection>> find_running_agent(const Deadline& deadline);
+/// The agent that runs, else one started now: by the user's service manager where it has our units, else as a process of
+/// its own.
 Result<AgentConnection> reach_agent(const Deadline& deadline);
 
 struct Answer {

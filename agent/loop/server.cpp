@@ -2,6 +2,7 @@
 // the socket is made by hand and only adopted here; a write to a peer that is gone raises SIGPIPE (ignored in main).
 #include "loop/server.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -101,7 +102,7 @@ Server::Server(spdlog::logger& log) : m_log(log) {
         });
     });
     m_half_messages = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) {
         auto handle = initialised<uv_signal_t>(this, [this](uv_signal_t* watcher) { return uv_signal_init(&m_loop, watcher); });
         uv_signal_start(handle.get(), [](uv_signal_t* watcher, int number) noexcept {
             if (auto* server = static_cast<Server*>(watcher->data)) { server->on_signal(number); }
@@ -112,7 +113,8 @@ Server::Server(spdlog::logger& log) : m_log(log) {
 
 Server::~Server() = default;
 
-Status Server::listen(UniqueFd socket, std::string path) {
+Status Server::listen(UniqueFd socket, std::string path, bool owns_file) {
+    m_owns_file = owns_file;
     struct stat st {};
     if (::stat(path.c_str(), &st) == 0) { m_socket_inode = st.st_ino; }
     m_socket_path = std::move(path);
@@ -121,6 +123,7 @@ Status Server::listen(UniqueFd socket, std::string path) {
         return Error{ErrorCode::agent_unavailable, std::string("cannot adopt the socket: ") + uv_strerror(error)};
     }
     (void)socket.release();
+    // Of a socket that was passed to us also anew: from then on SO_PEERCRED names us.
     const int error = uv_listen(reinterpret_cast<uv_stream_t*>(m_listener.get()), 4096, [](uv_stream_t* stream, int status) noexcept {
         if (auto* server = static_cast<Server*>(stream->data); server != nullptr && status == 0) { server->accept(); }
     });
@@ -266,14 +269,18 @@ void Server::on_signal(int signal) {
         return;
     }
     m_log.info("stop signal={}", signal);
+    int listener = -1;
+    if (signal == SIGUSR2 && !m_stopping && m_listener && uv_fileno(reinterpret_cast<uv_handle_t*>(m_listener.get()), &listener) == 0) {
+        m_kept_socket.reset(::fcntl(listener, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    }
     stop();
 }
 
 void Server::stop() {
     if (m_stopping) { return; }
     m_stopping = true;
-    // New clients must find a new agent, not one that is leaving.
-    if (socket_file_is_ours()) { ::unlink(m_socket_path.c_str()); }
+    // New clients must find a new agent, not one that is leaving; or wait for it, where somebody else keeps the socket.
+    if (m_owns_file && !m_kept_socket.valid() && socket_file_is_ours()) { ::unlink(m_socket_path.c_str()); }
     m_socket_events.reset();
     m_listener.reset();
     m_timer.reset();

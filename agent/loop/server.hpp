@@ -50,8 +50,8 @@ public:
     explicit Server(spdlog::logger& log);
     ~Server() override;
 
-    /// Takes over a listening Unix socket (and removes its file on close, if it is still this one).
-    [[nodiscard]] Status listen(UniqueFd socket, std::string path);
+    /// Takes over a bound Unix socket. Removes its file on close if it `owns_file` and the file is still this one.
+    [[nodiscard]] Status listen(UniqueFd socket, std::string path, bool owns_file);
     /// The agent must live until run() has returned.
     void serve(Agent& agent) { m_agent = &agent; }
     /// Callable from any thread: Agent::on_synced follows on the loop.
@@ -61,6 +61,9 @@ public:
     [[nodiscard]] bool run();
     /// Why the loop ended: somebody has deleted the socket's file or its directory, so that no client finds this agent.
     [[nodiscard]] bool lost_its_socket() const { return m_lost_socket; }
+    /// Why the loop ended: SIGUSR2 asked for the program's next version in this process. This is the socket, which still
+    /// listens, so that whoever connects meanwhile waits for that; invalid when it ended for another reason.
+    [[nodiscard]] UniqueFd take_kept_socket() { return std::move(m_kept_socket); }
 
     [[nodiscard]] Time now() override;
     void run_in_pool(std::function<void()> work, std::function<void()> done) override;
@@ -115,7 +118,9 @@ private:
     std::string m_socket_path;
     ino_t m_socket_inode = 0;
     HandlePtr<uv_fs_event_t> m_socket_events;  ///< of the socket's directory
+    bool m_owns_file = false;
     bool m_lost_socket = false;
+    UniqueFd m_kept_socket;
     bool m_stopping = false;
     bool m_left = false;  ///< run() has left the loop for good
     bool m_clean = false;

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "portwrap/config_variables.hpp"
 #include "system/bounded_read.hpp"
 #include "system/json_tree.hpp"
 #include "system/places.hpp"
@@ -15,8 +16,6 @@ namespace {
 using namespace json_tree;
 
 constexpr std::int64_t k_max_days = 3650;
-constexpr std::array<const char*, 9> k_variables{"DEV_PORT_START",  "DEV_PORT_END",  "TEST_PORT_START",          "TEST_PORT_END",    "PROD_PORT_START",
-                                                 "PROD_PORT_END",   "RESERVED_PORTS", "PORT_ALLOCATION_STRATEGY", "PORT_AUTO_CLEANUP"};
 
 std::optional<std::int64_t> whole_number(std::string_view text) {
     std::int64_t value = 0;
@@ -406,7 +405,7 @@ Problem read_preset(const Node* root, const ConfigVariables& variables, UserConf
 
 ConfigVariables config_variables() {
     ConfigVariables variables;
-    for (const char* name : k_variables) {
+    for (const char* name : k_config_variables) {
         if (const char* value = std::getenv(name)) { variables[name] = value; }
     }
     return variables;

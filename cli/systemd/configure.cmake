@@ -1,0 +1,10 @@
+# At installation time: the units with the agent's path, as systemd.service(5) wants it written.
+set(agent "${CMAKE_INSTALL_PREFIX}/${agent_directory}/portwrap-agent")
+string(REPLACE "%" "%%" agent "${agent}")
+if(agent MATCHES "[ \"'\\\\]")
+  string(REGEX REPLACE "([\"\\\\])" "\\\\\\1" agent "${agent}")
+  set(agent "\"${agent}\"")
+endif()
+foreach(unit portwrap-agent.socket portwrap-agent.service)
+  configure_file("${unit_sources}/${unit}.in" "${unit_files}/${unit}" @ONLY)
+endforeach()
