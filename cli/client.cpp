@@ -190,8 +190,7 @@ std::string managers_directory() {
 /// installation, and nothing in our environment, which the manager does not see, says anything else to the agent.
 bool is_same_as_managers() {
     const auto prefix = directory_of(directory_of(own_program()));
-    const auto has_unit = [&prefix](const char* where) { return ::access((prefix + where).c_str(), R_OK) == 0; };
-    if (!has_unit("/lib/systemd/user/portwrap-agent.socket") && !has_unit("/share/systemd/user/portwrap-agent.socket")) { return false; }
+    if (::access((prefix + "/lib/systemd/user/portwrap-agent.socket").c_str(), R_OK) != 0) { return false; }
     const auto home = home_directory();
     if (state_directory() != home + "/.local/state/portwrap" || config_directory() != home + "/.config/portwrap") { return false; }
     return std::none_of(std::begin(k_config_variables), std::end(k_config_variables), [](const char* name) { return std::getenv(name) != nullptr; });

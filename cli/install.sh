@@ -5,12 +5,22 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-Usage: bash cli/install.sh [--prefix DIR] [--demo] [--uninstall] [--help]
+Usage: bash cli/install.sh [--prefix DIR] [--build DIR] [--demo] [--uninstall] [--help]
 
   --prefix DIR   where to install (default: ~/.local)
+  --build DIR    install what was built there, instead of building
   --demo         afterwards run two copies of a server that insists on port 8000, side by side
   --uninstall    remove what was installed there
   --help         this help
+
+What it does: installs Debian packages that the build needs and that are missing (nothing else here needs root), builds
+in build/install of this checkout, copies the programs, the library and their documents below the prefix, and writes the
+list of them to PREFIX/lib/portwrap/installed-files. An agent of this installation that runs is restarted and keeps every
+lease. Units for your systemd are linked from ~/.local/share/systemd/user where it would not find them by itself; it
+starts the agent with the first command (at each login: systemctl --user enable --now portwrap-agent.socket).
+
+--uninstall removes those files, the directories that were made for them and are empty then, and stops the agent of this
+installation. Servers that run are left alone. Leases and configuration are yours: it says where they are.
 END
 }
 
@@ -23,6 +33,7 @@ fail() {
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 build_dir=$source_dir/build/install
 prefix=${HOME:-/root}/.local
+built=
 demo=no
 uninstall=no
 while (($# > 0)); do
@@ -33,6 +44,11 @@ while (($# > 0)); do
             shift
             ;;
         --prefix=?*) prefix=${1#*=} ;;
+        --build)
+            if (($# < 2)) || [[ ! -f $2/cmake_install.cmake ]]; then fail "--build wants a directory that was built in"; fi
+            built=$2
+            shift
+            ;;
         --demo) demo=yes ;;
         --uninstall) uninstall=yes ;;
         -h | --help)
@@ -47,7 +63,13 @@ while (($# > 0)); do
     shift
 done
 [[ $prefix == /* ]] || prefix=$PWD/$prefix
+while [[ $prefix == */ ]]; do prefix=${prefix%/}; done
 manifest=$prefix/lib/portwrap/installed-files
+made=$prefix/lib/portwrap/made-directories
+
+# Where your systemd looks for units of yours, and where the installation has them.
+unit_links=${XDG_DATA_HOME:-${HOME:-/root}/.local/share}/systemd/user
+units=$prefix/lib/systemd/user
 
 install_packages() {
     local wanted=(g++ cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev
@@ -90,29 +112,113 @@ build() {
     cmake --build "$build_dir" || fail "the build failed"
 }
 
+# The pid of an agent that runs as this installation's program, also when that has just been replaced; else nothing.
+own_agent() {
+    local pid program
+    pid=$("$prefix/bin/portctl" agent status --json 2>/dev/null | sed -n 's/.*"pid":[[:space:]]*\([0-9][0-9]*\).*/\1/p') || return 0
+    [[ -n $pid ]] && program=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 0
+    if [[ ${program% (deleted)} == "$(cd "$prefix/bin" && pwd -P)/portwrap-agent" ]]; then printf '%s\n' "$pid"; fi
+}
+
+tell_user_manager() {
+    command -v systemctl >/dev/null || return 0
+    systemctl --user --quiet "$@" >/dev/null 2>&1 || true
+}
+
+# /usr/local and /usr are searched by themselves.
+link_units() {
+    local unit
+    if [[ $prefix == /usr || $prefix == /usr/local ]]; then return 0; fi
+    mkdir -p "$unit_links"
+    for unit in portwrap-agent.socket portwrap-agent.service; do
+        # A file of the user's own is left alone; the link of another installation gives way to this one.
+        if [[ -L $unit_links/$unit || ! -e $unit_links/$unit ]]; then ln -sfn "$units/$unit" "$unit_links/$unit"; fi
+    done
+}
+
+unlink_units() {
+    local unit
+    for unit in portwrap-agent.socket portwrap-agent.service; do
+        if [[ -L $unit_links/$unit && $(readlink "$unit_links/$unit") == "$units/$unit" ]]; then rm -f -- "$unit_links/$unit"; fi
+    done
+}
+
+# Whether the user's manager has this installation's units, and no other's.
+has_own_units() {
+    [[ $(readlink "$unit_links/portwrap-agent.socket" 2>/dev/null) == "$units/portwrap-agent.socket" ]] ||
+        [[ $prefix == /usr || $prefix == /usr/local ]]
+}
+
 install_files() {
+    local file directory pid
     say "installing to $prefix"
+    # Once beside the place itself, to know which directories are not there yet and will be made.
+    DESTDIR=$build_dir/staged cmake --install "$build_dir" --prefix "$prefix" >/dev/null
+    rm -rf "$build_dir/staged"
+    local -A absent=()
+    while IFS= read -r file; do
+        directory=${file%/*}
+        while [[ -n $directory && ! -d $directory ]]; do
+            absent[$directory]=1
+            directory=${directory%/*}
+        done
+    done < <(cat "$build_dir/install_manifest.txt" && printf '\n%s\n%s\n' "$manifest" "$unit_links/unit")
     cmake --install "$build_dir" --prefix "$prefix" >/dev/null
     mkdir -p "${manifest%/*}"
-    { cat "$build_dir/install_manifest.txt" && printf '\n%s\n' "$manifest"; } >"$manifest.new"
+    { cat "$build_dir/install_manifest.txt" && printf '\n%s\n%s\n' "$manifest" "$made"; } >"$manifest.new"
+    # An earlier version may have had files that this one has not.
+    if [[ -f $manifest ]]; then
+        while IFS= read -r file; do
+            if [[ $file == "$prefix"/* ]]; then rm -f -- "$file"; fi
+        done < <(grep -vxFf "$manifest.new" "$manifest" || true)
+    fi
+    {
+        if [[ -f $made ]]; then cat "$made"; fi
+        for directory in "${!absent[@]}"; do printf '%s\n' "$directory"; done
+    } | sort -u >"$made.new"
+    mv "$made.new" "$made"
     mv "$manifest.new" "$manifest"
-    if ! "$prefix/bin/portctl" agent status >/dev/null 2>&1; then return; fi
-    say "restarting the agent that runs (every lease is kept)"
-    "$prefix/bin/portctl" agent restart >/dev/null || say "that failed; try: portctl agent restart"
+    link_units
+    tell_user_manager daemon-reload
+    pid=$(own_agent)
+    if [[ -n $pid ]]; then
+        say "restarting the agent that runs (pid $pid); every lease is kept"
+        "$prefix/bin/portctl" agent restart >/dev/null || say "that failed; try: portctl agent restart"
+    elif "$prefix/bin/portctl" agent status >/dev/null 2>&1; then
+        say "an agent of another installation runs; to replace it: $prefix/bin/portctl agent restart"
+    fi
 }
 
 remove_files() {
     [[ -f $manifest ]] || fail "nothing of portwrap is installed in $prefix"
-    if "$prefix/bin/portctl" agent status >/dev/null 2>&1; then
-        say "stopping the agent"
+    local file pid directories=()
+    if has_own_units; then
+        # The socket first, or the next request would start the agent again.
+        tell_user_manager disable portwrap-agent.socket
+        tell_user_manager stop portwrap-agent.socket portwrap-agent.service
+    fi
+    pid=$(own_agent)
+    if [[ -n $pid ]]; then
+        say "stopping the agent (pid $pid)"
         "$prefix/bin/portctl" agent stop >/dev/null || true
     fi
-    local file
+    unlink_units
+    if [[ -f $made ]]; then mapfile -t directories < <(sort -r "$made"); fi
     while IFS= read -r file; do
         if [[ $file == "$prefix"/* ]]; then rm -f -- "$file"; fi
-    done <"$manifest"
-    rmdir --ignore-fail-on-non-empty "$prefix/lib/portwrap"
-    say "removed from $prefix; the registry in ${XDG_STATE_HOME:-~/.local/state}/portwrap is left, it is yours"
+    done < <(cat "$manifest")
+    # The deepest first; what somebody else has put there stays, and so do the directories above it.
+    for file in ${directories[@]+"${directories[@]}"}; do
+        if [[ -d $file && ! -L $file ]]; then rmdir --ignore-fail-on-non-empty -- "$file"; fi
+    done
+    tell_user_manager daemon-reload
+    say "removed from $prefix"
+    local state=${XDG_STATE_HOME:-${HOME:-/root}/.local/state}/portwrap config=${XDG_CONFIG_HOME:-${HOME:-/root}/.config}/portwrap
+    if [[ -d $state ]]; then say "your leases are kept in $state"; fi
+    if [[ -d $config ]]; then say "your configuration is kept in $config"; fi
+    if grep -qs 'portctl init' "${HOME:-/root}"/.bashrc "${HOME:-/root}"/.zshrc "${HOME:-/root}"/.config/fish/config.fish; then
+        say "a line with 'portctl init' is still in your shell's start-up file"
+    fi
 }
 
 # The demo has an agent and a registry of its own; yours are not touched.
@@ -198,9 +304,13 @@ if [[ $uninstall == yes ]]; then
     remove_files
     exit 0
 fi
-install_packages
-mkdir -p "$source_dir/build"
-build
+if [[ -n $built ]]; then
+    build_dir=$(cd "$built" && pwd -P)
+else
+    install_packages
+    mkdir -p "$source_dir/build"
+    build
+fi
 install_files
 say "installed: portwrap, portctl, portwrap-agent in $prefix/bin"
 case :${PATH:-}: in

@@ -1,0 +1,20 @@
+# Read by cpack before each generator: which parts go into which package.
+set(build ${CPACK_BUILD_DIRECTORY})
+if(NOT build)
+  list(GET CPACK_INSTALL_CMAKE_PROJECTS 0 build)
+endif()
+set(parts Unspecified)
+if(CPACK_GENERATOR STREQUAL "DEB")
+  # Units name the agent by its path, so the installation must know its prefix and be staged below DESTDIR.
+  list(APPEND parts services debian)
+  set(CPACK_SET_DESTDIR ON)
+  set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+  set(CPACK_INSTALL_PREFIX /usr)
+else()
+  # Works wherever it is unpacked, and therefore has no units: the clients start the agent.
+  list(APPEND parts licence)
+endif()
+set(CPACK_INSTALL_CMAKE_PROJECTS "")
+foreach(part IN LISTS parts)
+  list(APPEND CPACK_INSTALL_CMAKE_PROJECTS "${build};portwrap;${part};/")
+endforeach()
