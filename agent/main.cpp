@@ -85,34 +85,58 @@ std::string machine_of_registry(const std::string& state, const std::string& own
     return winner.empty() ? owner : winner;
 }
 
-/// A lock held for life on a file in the registry's directory: one registry never has two agents.
-Result<UniqueFd> take_lock(const std::string& path, const std::string& socket) {
-    UniqueFd lock{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-    if (!lock.valid() && errno == EROFS) {
-        // A read-only disk: the agent serves on without a journal. A lock needs no writing.
-        lock.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-        if (!lock.valid()) { return UniqueFd(); }
+/// What makes an agent the only one of its registry, held for life.
+struct Locks {
+    UniqueFd file;       ///< agent.lock, whose text tells clients where the agent listens; none where nothing can be written
+    UniqueFd directory;  ///< the registry's directory itself (the runtime directory where there is none): needs no room on the disk
+};
+
+Error another_agent() { return Error{ErrorCode::agent_unavailable, "another agent has this registry"}; }
+
+Result<Locks> take_locks(const std::string& state, const std::string& runtime, const std::string& socket) {
+    Locks locks;
+    for (const auto& directory : {state, runtime}) {
+        locks.directory.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+        if (locks.directory.valid()) { break; }
     }
-    if (!lock.valid()) { return Error{ErrorCode::storage_error, "cannot open " + path + ": " + std::strerror(errno)}; }
+    if (locks.directory.valid() && ::flock(locks.directory.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) { return another_agent(); }
+        locks.directory.reset();  // a network's file system without locks on directories
+    }
+    const auto path = lock_path(state);
+    locks.file.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    const int error = errno;
+    // A full or read-only disk: the agent serves on without a journal. A lock needs no writing.
+    if (!locks.file.valid()) { locks.file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)); }
+    if (!locks.file.valid()) {
+        if (locks.directory.valid() && error != ELOOP) { return locks; }
+        return Error{ErrorCode::storage_error, "cannot open " + path + ": " + std::strerror(error)};
+    }
     // Twice: a client that looks whether an agent runs has the lock for a moment.
     constexpr int k_moment_ms = 5;
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0 && (::poll(nullptr, 0, k_moment_ms), ::flock(lock.get(), LOCK_EX | LOCK_NB)) != 0) {
-        return Error{ErrorCode::agent_unavailable, "another agent has this registry"};
+    if (::flock(locks.file.get(), LOCK_EX | LOCK_NB) != 0 && (::poll(nullptr, 0, k_moment_ms), ::flock(locks.file.get(), LOCK_EX | LOCK_NB)) != 0) {
+        return another_agent();
     }
-    if (::ftruncate(lock.get(), 0) == 0) {
-        [[maybe_unused]] const auto written = ::write(lock.get(), socket.data(), socket.size());
+    if (::ftruncate(locks.file.get(), 0) == 0) {
+        [[maybe_unused]] const auto written = ::write(locks.file.get(), socket.data(), socket.size());
     }
-    return lock;
+    return locks;
+}
+
+/// A directory that is not there although it was to be made: the disk is full or read-only, or its parent not ours to write in.
+bool is_missing(const std::string& directory) {
+    struct stat st {};
+    return ::lstat(directory.c_str(), &st) != 0;
 }
 
 /// For an agent whose socket listens already: clients wait there, so it cannot leave the field to the agent that has the
 /// registry's lock. That one has just lost its socket's file to ours, or is its process's earlier image and leaves anyway;
 /// or it serves another runtime directory (a login by su or cron) and is asked to leave. The registry is as it left it.
-Result<UniqueFd> take_over_lock(const std::string& path, const std::string& socket) {
+Result<Locks> take_over_locks(const std::string& state, const std::string& runtime, const std::string& socket) {
     constexpr int k_patience_ms = 10'000;
     constexpr int k_pause_ms = 10;
     UniqueFd other;
-    if (const auto text = read_file(system_files(), path).text; text != socket && text.size() < sizeof(sockaddr_un::sun_path)) {
+    if (const auto text = read_file(system_files(), lock_path(state)).text; text != socket && text.size() < sizeof(sockaddr_un::sun_path)) {
         other.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
@@ -122,12 +146,12 @@ Result<UniqueFd> take_over_lock(const std::string& path, const std::string& sock
             (void)write_all(system_files(), other.get(), k_stop);
         }
     }
-    auto lock = take_lock(path, socket);
-    for (int waited = 0; !lock && lock.error().code == ErrorCode::agent_unavailable && waited < k_patience_ms; waited += k_pause_ms) {
+    auto locks = take_locks(state, runtime, socket);
+    for (int waited = 0; !locks && locks.error().code == ErrorCode::agent_unavailable && waited < k_patience_ms; waited += k_pause_ms) {
         ::poll(nullptr, 0, k_pause_ms);
-        lock = take_lock(path, socket);
+        locks = take_locks(state, runtime, socket);
     }
-    return lock;
+    return locks;
 }
 
 Result<UniqueFd> make_socket(const std::string& path) {
@@ -176,26 +200,26 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     };
     const auto runtime = runtime_directory();
     auto state = state_directory();
-    for (const auto& directory : {runtime, state}) {
-        if (const auto made = ensure_private_directory(directory); !made) { return fail(made.error().message, 1); }
-    }
+    if (const auto made = ensure_private_directory(runtime); !made) { return fail(made.error().message, 1); }
+    // Where there can be no registry, names are refused and running programs get ports all the same.
+    if (const auto made = ensure_private_directory(state); !made && !is_missing(state)) { return fail(made.error().message, 1); }
     const auto machine = read_machine_id();
     const auto first_machine = machine_of_registry(state, machine);
     state = registry_directory(state, first_machine, machine);
-    if (const auto made = ensure_private_directory(state); !made) { return fail(made.error().message, 1); }
+    if (const auto made = ensure_private_directory(state); !made && !is_missing(state)) { return fail(made.error().message, 1); }
     const auto socket_file = socket_path(runtime);
     if (!socket_file) { return fail(socket_file.error().message, 1); }
 
     auto passed = take_passed_socket(*socket_file);
     const bool was_passed = passed.socket.valid();
-    const auto lock = was_passed ? take_over_lock(lock_path(state), *socket_file) : take_lock(lock_path(state), *socket_file);
-    if (!lock) {
+    const auto locks = was_passed ? take_over_locks(state, runtime, *socket_file) : take_locks(state, runtime, *socket_file);
+    if (!locks) {
         // Losing the race is no failure: the winner serves.
-        if (lock.error().code == ErrorCode::agent_unavailable && !was_passed) {
+        if (locks.error().code == ErrorCode::agent_unavailable && !was_passed) {
             ready.tell('.');
             return 0;
         }
-        return fail(lock.error().message, 1);
+        return fail(locks.error().message, 1);
     }
     const auto log = make_log(state, foreground);
     log->set_level(spdlog::level::from_str(level.empty() ? "info" : level));

@@ -11,8 +11,8 @@ usage: bash tests/run.sh [--full] [--no-install]
 
   (default)      release build with gcc, unit and integration tests, then the end-to-end tests on an installed copy
   --full         also: unit and end-to-end tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
-                 clang-tidy, 1,000 processes at once, and everything repeated 20 times (PORTWRAP_REPEAT=N for another
-                 number)
+                 clang-tidy, a minute of fuzzing for each target (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, and
+                 everything repeated 20 times (PORTWRAP_REPEAT=N for another number)
   --no-install   install no Debian packages: use what is there
   -k EXPRESSION  only the end-to-end and integration tests in Python that match (pytest's -k)
   --help         this text
@@ -242,6 +242,13 @@ if [ "$mode" = full ]; then
             failed_step "the sanitizer of $preset found something (build/test-logs/report-$preset*)"
         fi
     done
+fi
+
+if [ "$mode" = full ] && [ ${#select[@]} = 0 ]; then
+    step "Fuzzing"
+    bash tests/fuzz/run.sh "${PORTWRAP_FUZZ_SECONDS:-60}" 2>&1 | tee "$logs/fuzz.log"
+    read -r passed failed < <(sed -nE 's/^fuzz: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$logs/fuzz.log")
+    echo "${passed:-0} ${failed:-1} 0" >> "$logs/results"
 fi
 
 # Real servers, two and three copies of each.

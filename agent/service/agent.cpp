@@ -133,10 +133,13 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
     }
     WaitingReply waiting;
     for (const auto& change : changes) {
-        if (const auto* event = std::get_if<LeaseEvent>(&change)) {
-            const auto* before = m_registry.find(event->lease.id);
-            waiting.undo.emplace_back(event->lease, before != nullptr ? std::optional<Lease>(*before) : std::nullopt);
-        }
+        const auto* event = std::get_if<LeaseEvent>(&change);
+        const auto* forgotten = std::get_if<LeaseForgotten>(&change);
+        if (event == nullptr && forgotten == nullptr) { continue; }
+        const auto id = event != nullptr ? event->lease.id : forgotten->id;
+        const auto* before = m_registry.find(id);
+        waiting.undo.push_back({id, event != nullptr ? std::optional<Lease>(event->lease) : std::nullopt,
+                                before != nullptr ? std::optional<Lease>(*before) : std::nullopt});
     }
     if (auto written = commit(std::move(changes), true); !written) {
         return refuse(request, reply, {ErrorCode::storage_error, "not granted: " + written.error().message, {}, {}});
@@ -168,23 +171,31 @@ void Agent::on_synced() {
     // Backwards, each against the value that it left, so that of two refused changes of one lease the first is undone too.
     std::map<LeaseId, std::optional<Lease>> restored;
     for (auto waiting = failed.rbegin(); waiting != failed.rend(); ++waiting) {
-        for (const auto& [changed, before] : waiting->undo) {
-            const auto known = restored.find(changed.id);
-            const auto* current = m_registry.find(changed.id);
-            const bool untouched = known != restored.end() ? known->second == changed : current != nullptr && *current == changed;
-            if (untouched) { restored[changed.id] = before; }
+        for (const auto& undo : waiting->undo) {
+            const auto known = restored.find(undo.id);
+            const auto* current = m_registry.find(undo.id);
+            const bool untouched = known != restored.end() ? known->second == undo.after
+                                   : current != nullptr    ? undo.after == *current
+                                                           : !undo.after;
+            if (untouched) { restored[undo.id] = undo.before; }
         }
     }
-    std::vector<Change> undo;
-    for (auto& [id, before] : restored) {
-        if (!before) {
-            undo.emplace_back(LeaseForgotten{id});
-            continue;
+    // Somebody may have been given a released port since: a promise to a running program is not taken back.
+    const auto is_promised = [&](const Lease& lease) {
+        for (const auto* other : m_registry.on_port(lease.port)) {
+            if (other->id == lease.id || !other->live()) { continue; }
+            const auto known = restored.find(other->id);
+            if (known == restored.end() || (known->second && known->second->live() && known->second->port == lease.port)) { return true; }
         }
-        // Somebody may have been given a released port since: a promise to a running program is not taken back.
-        const auto* owner = owner_of(m_registry, before->port);
-        if (before->live() && owner != nullptr && owner->live() && owner->id != id) { continue; }
-        undo.emplace_back(LeaseEvent{LeaseChange::updated, *before});
+        return false;
+    };
+    std::vector<Change> undo;
+    for (const auto& [id, before] : restored) {
+        if (!before) {
+            if (m_registry.find(id) != nullptr) { undo.emplace_back(LeaseForgotten{id}); }
+        } else if (!before->live() || !is_promised(*before)) {
+            undo.emplace_back(LeaseEvent{LeaseChange::updated, *before});
+        }
     }
     if (!failed.empty()) {
         m_options.log_trouble("journal: a sync failed; " + std::to_string(failed.size()) + " requests by name were refused");

@@ -99,12 +99,18 @@ private:
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static std::span<const Method> config_methods();
     [[nodiscard]] static Handler find_handler(std::string_view method);
+    /// What becomes of a lease when the disk refuses a change: `before` again, unless it is no longer as the change left it.
+    struct Undo {
+        LeaseId id = 0;
+        std::optional<Lease> after;
+        std::optional<Lease> before;
+    };
     struct WaitingReply {
         std::uint64_t seq = 0;
         std::string line;
         Json id;
         ReplyTo reply;
-        std::vector<std::pair<Lease, std::optional<Lease>>> undo;  ///< as changed, as before
+        std::vector<Undo> undo;
     };
     /// A connection that gets every event of a project, or of all.
     struct Stream {

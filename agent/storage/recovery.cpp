@@ -52,9 +52,9 @@ public:
         : m_files(files), m_directory(directory), m_machine(machine), m_now(now) {}
 
     Result<Recovered> run() {
-        if (const int error = m_files.list(m_directory, m_names); error < 0) {
-            return cannot_read(m_directory, -error);
-        }
+        const int error = m_files.list(m_directory, m_names);
+        if (error == -ENOENT) { return std::move(m_found); }  // it could not be made: nothing will be written either
+        if (error < 0) { return cannot_read(m_directory, -error); }
         if (auto read = read_snapshots(); !read) { return read.error(); }
         if (auto read = read_segments(); !read) { return read.error(); }
         replay();

@@ -48,12 +48,34 @@ class Traced:
 
 
 class Model:
-    """What the replies said. A request without a reply may or may not have happened."""
+    """What the replies said, by project and service. A request without a reply may or may not have happened."""
 
     def __init__(self, house, rng):
         self.house, self.rng = house, rng
-        self.root = house.project("shop")
+        self.roots = [house.project("shop"), house.project("blog")]
         self.held, self.unsure = {}, set()
+
+    def request(self):
+        """A random request: its method and parameters, the names that it may change, and what those have after it (None:
+        no port, "new": one that the reply names)."""
+        name = root, service = self.rng.choice(self.roots), f"s{self.rng.randrange(8)}"
+        here = {"cwd": str(root), "service": service}
+        sure = [other for other in ((self.rng.choice(self.roots), f"s{self.rng.randrange(8)}") for _ in range(4))
+                if other not in self.held and other not in self.unsure]
+        if name not in self.held or name in self.unsure:
+            return "lease.get", here, {name: "new"}
+        port = self.held[name]
+        turn = self.rng.randrange(10)
+        if turn < 3:
+            return "lease.release", here, {name: None}
+        if turn < 5:
+            return "lease.update", {**here, "new_port": 3100 + self.rng.randrange(800)}, {name: "new"}
+        if turn < 7 and sure and sure[0][0] == root:
+            return "lease.update", {**here, "new_service": sure[0][1]}, {name: None, sure[0]: port}
+        moved = (self.roots[root == self.roots[0]], service)
+        if turn < 9 and moved not in self.held and moved not in self.unsure:
+            return "lease.transfer", {**here, "to": str(moved[0])}, {name: None, moved: port}
+        return "lease.get", here, {name: port}
 
     def play(self):
         """Requests until the agent is gone; true when it answered them all and ended as it was told to."""
@@ -63,23 +85,26 @@ class Model:
             return False
         try:
             for _ in range(4):
-                service = f"s{self.rng.randrange(12)}"
-                release = service in self.held and self.rng.random() < 0.4
-                self.unsure.add(service)
-                reply = connection.call("lease.release" if release else "lease.get", {"cwd": str(self.root), "service": service})
+                method, params, after = self.request()
+                known = self.unsure & set(after)
+                self.unsure |= set(after)
+                reply = connection.call(method, params)
                 if reply is None:
                     return False
-                if "result" in reply:
-                    self.unsure.discard(service)
-                    if release:
-                        self.held.pop(service, None)
-                    else:
-                        port = reply["result"]["lease"]["port"]
-                        assert self.held.setdefault(service, port) == port, (service, port, self.held)
-                else:
-                    assert reply["error"]["data"]["code"] == "STORAGE_ERROR", reply
-                    # Refused: as it was before, which is known unless an earlier request of this service got no reply.
-                    self.unsure.discard(service)
+                # As it was before where it was refused, which is known unless an earlier request got no reply.
+                self.unsure -= set(after)
+                if "result" not in reply:
+                    assert reply["error"]["data"]["code"] in ("STORAGE_ERROR", *(["PORT_LEASED"] if "new_port" in params else [])), reply
+                    continue
+                for name, port in after.items():
+                    if port is None:
+                        self.held.pop(name, None)
+                        continue
+                    given = reply["result"]["lease"]["port"]
+                    assert port in ("new", given) and params.get("new_port", given) == given, (method, params, reply, self.held)
+                    if method == "lease.get" and name not in known:
+                        assert self.held.get(name, given) == given, (name, given, self.held)
+                    self.held[name] = given
             return connection.call("agent.stop", {}) is not None
         except OSError:
             return False
@@ -88,13 +113,14 @@ class Model:
 
     def check(self):
         """A sound agent on the same files says what the model says."""
-        leases = self.house.leases(self.root)
-        found = {lease["service"]: lease["port"] for lease in leases}
+        leases = self.house.leases()
+        roots = {str(root): root for root in self.roots}
+        found = {(roots[lease["project"]["root"]], lease["service"]): lease["port"] for lease in leases}
         assert len(found) == len(leases) == len(set(found.values())), leases
-        for service in set(self.held) | set(found):
-            if service in self.unsure:
+        for name in set(self.held) | set(found):
+            if name in self.unsure:
                 continue
-            assert found.get(service) == self.held.get(service), (service, found, self.held, self.house.log[-2000:])
+            assert found.get(name) == self.held.get(name), (name, found, self.held, self.house.log[-2000:])
         self.held, self.unsure = found, set()
         self.house.stop_agent()
 

@@ -391,11 +391,13 @@ class House:
 
     def mount_registry(self, size="1m"):
         """A tmpfs for the registry; False where this process may not mount one."""
-        self.registry.mkdir(mode=0o700, exist_ok=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(self.registry)], capture_output=True)
+        return self.mount(self.registry, f"size={size}")
+
+    def mount(self, directory, options):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"{options},mode=0700", "tmpfs", str(directory)], capture_output=True)
         if done.returncode == 0:
-            self._mounts.append(self.registry)
+            self._mounts.append(directory)
         return done.returncode == 0
 
     def remount_registry(self, options):

@@ -4,6 +4,7 @@ acknowledged is kept, losses are said, programs run."""
 import json
 import os
 import re
+import subprocess
 
 import pytest
 
@@ -218,6 +219,29 @@ def test_a_full_disk_refuses_names_keeps_the_old_ones_and_programs_get_ports(hou
     acknowledged["after"] = get(house, "after", root)
     house.kill_agent()
     assert services(house, root) == acknowledged
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can be mounted by root only")
+@pytest.mark.parametrize("disk", ["full", "without a registry, read-only"])
+def test_the_first_agent_on_a_disk_that_takes_nothing_gives_ports_to_programs(house, listener, disk):
+    """No file can be made there, not even the lock: names are refused with the reason, and there is still one agent."""
+    if not (house.mount_registry("64k,nr_inodes=1") if disk == "full" else house.mount(house.state, "size=64k,ro")):
+        pytest.skip("this root may not mount a file system")
+    root = house.project("shop")
+    agents = [house.start("portwrap-agent", cwd="/") for _ in range(8)]
+    wait_until(lambda: house.socket.exists() and len(house.agent_pids()) == 1, lambda: f"one of {len(agents)} agents serves")
+    error = house.refusal("get", "web", cwd=root, status=5)
+    assert error["code"] == "STORAGE_ERROR", error
+    two_listeners_run(house, listener, managed=True)
+    assert len(house.leases()) == 2
+    assert len(house.agent_pids()) == 1
+    doctor = house.portctl("doctor", cwd=root)
+    assert re.search("cannot be written", doctor.stdout), doctor.stdout
+    subprocess.run(["mount", "-o", "remount,rw,nr_inodes=100", str(house.registry if disk == "full" else house.state)], check=True)
+    assert house.portctl("agent", "restart").returncode == 0
+    port = get(house, "web", root)
+    house.kill_agent()
+    assert services(house, root) == {"web": port}
 
 
 def test_ports_of_named_leases_are_of_the_right_range(house):

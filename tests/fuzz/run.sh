@@ -3,12 +3,20 @@
 # (build/fuzz/corpus). A finding is left in build/fuzz/findings; the last line says how many there were.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-usage="usage: bash tests/fuzz/run.sh [SECONDS [TARGET...]]   (60 seconds for each target; PORTWRAP_FUZZ_JOBS=2 at once)"
-seconds="${1:-60}"
-case "$seconds" in -h | --help) echo "$usage"; exit 0 ;; *[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
-shift
+usage="usage: bash tests/fuzz/run.sh [SECONDS [TARGET...]]   60 seconds for each target, PORTWRAP_FUZZ_JOBS=2 at once
+       bash tests/fuzz/run.sh --keep [TARGET...]      no fuzzing: the smallest inputs that reach something of their own, out of all
+                                                      that earlier runs found, become the corpora in the tree (tests/fuzz/seeds)"
+keep=
+seconds=60
+case "${1:-}" in
+    -h | --help) echo "$usage"; exit 0 ;;
+    --keep) keep=1; shift ;;
+    "") ;;
+    *[!0-9]*) echo "$usage" >&2; exit 2 ;;
+    *) seconds="$1"; shift ;;
+esac
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(wire shim_reply project_config project_files journal snapshot recovery)
+[ ${#targets[@]} -gt 0 ] || targets=(wire shim_reply project_config project_files journal snapshot recovery imports user_config texts)
 
 launcher=()
 command -v ccache > /dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
@@ -32,6 +40,22 @@ run() { # target
         return 1
     fi
 }
+
+# What a person wrote stays; what a fuzzer found is named after its content, and there is room for 40 small ones of a target.
+keep_corpus() { # target
+    local seeds="tests/fuzz/seeds/$1" merged
+    merged=$(mktemp -d)
+    find "$seeds" -regextype posix-extended -regex '.*/[0-9a-f]{40}' -exec mv -t "build/fuzz/corpus/$1" {} +
+    "build/fuzz/bin/fuzz_$1" -merge=1 -max_len=1500 "$merged" "$seeds" "build/fuzz/corpus/$1" > "build/fuzz/logs/$1-merge.log" 2>&1
+    find "$merged" -type f -printf '%s %p\n' | sort -n | awk '{ line[NR] = $2 } END { step = NR > 40 ? NR / 40 : 1; for (i = 1; i <= NR; i += step) { print line[int(i)] } }' |
+        while read -r file; do cp "$file" "$seeds/$(sha1sum < "$file" | cut -c 1-40)"; done
+    rm -rf "$merged"
+    echo "$1: $(find "$seeds" -type f | wc -l) inputs, $(du -sb "$seeds" | cut -f 1) bytes"
+}
+if [ -n "$keep" ]; then
+    for target in "${targets[@]}"; do mkdir -p "build/fuzz/corpus/$target"; keep_corpus "$target"; done
+    exit 0
+fi
 
 failed=0
 running=0

@@ -200,10 +200,22 @@ TEST_CASE("a registry of a newer schema or of another machine is refused and not
     CHECK(directory.contents() == before);
 }
 
-TEST_CASE("a directory that is not there is an error", "[storage]") {
+TEST_CASE("a directory that could not be made gives an empty store that refuses", "[storage]") {
     Directory directory;
     auto options = options_for(directory);
     options.directory += "/absent";
+    auto opened = Store::open(system_files(), options);
+    REQUIRE(opened);
+    CHECK(opened->registry == Registry());
+    CHECK(opened->store->degraded());
+    CHECK_FALSE(change(*opened->store, opened->registry, LeaseEvent{LeaseChange::allocated, full_lease(1)}));
+}
+
+TEST_CASE("a directory that cannot be read is an error", "[storage]") {
+    Directory directory;
+    directory.write("file", "");
+    auto options = options_for(directory);
+    options.directory += "/file";
     const auto opened = Store::open(system_files(), options);
     REQUIRE_FALSE(opened);
     CHECK(opened.error().code == ErrorCode::storage_error);
