@@ -290,7 +290,9 @@ std::string render_check(const Json& result, const Style& style) {
     text += (free || code.empty() ? "" : " (" + code + ")");
     text += '\n';
     if (const auto& lease = inner_field(result, "lease"); lease.is_object()) {
-        std::string line = "  lease: " + render_lease_name(lease) + ", " + text_field(lease, "state");
+        const auto claimed = result.find("claimed");
+        const bool kept = claimed != result.end() && *claimed == true;
+        std::string line = kept ? "  kept for: " + render_lease_name(lease) : "  lease: " + render_lease_name(lease) + ", " + text_field(lease, "state");
         if (const auto asked = number_field(lease, "requested_port"); asked.value_or(0) > 0) {
             line += ", asked for " + std::to_string(*asked);
         }
@@ -301,6 +303,10 @@ std::string render_check(const Json& result, const Style& style) {
             root += ", since " + since;
         }
         text += cut_line(std::move(root), style);
+    }
+    if (const auto& block = inner_field(result, "block"); block.is_object()) {
+        text += cut_line("  block: " + number_or_dash(block, "start") + "-" + number_or_dash(block, "end") + " of " +
+                             text_field(inner_field(block, "project"), "root"), style);
     }
     for (const auto& listener : inner_field(result, "listeners")) { text += listener_lines(listener, style); }
     if (const auto free_ones = joined_numbers(inner_field(result, "suggestions")); !free && !free_ones.empty()) {

@@ -63,19 +63,16 @@ Move why_not(const Registry& registry, const Config& config, const LeaseKey& key
     return {MoveReason::usual, std::nullopt};
 }
 
-Decision<BindAnswer> grant(const Registry& registry, Lease lease, Port port, std::string range, const RangeQuery& query,
+Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const RangeQuery& query,
                            const Caller& caller, const Facts& facts, Move move) {
-    lease.port = port;
-    lease.range = std::move(range);
+    lease = moved_to(std::move(lease), port, std::move(range));
     lease.environment = query.environment;
     lease.kind = query.kind;
     if (const auto service = configured(caller.place, lease.key.service)) { lease.shared = service->shared; }
     lease.claims = caller.place.config.claims;
     auto granted = granted_to(std::move(lease), caller, facts);
-    Decision<BindAnswer> decision{{}, {port, granted.id, std::move(move)}};
-    unclaim_others(registry, granted, decision.changes);
-    decision.changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(granted)});
-    return decision;
+    const auto id = granted.id;
+    return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
 }
 
 Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
@@ -106,7 +103,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (returns) {
         const auto port = lease.port;
         auto range = lease.range;
-        return grant(registry, std::move(lease), port, std::move(range), query, caller, facts, {});
+        return grant(std::move(lease), port, std::move(range), query, caller, facts, {});
     }
     Search search(registry, config, facts, caller.place, key);
     search.exclude(request.refused);
@@ -114,7 +111,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (further) { search.use_upper_half(); }
     const auto [port, range] = search.run(serving.ranges);
     if (port == 0) { return kernel_chooses; }
-    return grant(registry, std::move(lease), port, range->name, query, caller, facts, {});
+    return grant(std::move(lease), port, range->name, query, caller, facts, {});
 }
 
 /// The same service asked for the same number with the other protocol before: one claim for both.
@@ -225,7 +222,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
             meant.key.instance = 0;
             const Lease* other = nullptr;
             while ((other = registry.find(meant.key)) != nullptr && other->live() && other->id != lease->id) { ++meant.key.instance; }
-            auto decision = grant(registry, std::move(meant), lease->port, lease->range, query, caller, facts, {MoveReason::asked, std::nullopt});
+            auto decision = grant(std::move(meant), lease->port, lease->range, query, caller, facts, {MoveReason::asked, std::nullopt});
             if (other != nullptr && other->id != lease->id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
             return decision;
         }
@@ -234,8 +231,12 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     // A silent lease or claim of its own project under another key.
     if (const auto* owner = owner_of(registry, asked); owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol) {
         const bool same_base = owner->key.service == key.service && owner->key.requested == key.requested;
-        if (!same_base && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
-            return grant(registry, *owner, asked, owner->range, as_it_was(*owner), caller, facts, {});
+        // What another number was moved to stays that server's own, where this one is used to a port of its own.
+        const auto* used_to = registry.find(key);
+        const bool moved_here = !owner->live() && owner->origin == LeaseOrigin::process && owner->key.requested != key.requested &&
+                                used_to != nullptr && !used_to->live() && free_for(key, used_to->port);
+        if (!same_base && !moved_here && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
+            return grant(*owner, asked, owner->range, as_it_was(*owner), caller, facts, {});
         }
     }
 
@@ -250,12 +251,12 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const auto port = lease.port;
         auto range = lease.range;
         auto move = port == asked ? Move{} : why_not(registry, config, key, asked, request.refused, facts);
-        return grant(registry, std::move(lease), port, std::move(range), query, caller, facts, std::move(move));
+        return grant(std::move(lease), port, std::move(range), query, caller, facts, std::move(move));
     }
 
     // The port itself, when it is nobody's.
     if (may_have(asked)) {
-        return grant(registry, std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, facts, {});
+        return grant(std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, facts, {});
     }
     auto move = why_not(registry, config, key, asked, request.refused, facts);
 
@@ -263,7 +264,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     for (const auto* named : registry.of_project(root)) {
         const bool fits = named->key.service == key.service && named->key.protocol == key.protocol && !named->key.requested;
         if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
-            return grant(registry, *named, named->port, named->range, as_it_was(*named), caller, facts, std::move(move));
+            return grant(*named, named->port, named->range, as_it_was(*named), caller, facts, std::move(move));
         }
     }
 
@@ -272,7 +273,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     search.set_asker(caller.holder.process);
     const auto [port, range] = search.run(ranges);
     if (port == 0) { return {{}, {asked, 0, std::move(move)}}; }
-    return grant(registry, std::move(lease), port, range->name, query, caller, facts, std::move(move));
+    return grant(std::move(lease), port, range->name, query, caller, facts, std::move(move));
 }
 
 std::vector<Change> decide_bound(const Registry& registry, const Caller& caller, LeaseId id, Port port, Cookie cookie, const Facts& facts) {
@@ -336,14 +337,13 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     if (first) { lease.holder = caller.holder; }
     lease.session = caller.session;
     lease.boot_id = facts.boot_id;
-    lease.state = LeaseState::active;
-    lease.listened = true;
     if (caller.scope) { lease.started_by = launch_name(*caller.scope); }
     lease.claimed = false;
-    lease.last_active_at = facts.now;
-    if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
-    const auto id = lease.id;
-    return {{LeaseEvent{LeaseChange::activated, std::move(lease)}}, id};
+    lease = listened_on(std::move(lease), facts);
+    Decision<LeaseId> decision{{}, lease.id};
+    unclaim_others(registry, lease, decision.changes);
+    decision.changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+    return decision;
 }
 
 }  // namespace portwrap

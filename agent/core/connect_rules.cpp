@@ -63,7 +63,7 @@ bool ConnectView::note_own(const Registry& registry, const Lease& lease) {
     if (!has_number(lease) || (!in_use && !remembered)) { return forget_own(lease.id); }
     Own own;
     own.row = {in_use ? ConnectKind::live : ConnectKind::sticky, *lease.key.requested, lease.port, std::nullopt, {}};
-    own.used = lease.last_active_at.value_or(lease.allocated_at);
+    own.used = lease.last_used();
     if (in_use) {
         own.row.session = lease.session;
         own.row.directory = package_of(lease);

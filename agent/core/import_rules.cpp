@@ -80,7 +80,7 @@ Lease imported_lease(Lease lease, const ImportRow& row, const Config& config, co
     if (row.state == LeaseState::active) {
         lease.listened = true;
         if (!lease.last_active_at) { lease.last_active_at = facts.now; }
-    } else if (facts.now - lease.last_active_at.value_or(lease.allocated_at) >= config.inactive) {
+    } else if (facts.now - lease.last_used() >= config.inactive) {
         // Taken in today: what was allocated long ago must not expire at once.
         lease.last_active_at = facts.now;
     }

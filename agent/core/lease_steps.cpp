@@ -1,5 +1,9 @@
 #include "core/lease_steps.hpp"
 
+#include <utility>
+
+#include "core/search.hpp"
+
 namespace portwrap {
 
 bool is_below(const std::string& path, const std::string& directory) {
@@ -56,6 +60,25 @@ Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     return lease;
 }
 
+Lease moved_to(Lease lease, Port port, std::string range) {
+    if (lease.listened && lease.port != port) {
+        if (!lease.kept_port) { lease.kept_port = lease.port; }
+        if (lease.kept_port == port) { lease.kept_port.reset(); }
+    }
+    lease.port = port;
+    lease.range = std::move(range);
+    return lease;
+}
+
+Lease listened_on(Lease lease, const Facts& facts) {
+    lease.state = LeaseState::active;
+    lease.listened = true;
+    lease.kept_port.reset();
+    lease.last_active_at = facts.now;
+    if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
+    return lease;
+}
+
 void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes) {
     for (const auto* other : registry.on_port(taken.port)) {
         if (other->id == taken.id || other->live() || !other->claimed) { continue; }
@@ -76,6 +99,11 @@ Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& co
     const bool further_zero = lease.key.requested == Port{0} && lease.key.instance > 0;
     const bool remembered = (lease.listened && !further_zero) || lease.by_name();
     if (!remembered) { return LeaseForgotten{lease.id}; }
+    if (lease.kept_port) {
+        const auto* range = find_range(config, lease.range);
+        lease.port = *std::exchange(lease.kept_port, std::nullopt);
+        lease.range = range_name_at(config, lease.port, range != nullptr ? std::vector{range} : std::vector<const Range*>{});
+    }
     lease.state = LeaseState::released;
     lease.health = Health::unknown;
     lease.claimed = keeps_claim && lease.listened && lease.claims && config.claims;

@@ -28,9 +28,13 @@ constexpr auto k_offer_grace = std::chrono::seconds(60);
 
 /// What is remembered under a key, or a new record for it.
 [[nodiscard]] Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts);
+/// The lease on a port that its program has yet to listen on; the one that it is used to is remembered.
+[[nodiscard]] Lease moved_to(Lease lease, Port port, std::string range);
+/// The lease with somebody who listens on its port.
+[[nodiscard]] Lease listened_on(Lease lease, const Facts& facts);
 /// The lease as the caller has it while it binds: allocated, until its socket is known no longer than k_linger.
 [[nodiscard]] Lease granted_to(Lease lease, const Caller& caller, const Facts& facts);
-/// Who takes a port ends the claims of others on it.
+/// Who listens on a port, or asks for it by name, ends the claims of others on it.
 void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes);
 /// Granted to a person or script: the changes, and the lease's id as the answer.
 [[nodiscard]] Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease);

@@ -66,12 +66,9 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
             }
         }
         if (heard) {
-            lease.state = LeaseState::active;
-            lease.listened = true;
-            lease.last_active_at = facts.now;
-            if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
             if (lease.session) { used.insert(*lease.session); }
-            changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+            unclaim_others(registry, lease, changes);
+            changes.emplace_back(LeaseEvent{LeaseChange::activated, listened_on(std::move(lease), facts)});
             continue;
         }
         const bool session_lives = !rebooted && lease.session && census.is_alive(*lease.session);
@@ -124,11 +121,8 @@ std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lea
             lease.sockets.push_back({own->cookie, true, true});
             lease.session = own->session;
             lease.boot_id = facts.boot_id;
-            lease.state = LeaseState::active;
-            lease.listened = true;
-            lease.last_active_at = facts.now;
-            if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
-            changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+            unclaim_others(registry, lease, changes);
+            changes.emplace_back(LeaseEvent{LeaseChange::activated, listened_on(std::move(lease), facts)});
         } else if (own == nullptr && stranger != nullptr && lease.sockets.empty() && lease.state != LeaseState::conflict) {
             lease.state = LeaseState::conflict;
             changes.emplace_back(LeaseEvent{LeaseChange::conflicted, std::move(lease)});
@@ -197,7 +191,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                     later(*lease.expires_at);
                 }
             } else if (config.auto_cleanup && lease.by_name() && lease.sockets.empty()) {
-                auto end = lease.last_active_at.value_or(lease.allocated_at) + config.inactive;
+                auto end = lease.last_used() + config.inactive;
                 // A program that runs without portwrap may be listening on it.
                 if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }
                 if (end <= facts.now) {
@@ -209,7 +203,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             continue;
         }
         if (!config.auto_cleanup) { continue; }
-        const auto used = lease.last_active_at.value_or(lease.allocated_at);
+        const auto used = lease.last_used();
         const auto forget = lease.released_at.value_or(used) + config.remembered;
         if (forget <= facts.now) {
             decision.changes.push_back(LeaseForgotten{id});

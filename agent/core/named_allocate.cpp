@@ -23,7 +23,6 @@ bool shares_number(const Lease& lease, const std::string& root, const std::strin
     return lease.key.root == root && lease.key.service == service && lease.key.protocol != protocol;
 }
 
-/// What of the project itself is silent on a port that it takes by force ends: two live leases never have one port.
 bool is_usable(const Registry& registry, const Config& config, const LeaseKey& key, Port port, const Facts& facts) {
     const auto* owner = owner_of(registry, port);
     const bool open = owner == nullptr || owner->key == key || shares_number(*owner, key.root, key.service, key.protocol);
@@ -32,9 +31,9 @@ bool is_usable(const Registry& registry, const Config& config, const LeaseKey& k
            !facts.in_use(port, !shared && key.protocol == Protocol::tcp, !shared || key.protocol == Protocol::udp);
 }
 
-/// The instances of a service: live ones, and what is remembered of ended ones.
+/// The instances of a service: those that are live or another environment's, and what is remembered of ended ones.
 struct Instances {
-    std::set<int> live;
+    std::set<int> taken;
     std::map<int, const Lease*> remembered;  ///< the newest of each
 };
 Instances instances_of(const Registry& registry, const GetRequest& request) {
@@ -42,8 +41,8 @@ Instances instances_of(const Registry& registry, const GetRequest& request) {
     for (const auto* lease : registry.of_project(request.place.project.root)) {
         const auto& key = lease->key;
         if (key.service != request.service || key.protocol != request.protocol || key.requested == Port{0}) { continue; }
-        if (lease->live()) {
-            instances.live.insert(key.instance);
+        if (lease->live() || lease->environment != request.environment) {
+            instances.taken.insert(key.instance);
         } else {
             instances.remembered[key.instance] = lease;
         }
@@ -72,6 +71,11 @@ std::optional<Refusal> refuse_ranges(const std::vector<const Range*>& ranges, co
     Refusal refusal{ErrorCode::system_reserved, "the range \"" + ranges.front()->name + "\" is for portwrap's own services", {}, {}};
     refusal.range = ranges.front()->name;
     return refusal;
+}
+
+bool is_asked_for(const Lease& lease, const GetRequest& request) {
+    return lease.key.service == request.service && lease.key.protocol == request.protocol && lease.key.requested != Port{0} &&
+           lease.environment == request.environment;
 }
 
 RangeQuery range_query_of(const Config& config, const GetRequest& request) {
@@ -175,7 +179,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
     auto next_id = registry.next_lease_id();
     int instance = 0;
     for (int n = 0; n < request.count; ++n, ++instance) {
-        while (instances.live.contains(instance)) { ++instance; }
+        while (instances.taken.contains(instance)) { ++instance; }
         Port port = 0;
         std::string range;
         LeaseKey key{root, request.service, request.protocol, entry ? entry->port : std::nullopt, instance};
@@ -200,7 +204,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
         if (const auto earlier = instances.remembered.find(instance); port == 0 && earlier != instances.remembered.end()) { key = earlier->second->key; }
         auto lease = new_lease(registry, key, facts);
         if (lease.id == registry.next_lease_id()) { lease.id = next_id++; }
-        const bool within = (!request.range || ranges.front()->contains(lease.port)) && lease.environment == request.environment;
+        const bool within = !request.range || ranges.front()->contains(lease.port);
         if (port == 0 && within && !taken.contains(lease.port) && is_usable(registry, config, key, lease.port, facts)) {
             port = lease.port;
             range = lease.range;
@@ -257,7 +261,7 @@ Decision<Outcome<Registered>> decide_register(const Registry& registry, const Co
     } else {
         const auto instances = instances_of(registry, request);
         int instance = 0;
-        while (instances.live.contains(instance)) { ++instance; }
+        while (instances.taken.contains(instance)) { ++instance; }
         query.range.reset();
         lease = granted_by_name(new_lease(registry, {root, request.service, request.protocol, request.port, instance}, facts), request, query,
                                 request.port, range_name_at(config, request.port, serving_ranges(registry, config, request.place.project, query, facts).ranges), facts);
@@ -297,8 +301,7 @@ Decision<Outcome<LeaseId>> decide_reserve(const Registry& registry, const Config
     if (!request.port) {
         const Lease* live = nullptr;
         for (const auto* lease : registry.of_project(root)) {
-            const bool same = lease->live() && lease->key.service == request.service && lease->key.protocol == request.protocol && lease->key.requested != Port{0};
-            if (same && (live == nullptr || lease->key.instance < live->key.instance)) { live = lease; }
+            if (lease->live() && is_asked_for(*lease, request) && (live == nullptr || lease->key.instance < live->key.instance)) { live = lease; }
         }
         if (live != nullptr) { return as_it_is(*live); }
         AllocateRequest allocate;
@@ -320,7 +323,9 @@ Decision<Outcome<LeaseId>> decide_reserve(const Registry& registry, const Config
     }
     const auto query = range_query_of(config, request);
     auto range = range_name_at(config, *request.port, serving_ranges(registry, config, request.place.project, query, facts).ranges);
-    return reserved(granted_by_name(new_lease(registry, key, facts), request, query, *request.port, std::move(range), facts), {});
+    std::vector<Change> changes;
+    end_own_silent(registry, config, wish, facts, changes);
+    return reserved(granted_by_name(new_lease(registry, key, facts), request, query, *request.port, std::move(range), facts), std::move(changes));
 }
 
 }  // namespace portwrap

@@ -55,6 +55,23 @@ void forget_remembered(const Registry& registry, const Lease& taken, std::vector
     }
 }
 
+/// TCP and UDP of one number are one service's: what is live beside this lease with the other protocol.
+const Lease* partner_of(const Registry& registry, const Lease& lease) {
+    for (const auto* other : registry.on_port(lease.port)) {
+        const bool beside = other->live() && other->id != lease.id && other->key.root == lease.key.root && other->key.service == lease.key.service;
+        if (beside && lease.live()) { return other; }
+    }
+    return nullptr;
+}
+
+/// The lease under another service or project, with what remembered that key before.
+void move_key(const Registry& registry, Lease& lease, const std::string& root, const std::string& service, std::vector<Change>& changes) {
+    lease.key.root = root;
+    lease.key.service = service;
+    if (lease.live()) { lease.key = free_key(registry, lease.key, lease.id); }
+    forget_remembered(registry, lease, changes);
+}
+
 void set_or_clear(std::optional<std::string>& value, const std::optional<std::string>& given) {
     if (given) { value = given->empty() ? std::nullopt : given; }
 }
@@ -82,13 +99,16 @@ Decision<Outcome<LeaseId>> decide_update(const Registry& registry, const Config&
     if (request.environment) { lease.environment = *request.environment; }
     std::vector<Change> changes;
     if (request.service && *request.service != lease.key.service) {
-        lease.key.service = *request.service;
-        if (lease.live()) { lease.key = free_key(registry, lease.key, lease.id); }
-        forget_remembered(registry, lease, changes);
+        if (const auto* partner = partner_of(registry, known); partner != nullptr && request.port.value_or(lease.port) == lease.port) {
+            Lease beside = *partner;
+            move_key(registry, beside, lease.key.root, *request.service, changes);
+            changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(beside)});
+        }
+        move_key(registry, lease, lease.key.root, *request.service, changes);
     }
     if (request.port && *request.port != lease.port) {
-        if (lease.listening()) {
-            Refusal refusal{ErrorCode::port_in_use, lease.key.service + " listens on port " + std::to_string(lease.port) + "; stop it first (portctl stop " +
+        if (!lease.sockets.empty()) {
+            Refusal refusal{ErrorCode::port_in_use, lease.key.service + " is on port " + std::to_string(lease.port) + "; stop it first (portctl stop " +
                                                         lease.key.service + ")", lease, {}};
             refusal.port = lease.port;
             return {{}, std::move(refusal)};
@@ -122,16 +142,20 @@ Decision<Outcome<LeaseId>> decide_transfer(const Registry& registry, const Trans
     if (const auto* refusal = std::get_if<Refusal>(&found)) { return {{}, *refusal}; }
     Lease lease = *std::get<const Lease*>(found);
     if (lease.key.root == request.to.root) { return {{}, lease.id}; }
-    if (lease.listening() && !request.target.force) {
+    const auto* partner = partner_of(registry, lease);
+    if ((lease.listening() || (partner != nullptr && partner->listening())) && !request.target.force) {
         Refusal refusal{ErrorCode::port_in_use, "port " + std::to_string(lease.port) + " (" + lease.key.service +
                                                     ") is in use; stop its program, or --force to hand it over while it runs", lease, {}};
         refusal.port = lease.port;
         return {{}, std::move(refusal)};
     }
-    lease.key.root = request.to.root;
-    if (lease.live()) { lease.key = free_key(registry, lease.key, lease.id); }
     std::vector<Change> changes;
-    forget_remembered(registry, lease, changes);
+    if (partner != nullptr) {
+        Lease beside = *partner;
+        move_key(registry, beside, request.to.root, beside.key.service, changes);
+        changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(beside)});
+    }
+    move_key(registry, lease, request.to.root, lease.key.service, changes);
     const auto id = lease.id;
     changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lease)});
     return {std::move(changes), id};

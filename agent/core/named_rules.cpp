@@ -20,7 +20,7 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     const Lease* live = nullptr;
     const Lease* earlier = nullptr;
     for (const auto* lease : registry.of_project(root)) {
-        if (lease->key.service != request.service || lease->key.protocol != request.protocol || lease->key.requested == Port{0}) { continue; }
+        if (!is_asked_for(*lease, request)) { continue; }
         const auto better = [&](const Lease* than) { return than == nullptr || lease->key.instance < than->key.instance; };
         if (lease->live() && better(live)) { live = lease; }
         if (!lease->live() && better(earlier)) { earlier = lease; }
@@ -29,7 +29,7 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
         const bool described = (request.description && request.description != live->description) ||
                                (request.hostname && request.hostname != live->hostname);
         // What somebody asked for by name stays when the program ends.
-        const bool used_lately = facts.now - live->last_active_at.value_or(live->allocated_at) < std::chrono::hours(24);
+        const bool used_lately = facts.now - live->last_used() < std::chrono::hours(24);
         if (live->by_name() && live->state != LeaseState::reserved && !described && used_lately) { return {{}, live->id}; }
         Lease lease = *live;
         if (!used_lately) { lease.last_active_at = facts.now; }
@@ -49,9 +49,14 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
 
     LeaseKey key{root, request.service, request.protocol, entry ? entry->port : std::nullopt, 0};
     if (earlier != nullptr) { key = earlier->key; }
+    // Another environment's lease of the service is another instance, live or remembered.
+    while (const auto* other = registry.find(key)) {
+        if (!other->live() && other->environment == request.environment) { break; }
+        ++key.instance;
+    }
     auto lease = new_lease(registry, key, facts);
     Port port = 0;
-    const bool within = (!request.range || ranges.front()->contains(lease.port)) && lease.environment == request.environment;
+    const bool within = !request.range || ranges.front()->contains(lease.port);
     if (lease.port != 0 && within && is_open_to(registry, key, lease.port) && !facts.in_use(lease.port, true, true)) { port = lease.port; }
     if (port == 0 && entry && entry->port && !request.range && is_open_to(registry, key, *entry->port) && !is_system_port(config, *entry->port) &&
         !is_reserved_port(config, *entry->port) && !facts.in_use(*entry->port, true, true)) {
@@ -139,8 +144,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
         port = found;
         range = from->name;
     }
-    lease.port = port;
-    lease.range = std::move(range);
+    lease = moved_to(std::move(lease), port, std::move(range));
     lease.environment = query.environment;
     lease.kind = query.kind;
     lease.allocated_by = request.allocated_by;
@@ -151,7 +155,8 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     // A run inside a long one (a shell, an editor) does not keep what it was offered for the other's life.
     if (request.session.id != request.session.outermost) { granted.expires_at = facts.now + k_offer_grace; }
     if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
-    return taken_by_name(registry, std::move(granted));
+    const auto id = granted.id;
+    return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, id};
 }
 
 const Lease* current_lease(const Registry& registry, const Place& place, const std::optional<std::string>& service,

@@ -23,6 +23,9 @@ struct PortWish {
 [[nodiscard]] std::optional<Refusal> judge_port(const Registry& registry, const Config& config, const PortWish& wish,
                                                 const Facts& facts);
 
+/// A lease of the service and environment that are asked for, live or remembered; those of port 0 have no name.
+[[nodiscard]] bool is_asked_for(const Lease& lease, const GetRequest& request);
+
 /// Which ranges serve a request by name. `service` decides where neither options nor config do.
 [[nodiscard]] RangeQuery range_query_of(const Config& config, const GetRequest& request);
 

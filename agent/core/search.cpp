@@ -71,7 +71,7 @@ std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& range
                 const Lease* owner = owner_of(m_registry, port);
                 if (owner != nullptr && owner->live()) { continue; }
                 if (owner != nullptr && owner->key != m_key) {
-                    claimed.push_back({owner->last_active_at.value_or(owner->allocated_at), port, range});
+                    claimed.push_back({owner->last_used(), port, range});
                     continue;
                 }
                 if (m_facts.in_use(port, true, true)) { continue; }

@@ -1,6 +1,7 @@
 // The words of the product as values: ports, projects, sessions, leases. Pure: no files, clock, sockets or JSON.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <compare>
@@ -169,6 +170,8 @@ struct Lease {
     bool claimed = false;   ///< still the key's own although released
     bool claims = true;     ///< false where the project's config says "sticky": "prefer": it will not be claimed
     bool listened = false;  ///< a listener was seen at least once
+    /// Where it listened last, while it has been granted another port on which nobody has listened yet: its stickiness.
+    std::optional<Port> kept_port;
     std::optional<ProcessId> session;
     std::optional<Holder> holder;
     std::vector<Socket> sockets;  ///< of running processes; empty for a silent lease
@@ -185,6 +188,8 @@ struct Lease {
         return state == LeaseState::reserved || state == LeaseState::allocated || state == LeaseState::active ||
                state == LeaseState::conflict;
     }
+    /// From here its claim, its inactivity and its memory are counted.
+    [[nodiscard]] Time last_used() const { return last_active_at ? std::max(*last_active_at, allocated_at) : allocated_at; }
     [[nodiscard]] bool by_name() const { return origin != LeaseOrigin::process; }
     [[nodiscard]] bool listening() const {
         for (const auto& socket : sockets) {

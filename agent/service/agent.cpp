@@ -92,7 +92,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
                 m_dropped[lease.port] = {before->holder->process, now + k_dropped_for};
             }
             // When its claim, its inactivity or its memory ends.
-            const auto used = lease.last_active_at.value_or(lease.allocated_at);
+            const auto used = lease.last_used();
             if (!lease.live()) {
                 wake_by(lease.claimed ? used + m_config.inactive : lease.released_at.value_or(used) + m_config.remembered);
             } else if (lease.by_name() && lease.sockets.empty()) {
@@ -347,7 +347,7 @@ void Agent::take_census() {
                 // Offered to a session (PORT, the table): any process of that session is meant.
                 auto owner = process;
                 if (!lease.holder) {
-                    const auto scope = scope_of(process, {});
+                    const auto scope = scope_of(process);
                     if (scope && scope->outermost == *lease.session) { owner = *lease.session; }
                 }
                 census.unknown.emplace(std::pair(owner, listener->port), listener->cookie);
@@ -542,6 +542,8 @@ void Agent::agent_doctor(const std::shared_ptr<Exchange>&, const Request& reques
     for (const auto& loss : m_options.losses) { losses += (losses.empty() ? "" : "; ") + loss; }
     check("registry", losses.empty(), "warning", losses.empty() ? "whole: " + m_options.state : losses);
     check("journal", !m_store->degraded(), "error", m_store->degraded() ? "cannot be written; allocations by name are refused" : "writable");
+    check("config", m_config_problem.empty(), "warning",
+          m_config_problem.empty() ? m_options.config_path : m_config_problem + "; the last good one, or the built-in values, are in use");
     const auto sockets = existing_sockets();
     check("sock_diag", static_cast<bool>(sockets), "warning", sockets ? "the kernel lists sockets" : sockets.error().message + "; listeners are read from /proc/net");
     // Without a running program nobody is subscribed: tried with a subscription of its own.

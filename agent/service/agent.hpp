@@ -234,7 +234,9 @@ private:
     void with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&)> then);
     /// Who the peer is: session, scope, place; null when its process is gone.
     void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
-    [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process, const ProcessId& hint) const;
+    /// The innermost session above a process.
+    [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process) const;
+    void remember_place(const ProcessId& session, const std::string& directory, const Place& place);
     /// Looks who listens on those of these leases whose listener the registry does not know (a program without portwrap, a
     /// stranger, the heir of a dead holder's socket); then `then` runs.
     void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);

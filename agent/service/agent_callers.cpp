@@ -88,8 +88,7 @@ void Agent::with_project(const Request& request, Params& params, const ReplyTo& 
     });
 }
 
-std::optional<Session> Agent::scope_of(const ProcessId& process, const ProcessId& hint) const {
-    // Through the ancestors: an identity inherited through the environment proves nothing.
+std::optional<Session> Agent::scope_of(const ProcessId& process) const {
     ProcessId current = process;
     for (int level = 0; level < k_max_ancestors && current.pid > 1; ++level) {
         if (const auto* session = m_registry.find_session(current)) { return *session; }
@@ -99,9 +98,12 @@ std::optional<Session> Agent::scope_of(const ProcessId& process, const ProcessId
         if (!parent) { break; }
         current = parent->id;
     }
-    // An orphan: what its environment says, which the caller's directory must bear out.
-    if (const auto* session = m_registry.find_session(hint)) { return *session; }
     return std::nullopt;
+}
+
+void Agent::remember_place(const ProcessId& session, const std::string& directory, const Place& place) {
+    auto& places = m_session_places[session];
+    if (places.size() < k_session_places) { places[directory] = place; }
 }
 
 void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then) {
@@ -116,7 +118,10 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     caller.holder.cwd = read_cwd(pid);
     caller.arguments = read_arguments(pid);
     caller.executable = read_executable(pid);
-    caller.scope = scope_of(caller.holder.process, hint);
+    caller.scope = scope_of(caller.holder.process);
+    const auto* claimed = caller.scope ? nullptr : m_registry.find_session(hint);
+    const bool orphan = claimed != nullptr;
+    if (orphan) { caller.scope = *claimed; }
     caller.session = caller.scope ? caller.scope->outermost : caller.holder.process;
     const auto done = [exchange, then = std::move(then)](Caller known, const Place* place) {
         if (place == nullptr) { return then(nullptr); }
@@ -132,16 +137,21 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
             if (const auto known = places->second.find(path); known != places->second.end()) { return use(&known->second); }
         }
         with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place* place) {
-            if (place != nullptr && m_registry.find_session(session) != nullptr) {
-                auto& places_of_session = m_session_places[session];
-                if (places_of_session.size() < k_session_places) { places_of_session[path] = *place; }
-            }
+            if (place != nullptr && m_registry.find_session(session) != nullptr) { remember_place(session, path, *place); }
             use(place);
         });
     };
     const std::string directory = caller.holder.cwd.empty() && caller.scope ? caller.scope->cwd : caller.holder.cwd;
-    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, done, with_known_place](const Place* place) {
-        if (place == nullptr || !caller.scope || place->project.root == caller.scope->root || is_project_of_its_own(*place)) { return done(caller, place); }
+    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, orphan, done, with_known_place](const Place* place) mutable {
+        if (place == nullptr || !caller.scope || place->project.root == caller.scope->root) { return done(caller, place); }
+        if (is_project_of_its_own(*place)) {
+            // An identity that was inherited through the environment alone proves nothing in another project.
+            if (orphan) {
+                caller.scope.reset();
+                caller.session = caller.holder.process;
+            }
+            return done(caller, place);
+        }
         // Somewhere outside of any project (/tmp, a cache): where the session was started.
         with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place* started_in) { done(caller, started_in); });
     });
@@ -160,7 +170,7 @@ std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& s
         HeardSocket socket{entry.listener.port, entry.listener.protocol, entry.listener.cookie, {}, std::nullopt};
         if (entry.process) {
             socket.holder = {*entry.process, entry.command, entry.cwd, entry.started_at.value_or(Time{})};
-            if (const auto scope = scope_of(*entry.process, {})) { socket.session = scope->outermost; }
+            if (const auto scope = scope_of(*entry.process)) { socket.session = scope->outermost; }
         }
         heard.push_back(std::move(socket));
     }

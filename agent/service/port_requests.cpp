@@ -1,7 +1,15 @@
 // Questions about port numbers, whoever has them: port.*.
+#include "core/blocks.hpp"
 #include "service/agent.hpp"
 
 namespace portwrap {
+namespace {
+
+Json block_shape(const Registry& registry, const Project& project) {
+    return {{"project", project_shape(registry, project.root)}, {"start", project.block->start}, {"end", project.block->end}};
+}
+
+}  // namespace
 
 void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
@@ -30,6 +38,9 @@ void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request,
                                   result["available"] = !code;
                                   result["code"] = code ? Json(error_code_name(*code)) : Json(nullptr);
                                   result["lease"] = owner != nullptr ? lease_shape(m_registry, *owner) : Json(nullptr);
+                                  result["claimed"] = owner != nullptr && !live;
+                                  const auto* block = block_owner(m_registry, m_config, "", port);
+                                  result["block"] = block != nullptr ? block_shape(m_registry, *block) : Json(nullptr);
                                   result["listeners"] = Json::array();
                                   for (const auto& entry : *seen) { result["listeners"].push_back(listener_shape(m_registry, entry)); }
                                   result["suggestions"] = code ? Json(suggest_ports(m_registry, m_config, root, port, 3, now)) : Json::array();

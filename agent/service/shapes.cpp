@@ -229,7 +229,7 @@ std::string moved_notice(const Registry& registry, const Lease& lease, const Mov
             break;
         case MoveReason::claimed:
             why = "asked for " + asked + ": kept for " + name_of(registry, move.other->key.root) + "/" + move.other->key.service + ", last used " +
-                  age(move.other->last_active_at.value_or(move.other->allocated_at), now) + "; portwrap -p " + asked + " takes it";
+                  age(move.other->last_used(), now) + "; portwrap -p " + asked + " takes it";
             break;
         case MoveReason::external: why = "asked for " + asked + ": in use by a program outside of portwrap; portctl check " + asked + " tells more"; break;
         case MoveReason::reserved: why = "asked for " + asked + ": reserved"; break;

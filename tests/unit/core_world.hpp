@@ -13,6 +13,7 @@ namespace portwrap::test {
 /// A registry with a clock and a system around it, both in the test's hand.
 struct World {
     Registry registry;
+    std::vector<Event> journal;  ///< everything that was applied
     Config config = default_config();
     Time now{std::chrono::seconds(1'000'000'000)};
     std::set<Port> external;  ///< ports of programs that portwrap does not know
@@ -30,7 +31,10 @@ struct World {
         return facts;
     }
     void apply(std::vector<Change> changes) {
-        for (const auto& event : registry.stamp(std::move(changes), now)) { registry.apply(event); }
+        for (auto& event : registry.stamp(std::move(changes), now)) {
+            registry.apply(event);
+            journal.push_back(std::move(event));
+        }
     }
     Place place(const std::string& root, const std::string& family = "") {
         Place place;

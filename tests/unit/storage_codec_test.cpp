@@ -99,7 +99,7 @@ TEST_CASE("a record with any one field missing is refused, but for those that ol
         auto less = record;
         less.erase(item.key());
         INFO(item.key());
-        CHECK(lease_from_record(less).has_value() == (item.key() == "shared" || item.key() == "started_by"));
+        CHECK(lease_from_record(less).has_value() == (item.key() == "shared" || item.key() == "started_by" || item.key() == "kept_port"));
     }
 }
 
