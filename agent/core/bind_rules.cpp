@@ -327,8 +327,10 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     }
     // A number that is used with both protocols is listed as TCP's.
     if (protocol == Protocol::tcp && lease.key.protocol == Protocol::udp) {
+        const auto beside = registry.on_port(port);
+        const bool is_listed = std::any_of(beside.begin(), beside.end(), [&](const Lease* other) { return other->live() && other->id != lease.id; });
         lease.key.protocol = Protocol::tcp;
-        if (registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
+        if (is_listed || registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
     }
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
     auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });

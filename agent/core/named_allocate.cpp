@@ -28,7 +28,7 @@ bool is_usable(const Registry& registry, const Config& config, const LeaseKey& k
     const bool open = owner == nullptr || owner->key == key || shares_number(*owner, key.root, key.service, key.protocol);
     const bool shared = owner != nullptr && owner->live() && owner->key != key;
     return port != 0 && open && !is_system_port(config, port) && !is_reserved_port(config, port) &&
-           !facts.in_use(port, !shared && key.protocol == Protocol::tcp, !shared || key.protocol == Protocol::udp);
+           !facts.in_use(port, !shared || key.protocol == Protocol::tcp, !shared || key.protocol == Protocol::udp);
 }
 
 /// The instances of a service: those that are live or another environment's, and what is remembered of ended ones.
@@ -123,13 +123,8 @@ std::optional<Refusal> judge_port(const Registry& registry, const Config& config
     };
     const std::string number = "port " + std::to_string(wish.port);
     if (is_system_port(config, wish.port)) { return refuse(ErrorCode::system_reserved, number + " is reserved for portwrap's own services", nullptr); }
-    bool shared = false;
     for (const auto* lease : registry.on_port(wish.port)) {
-        if (!lease->live() || lease->id == wish.own) { continue; }
-        if (shares_number(*lease, wish.root, wish.service, wish.protocol)) {
-            shared = true;
-            continue;
-        }
+        if (!lease->live() || lease->id == wish.own || shares_number(*lease, wish.root, wish.service, wish.protocol)) { continue; }
         if (lease->key.root == wish.root && wish.force && lease->sockets.empty()) { continue; }
         return refuse(lease->listening() ? ErrorCode::port_in_use : ErrorCode::port_leased, {}, lease, wish.range);
     }
@@ -142,7 +137,7 @@ std::optional<Refusal> judge_port(const Registry& registry, const Config& config
                                                    ") that serves this request; --range or --force says that it is meant", nullptr, wish.range);
     }
     if (wish.port < facts.first_permitted) { return refuse(ErrorCode::permission_denied, "the system lets this user bind no port below " + std::to_string(facts.first_permitted), nullptr, wish.range); }
-    if (facts.in_use(wish.port, wish.protocol == Protocol::tcp && !shared, wish.protocol == Protocol::udp)) {
+    if (facts.in_use(wish.port, wish.protocol == Protocol::tcp, wish.protocol == Protocol::udp)) {
         return refuse(ErrorCode::port_in_use, {}, nullptr, wish.range);
     }
     return std::nullopt;
