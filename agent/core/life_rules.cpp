@@ -110,6 +110,8 @@ std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lea
         const HeardSocket* stranger = nullptr;
         for (const auto& socket : heard) {
             if (socket.port != lease.port || socket.protocol != lease.key.protocol) { continue; }
+            const auto* has_it = registry.find_by_cookie(socket.cookie);
+            if (has_it != nullptr && has_it->id != lease.id) { continue; }
             (may_listen(lease, socket) ? own : stranger) = &socket;
         }
         if (own != nullptr && own->holder.process.known()) {

@@ -113,6 +113,10 @@ Lease granted_by_name(Lease lease, const GetRequest& request, const RangeQuery& 
     return lease;
 }
 
+std::string too_low(Port port, const Facts& facts) {
+    return "port " + std::to_string(port) + " cannot be had: the system lets this user bind no port below " + std::to_string(facts.first_permitted);
+}
+
 std::optional<Refusal> judge_port(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts) {
     const auto refuse = [&](ErrorCode code, std::string message, const Lease* owner, const Range* within = nullptr) {
         Refusal refusal{code, std::move(message), owner != nullptr ? std::optional<Lease>(*owner) : std::nullopt,
@@ -136,7 +140,7 @@ std::optional<Refusal> judge_port(const Registry& registry, const Config& config
         return refuse(ErrorCode::out_of_range, number + " is not in the range \"" + wish.range->name + "\" (" + intervals_of(*wish.range) +
                                                    ") that serves this request; --range or --force says that it is meant", nullptr, wish.range);
     }
-    if (wish.port < facts.first_permitted) { return refuse(ErrorCode::permission_denied, "the system lets this user bind no port below " + std::to_string(facts.first_permitted), nullptr, wish.range); }
+    if (wish.port < facts.first_permitted) { return refuse(ErrorCode::permission_denied, too_low(wish.port, facts), nullptr, wish.range); }
     if (facts.in_use(wish.port, wish.protocol == Protocol::tcp, wish.protocol == Protocol::udp)) {
         return refuse(ErrorCode::port_in_use, {}, nullptr, wish.range);
     }

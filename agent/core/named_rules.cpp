@@ -110,7 +110,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
             return {{}, std::move(refusal)};
         };
         if (wanted < facts.first_permitted) {
-            return refuse(ErrorCode::permission_denied, "the system lets this user bind no port below " + std::to_string(facts.first_permitted));
+            return refuse(ErrorCode::permission_denied, too_low(wanted, facts));
         }
         if (is_system_port(config, wanted)) { return refuse(ErrorCode::system_reserved, "port " + std::to_string(wanted) + " is reserved for portwrap's own services"); }
         if (is_reserved_port(config, wanted)) { return refuse(ErrorCode::port_reserved, "port " + std::to_string(wanted) + " is reserved in the config"); }

@@ -106,6 +106,8 @@ struct ListFilter {
 
 /// "port 3001 belongs to project "blog" (/home/me/blog); --force ..."
 [[nodiscard]] Refusal not_owner(const Registry& registry, const Lease& lease, const std::string& what_force_does);
+/// What a PERMISSION_DENIED says.
+[[nodiscard]] std::string too_low(Port port, const Facts& facts);
 [[nodiscard]] Refusal unknown_range(const std::string& name);
 /// Takes a port from the project's own silent leases that are in the way of a forced request.
 void end_own_silent(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts, std::vector<Change>& changes);

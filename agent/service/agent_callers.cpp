@@ -23,6 +23,22 @@ bool is_project_of_its_own(const Place& place) {
     return place.project.family.starts_with("git:") || !(place.config == ProjectConfig{});
 }
 
+/// A wrapped process that belongs to no session that is known here, in the place of one; where it writes is as it inherited it.
+Session session_of_its_own(const Caller& caller, const Place& place) {
+    Session session;
+    session.id = session.outermost = caller.holder.process;
+    session.root = place.project.root;
+    session.cwd = caller.holder.cwd;
+    session.command = caller.holder.command;
+    session.boot_id = caller.scope->boot_id;
+    session.quiet = caller.scope->quiet;
+    session.connect = caller.scope->connect;
+    session.stderr_device = caller.scope->stderr_device;
+    session.stderr_inode = caller.scope->stderr_inode;
+    session.started_at = caller.holder.started_at;
+    return session;
+}
+
 }  // namespace
 
 void Agent::with_place(const std::string& directory, std::function<void(const Place*)> then) {
@@ -145,10 +161,11 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, orphan, done, with_known_place](const Place* place) mutable {
         if (place == nullptr || !caller.scope || place->project.root == caller.scope->root) { return done(caller, place); }
         if (is_project_of_its_own(*place)) {
-            // An identity that was inherited through the environment alone proves nothing in another project.
+            // An identity that was inherited through the environment alone proves nothing in another project: what the
+            // user said to that session is not meant for this one.
             if (orphan) {
-                caller.scope.reset();
                 caller.session = caller.holder.process;
+                caller.scope = session_of_its_own(caller, *place);
             }
             return done(caller, place);
         }

@@ -10,7 +10,7 @@ namespace portwrap {
 namespace {
 
 /// What get, allocate, register and reserve have in common.
-GetRequest read_get(Params& params) {
+GetRequest read_get(Params& params, const std::string& user_at_host) {
     GetRequest get;
     get.service = read_service(params, "service").value_or("");
     get.type = params.text("type", 64);
@@ -20,7 +20,7 @@ GetRequest read_get(Params& params) {
     get.description = params.text("description", 1024);
     get.hostname = params.text("hostname", 253);
     get.protocol = params.choice<Protocol>("protocol").value_or(Protocol::tcp);
-    get.allocated_by = params.text("allocated_by").value_or("");
+    get.allocated_by = params.text("allocated_by").value_or(user_at_host);
     return get;
 }
 
@@ -39,8 +39,7 @@ LeaseTarget read_target(Params& params) {
 void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     params.require("service");
-    auto get = read_get(params);
-    if (get.allocated_by.empty()) { get.allocated_by = m_options.user_at_host; }
+    auto get = read_get(params, m_options.user_at_host);
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
         refresh();
@@ -54,8 +53,7 @@ void Agent::lease_allocate(const std::shared_ptr<Exchange>&, const Request& requ
     Params params(request.params);
     AllocateRequest allocate;
     params.require("service");
-    static_cast<GetRequest&>(allocate) = read_get(params);
-    if (allocate.allocated_by.empty()) { allocate.allocated_by = m_options.user_at_host; }
+    static_cast<GetRequest&>(allocate) = read_get(params, m_options.user_at_host);
     allocate.port = params.port("port");
     allocate.preferred = params.port("preferred");
     const auto count = params.number("count", k_max_count);
@@ -83,8 +81,7 @@ void Agent::lease_register(const std::shared_ptr<Exchange>&, const Request& requ
     RegisterRequest record;
     params.require("service");
     params.require("port");
-    static_cast<GetRequest&>(record) = read_get(params);
-    if (record.allocated_by.empty()) { record.allocated_by = m_options.user_at_host; }
+    static_cast<GetRequest&>(record) = read_get(params, m_options.user_at_host);
     record.port = params.port("port").value_or(0);
     with_project(request, params, reply, [this, request, reply, record](const Place& place) mutable {
         record.place = place;
@@ -107,8 +104,7 @@ void Agent::lease_reserve(const std::shared_ptr<Exchange>&, const Request& reque
     constexpr std::uint64_t k_max_ttl_s = 10ULL * 366 * 24 * 3600;
     Params params(request.params);
     ReserveRequest reserve;
-    static_cast<GetRequest&>(reserve) = read_get(params);
-    if (reserve.allocated_by.empty()) { reserve.allocated_by = m_options.user_at_host; }
+    static_cast<GetRequest&>(reserve) = read_get(params, m_options.user_at_host);
     reserve.port = params.port("port");
     reserve.force = params.flag("force");
     const auto ttl = params.number("ttl_s", k_max_ttl_s);

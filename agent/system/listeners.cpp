@@ -348,7 +348,12 @@ PortInterval read_ephemeral_range() {
 }
 
 Port read_first_permitted_port() {
-    if (::geteuid() == 0) { return 1; }
+    constexpr unsigned k_net_bind_service = 10;  // CAP_NET_BIND_SERVICE, capabilities(7); root may lack it in a container
+    const auto status = read_system_file("/proc/self/status", 64U << 10U).value_or("");
+    if (const auto at = status.find("\nCapEff:\t"); at != std::string::npos) {
+        const auto effective = std::strtoull(status.c_str() + at + 9, nullptr, 16);
+        if ((effective >> k_net_bind_service & 1U) != 0) { return 1; }
+    }
     const auto text = read_system_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", 64).value_or("1024");
     const auto first = std::strtoul(text.c_str(), nullptr, 10);
     return static_cast<Port>(std::clamp<unsigned long>(first, 1, 65535));

@@ -45,7 +45,7 @@ enum class Heard { tcp, tcp_and_udp };
 /// /proc/sys/net/ipv4/ip_local_reserved_ports
 [[nodiscard]] std::vector<PortInterval> read_kernel_reserved_ports();
 
-/// The lowest port that this process's user may bind: /proc/sys/net/ipv4/ip_unprivileged_port_start, 1 for root.
+/// The lowest port that this process may bind: /proc/sys/net/ipv4/ip_unprivileged_port_start; 1 with CAP_NET_BIND_SERVICE.
 [[nodiscard]] Port read_first_permitted_port();
 
 /// Socket-destroy notifications: groups SKNLGRP_INET_TCP_DESTROY (1) and SKNLGRP_INET6_TCP_DESTROY (3) of

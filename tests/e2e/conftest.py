@@ -25,6 +25,16 @@ def house(prefix):
     place.close()
 
 
+@pytest.fixture
+def shop(house):
+    return house.project("shop", files={"package.json": '{"name": "shop"}'})
+
+
+@pytest.fixture
+def blog(house):
+    return house.project("blog", files={"package.json": '{"name": "blog"}'})
+
+
 @pytest.fixture(scope="session")
 def listener(tmp_path_factory):
     """The program listener.c, compiled."""

@@ -9,11 +9,6 @@ import pytest
 from house import wait_until
 
 
-@pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
-
-
 def test_audit_names_the_stranger_and_ends_with_1(house, shop):
     silent = int(house.portctl("get", "silent", cwd=shop).stdout)
     taken = int(house.portctl("get", "taken", cwd=shop).stdout)

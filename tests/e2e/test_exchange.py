@@ -9,11 +9,6 @@ import pytest
 
 
 @pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
-
-
-@pytest.fixture
 def blog(house):
     return house.project("my blog", files={"package.json": '{"name": "blog"}'})
 

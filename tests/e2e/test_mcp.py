@@ -3,16 +3,9 @@
 import json
 import threading
 
-import pytest
-
 from house import SERVERS, wait_until
 
 TOOLS = {"get-port", "allocate-port", "list-ports", "audit-ports", "port-summary", "release-port", "update-port", "check-port"}
-
-
-@pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
 
 
 def client(house, cwd, *steps, root=None):

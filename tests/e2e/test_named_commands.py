@@ -1,23 +1,12 @@
 """The commands about what was, is and will be: allocate, reserve, list, history, watch, wait, stop, doctor."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 
-import pytest
-
 from house import is_alive, wait_until
-
-
-@pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
-
-
-@pytest.fixture
-def blog(house):
-    return house.project("blog", files={"package.json": '{"name": "blog"}'})
 
 
 def serve(house, listener, cwd, port="3000"):
@@ -224,3 +213,32 @@ def test_every_command_has_help_with_an_example(house):
         assert done.returncode == 0, name
         assert f"Usage: portctl {name}" in done.stdout
         assert "Examples:" in done.stdout, name
+
+
+def test_each_environment_has_an_instance_of_its_own(house, shop):
+    dev, test = (house.ask("get", "web", "--env", name, cwd=shop)["lease"] for name in ("dev", "test"))
+    assert 3000 <= dev["port"] <= 3999 and 7000 <= test["port"] <= 7999
+    assert (dev["environment"], test["environment"]) == ("dev", "test")
+    assert house.ask("get", "web", cwd=shop)["lease"]["port"] == dev["port"]
+    assert house.ask("get", "web", "--env", "test", cwd=shop)["lease"]["port"] == test["port"]
+
+
+def test_check_and_who_show_datagrams_too(house, shop):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        port = str(held.getsockname()[1])
+        for reply in (house.ask("check", port, cwd=shop, status=1), house.ask("who", port, cwd=shop)):
+            [seen] = reply["listeners"]
+            assert (seen["protocol"], seen["address"], seen["pid"]) == ("udp", "127.0.0.1", os.getpid())
+
+
+def test_check_tells_the_block_and_the_claim(house, shop, blog, listener):
+    (house.config / "portwrap").mkdir()
+    (house.config / "portwrap/config.json").write_text('{"preset": "blocks"}')
+    process, port = serve(house, listener, shop, "3000")
+    block = house.ask("check", "3007", cwd=blog)["block"]
+    assert (block["project"]["name"], block["start"], block["end"]) == ("shop", 3000, 3099)
+    assert f"block: 3000-3099 of {shop}" in house.portctl("check", "3007", cwd=blog).stdout
+    process.kill()
+    wait_until(lambda: house.ask("check", str(port), cwd=blog)["claimed"], "the ended server's port is kept for it")
+    assert "kept for: shop/main" in house.portctl("check", str(port), cwd=blog).stdout

@@ -34,16 +34,6 @@ def free_port():
 
 
 @pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
-
-
-@pytest.fixture
-def blog(house):
-    return house.project("blog", files={"package.json": '{"name": "blog"}'})
-
-
-@pytest.fixture
 def running(house, listener, shop):
     """A wrapped server in shop: (process, port)."""
     process = house.wrap(listener, "bind", "3000", cwd=shop)

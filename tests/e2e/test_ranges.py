@@ -10,16 +10,6 @@ RANGE_FIELDS = {
     "name", "kind", "description", "start", "end", "exclusive", "total", "allocated", "active", "available", "utilization", "next"}
 
 
-@pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
-
-
-@pytest.fixture
-def blog(house):
-    return house.project("blog", files={"package.json": '{"name": "blog"}'})
-
-
 def ranges_of(house, cwd, *words):
     return {entry["name"]: entry for entry in house.ask("ranges", *words, cwd=cwd)["ranges"]}
 

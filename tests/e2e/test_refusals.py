@@ -1,22 +1,15 @@
 """Every refusal of portctl end to end: its code, exit status, details, and suggestions that are really free."""
 
+import json
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from house import is_listening, wait_until
 
 DETAILS = {"conflicting_project", "conflicting_root", "conflicting_service", "started_at", "pid", "user", "command", "external"}
-
-
-@pytest.fixture
-def shop(house):
-    return house.project("shop", files={"package.json": '{"name": "shop"}'})
-
-
-@pytest.fixture
-def blog(house):
-    return house.project("blog", files={"package.json": '{"name": "blog"}'})
 
 
 @pytest.fixture
@@ -79,6 +72,21 @@ def test_system_reserved(house, shop):
         error = house.refusal(*words, cwd=shop, status=1)
         assert error["code"] == "SYSTEM_RESERVED", words
         assert error["details"]["port"] == int(words[-1] if words[-1].isdigit() else words[2])
+
+
+def test_permission_denied(house, shop):
+    """A port that the system lets this user not bind; root may, unless it lacks the capability for it."""
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 900:
+        pytest.skip("anybody may bind low ports here")
+    (house.config / "portwrap").mkdir()
+    (house.config / "portwrap/config.json").write_text('{"ranges": {"low": {"start": 900, "end": 910, "kind": "type"}}}')
+    without = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
+    done = house.run(*without, "portctl", "allocate", "web", "905", "--range", "low", "--json", cwd=shop)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert json.loads(done.stdout)["error"]["code"] == "PERMISSION_DENIED"
+    launch = house.run("portwrap", "-p", "905", "true", cwd=shop)
+    assert launch.returncode == 125 and "905" in launch.stderr
+    assert house.leases(shop) == []
 
 
 def test_out_of_range_names_the_range(house, shop):
