@@ -9,10 +9,11 @@ function __portwrap_look
     set -l config
     set -l root
     set -l module
-    set -l dir (builtin realpath -- . 2>/dev/null | string collect)
-    set -l home (builtin realpath -- "$HOME" 2>/dev/null | string collect)
+    set -l IFS # command substitutions are one value, also of a name with a line break
+    set -l dir (builtin realpath -- . 2>/dev/null)
+    set -l home (builtin realpath -- "$HOME" 2>/dev/null)
+    set -l mirror (string replace -a / /@ -- "$dir")
     while test -n "$dir" -a "$dir" != /
-        set -l mirror (string replace -a / /@ -- $dir | string collect)
         set -a __portwrap_files "$__portwrap_runtime/prompt$mirror/segment"
         if test -f "$dir/.portwrap.json" -a -z "$config"
             set config $mirror
@@ -33,7 +34,8 @@ function __portwrap_look
         if test -n "$root"
             break
         end
-        set dir (string replace -r '/[^/]*$' '' -- $dir | string collect)
+        set dir (string replace -r '/[^/]*$' '' -- "$dir")
+        set mirror (string replace -r '/[^/]*$' '' -- "$mirror")
     end
     for found in "$root" "$module" "$config"
         if test -n "$found"

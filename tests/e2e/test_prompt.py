@@ -3,7 +3,9 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
+import tomllib
 
 import pytest
 
@@ -116,6 +118,77 @@ def test_the_segment_follows_the_directory(house, listener, open_terminal, shell
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_the_segment_changes_when_the_port_moves(house, listener, open_terminal, shell):
+    shop = house.project("shop", files={"package.json": "{}"})
+    blog = house.project("blog", files={"package.json": "{}"})
+    terminal = open_terminal(shell, shop)
+    process, port = serve(house, listener, shop, 3000)
+    terminal.expect(f":{port} ready>")
+    process.kill()
+    terminal.expect("ready>")
+    # A person gives the number to somebody else: the server moves on, and the prompt with it.
+    house.portctl("release", str(port), "--force", cwd=shop)
+    taken = house.ask("allocate", "web", str(port), cwd=blog)["lease"]["port"]
+    _, moved = serve(house, listener, shop, 3000)
+    assert moved != taken == port
+    terminal.expect(f":{moved} ready>")
+    number = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal.expect(f":{moved} :{number} ready>")
+    fresh = house.ask("update", "web", "--port", str(number + 40), cwd=shop)["lease"]["port"]
+    assert fresh == number + 40
+    terminal.expect(f":{moved} :{fresh} ready>")
+
+
+ODD_NAMES = ["line\nbreak", "two  spaces and one at the end ", "ünï-çødé 名前", "*?[x] ~ $HOME `id` \\ \"q\"", "-n", "@at"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_directories_of_any_name(house, open_terminal, shell):
+    terminal = open_terminal(shell, house.home, env={f"DIR{index}": str(house.home / name) for index, name in enumerate(ODD_NAMES)})
+    terminal.expect("ready>")
+    for index, name in enumerate(ODD_NAMES):
+        root = house.project(name, files={"package.json": "{}", "sub/file": ""})
+        port = house.ask("get", "web", cwd=root)["lease"]["port"]
+        wait_until(lambda: house.portctl("prompt", cwd=root).stdout == f"~:{port}\n", f"the segment of {name!r}")
+        assert house.portctl("prompt", cwd=root / "sub").stdout == f"~:{port}\n", name
+        terminal.say(f'cd -- "$DIR{index}/sub"')
+        terminal.expect(f":{port} ready>")
+    terminal.say("cd /")
+    terminal.expect("ready>")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_no_runtime_directory_no_path_to_say_and_no_readable_directory(house, open_terminal, shell):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    gone = house.project("gone", files={"package.json": "{}"})
+    # Components together longer than any path with their mirror may be.
+    deep = house.home
+    terminal = open_terminal(shell, shop)
+    terminal.expect(f":{port} ready>")
+    house.stop_agent()
+    (house.runtime / "portwrap").rename(house.runtime / "elsewhere")
+    terminal.expect("ready>")
+    terminal.say(f"cd {gone}")
+    terminal.expect("ready>")
+    gone.joinpath("package.json").unlink()
+    gone.joinpath("content.txt").unlink()
+    gone.rmdir()
+    terminal.expect("ready>")
+    for _ in range(18):
+        deep = deep / ("d" * 100)
+        deep.mkdir()
+        terminal.say(f"cd {house.home}; cd {deep.relative_to(house.home).parts[0]}" if deep.parent == house.home else "cd " + "d" * 100)
+    terminal.expect("ready>")
+    terminal.say(f"cd {shop}")
+    terminal.expect("ready>")
+    house.start_agent()
+    terminal.expect(f":{port} ready>")
+    for word in ("rror", "annot", "No such", "nbound", "not found"):
+        assert word not in terminal.screen().replace("cannot access parent directories", ""), terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_silent_ports_are_marked_and_many_are_counted(house, open_terminal, shell):
     shop = house.project("shop", files={"package.json": "{}"})
     port = int(house.portctl("get", "web", cwd=shop).stdout)
@@ -159,6 +232,11 @@ def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell
     ("bash", "set -u\nPROMPT_COMMAND='mine=1;'\n", ""),
     ("bash", "PROMPT_COMMAND=(: 'theme')\ntheme() { PS1='ready> '; }\n", ""),
     ("bash", "IFS=:/\nset -f\n", "shopt -s nocasematch\n"),
+    ("bash", "set -euo pipefail\ntrap 'true' ERR DEBUG\n", "set +e\n"),
+    ("bash", "", "PROMPT_COMMAND+=('last=1')\nPS1='\\[\\e[1m\\]ready> \\[\\e[0m\\]'\n"),
+    ("bash", "shopt -u promptvars extglob\nset -o noclobber\n", "alias read=false cd=false local=false\n"),
+    ("fish", "", "function fish_right_prompt\nend\n"),
+    ("fish", "set -g fish_prompt_pwd_dir_length 0\nfunction cd\n    builtin cd $argv\nend\n", ""),
     ("zsh", "setopt nounset ksh_arrays sh_word_split\nprecmd() { PROMPT='ready> ' }\n", ""),
     ("zsh", "setopt prompt_subst extended_glob\n", "PROMPT='${PORTWRAP_PROMPT}ready> '\n"),
 ])
@@ -168,7 +246,7 @@ def test_the_users_own_settings_and_the_segment_live_together(house, open_termin
     terminal = open_terminal(shell, shop, before=before, after=after)
     terminal.expect(f":{port} ready>")
     terminal.say("false")
-    terminal.say("echo status $?")
+    terminal.say("echo status $status" if shell == "fish" else "echo status $?")
     terminal.expect(f":{port} ready>")
     assert "status 1" in terminal.screen()
     house.portctl("release", "web", cwd=shop)
@@ -185,19 +263,79 @@ def test_a_quoted_prompt_keeps_its_quotes_and_the_status(house, open_terminal):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_no_process_is_started_for_a_prompt(house, listener, shell):
+def test_a_prompt_starts_no_process_and_does_nothing_slow(house, listener, shell):
     main, linked = house.worktrees("repo", files={"package.json": "{}"})
     serve(house, listener, main, 3000)
-    trace = house.directory / "trace"
-    update = "__portwrap_update" if shell == "fish" else "__portwrap_hook"
-    script = house.home / "script"
-    script.write_text(
-        house.portctl("init", shell).stdout
-        + f"cd {main}\n" + f"{update}\n" * 3 + f"cd {linked}\n{update}\ncd {main}\n{update}\n" + 'echo "[$PORTWRAP_PROMPT]"\n')
     wait_until(lambda: house.portctl("prompt", cwd=main).stdout == ":3000\n", "the segment")
+    hook = "__portwrap_update" if shell == "fish" else "__portwrap_hook"
+    init = house.portctl("init", shell).stdout
     plain = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
-    done = house.run("strace", "-f", "-qq", "-e", "trace=fork,vfork,clone,clone3,execve", "-o", trace, shell, *plain, script)
-    assert "[:3000 ]" in done.stdout, (done.stdout, done.stderr)
-    calls = [line for line in trace.read_text().splitlines() if "exited" not in line]
-    processes = [line for line in calls if re.search(r"\b(v?fork|clone3?)\(", line) and "CLONE_THREAD" not in line]
-    assert not processes, processes
+
+    def calls(body):
+        """The system calls of a script, of all its threads and children; without what waits for other threads."""
+        trace, script = house.directory / "trace", house.home / "script"
+        script.write_text(f"{init}\ncd {main}\n{hook}\n{body}\necho \"[$PORTWRAP_PROMPT]\"\n")
+        done = house.run("strace", "-f", "-qq", "-e", "signal=none", "-o", trace, shell, *plain, script)
+        assert "[:3000 ]" in done.stdout, (done.stdout, done.stderr)
+        made = [match.groups() for match in re.finditer(r"^\d+ +(\w+)\((.*)$", trace.read_text(), re.M)]
+        return [(name, rest) for name, rest in made if name not in ("futex", "restart_syscall", "exit", "exit_group")]
+
+    hooks = 50
+    without = calls("")
+    with_hooks = calls(f"{hook}\n" * hooks)
+    moving = calls(f"cd {linked}\n{hook}\ncd {main}\n{hook}\n" * hooks)
+    for made in (with_hooks, moving):
+        started = [call for call in made if call[0] in ("fork", "vfork", "clone", "clone3", "execve") and "CLONE_THREAD" not in call[1]]
+        assert len(started) == 1, f"nothing but the shell itself: {started}"
+        # The shells ask for the user's name when they start, and some of them for more.
+        slow = ("socket", "connect", "fsync", "fdatasync", "nanosleep", "clock_nanosleep", "getdents64")
+        assert [name for name, _ in made if name in slow] == [name for name, _ in without if name in slow]
+    # What a prompt needs: is the file there, open, read (zsh: byte by byte), close, is the agent there; and the shells' way of
+    # redirecting.
+    each = (len(with_hooks) - len(without)) / hooks
+    assert each <= {"bash": 40, "zsh": 90, "fish": 60}[shell], f"{each} system calls a prompt"
+    opened = [rest.split('"')[1] for name, rest in with_hooks if name in ("open", "openat") and '"' in rest]
+    mine = [path for path in opened if opened.count(path) >= hooks]
+    assert set(mine) <= {str(house.runtime / "portwrap" / ("prompt" + str(main).replace("/", "/@")) / "segment"), "/dev/null"}, set(mine)
+
+
+def test_the_starship_module_is_one_that_starship_reads(house):
+    """Without starship: the keys are those of its custom modules, and the command, run as it runs it, prints the segment."""
+    module = tomllib.loads('[character]\nformat = "> "\n' + house.portctl("init", "starship").stdout)["custom"]["portwrap"]
+    known = {"format", "symbol", "command", "when", "require_repo", "shell", "description", "style", "disabled", "detect_files", "detect_extensions",
+             "detect_folders", "os", "use_stdin", "ignore_timeout", "unsafe_no_escape"}
+    assert set(module) <= known
+    assert re.fullmatch(r"\(\[\$output\]\(\$style\) \)", module["format"]), "one conditional group: nothing at all without output"
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    wait_until(lambda: house.portctl("prompt", cwd=shop).stdout, "the segment")
+    for words, stdin in (([*module["shell"], "-c", module["command"]], b""), (module["shell"], module["command"].encode())):
+        assert house.run(*words, cwd=shop, stdin=stdin).stdout.strip() == f"~:{port}"
+        assert house.run(*words, cwd=house.home, stdin=stdin).stdout == ""
+
+
+def test_portctl_prompt_has_a_format_and_no_effects(house):
+    shop = house.project("shop", files={"package.json": "{}", "sub/file": ""})
+    assert house.portctl("prompt", "--format", "[{segment}]", cwd=shop).stdout == ""
+    assert house.agent_pids() == [] and not (house.runtime / "portwrap").exists()
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    wait_until(lambda: house.portctl("prompt", cwd=shop).stdout == f"~:{port}\n", "the segment")
+
+    def say(text, *words, cwd=shop):
+        done = house.portctl("prompt", "--format", text, *words, cwd=cwd)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+    assert say("{port}") == str(port)
+    assert say(r"on {segment}\n\t{port} ", cwd=shop / "sub") == f"on ~:{port}\n\t{port} "
+    assert say("100% {unknown}") == "100% {unknown}"
+    assert say("[{port}]", "-C", str(shop), cwd=house.home) == say("[{port}]", "--project", str(shop), cwd=house.home) == f"[{port}]"
+    assert say("{port}", cwd=house.home) == ""
+    assert house.ask("prompt", cwd=shop)["segment"] == f"~:{port}"
+    assert house.ask("prompt", cwd=house.home)["segment"] is None
+    assert house.portctl("prompt", "--project", "shop", cwd=shop).returncode == 2
+    pid = house.agent_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert say("{port}") == str(port), "it asks nobody"
+    finally:
+        os.kill(pid, signal.SIGCONT)
