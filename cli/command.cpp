@@ -41,6 +41,12 @@ void add_global_options(CLI::App& app, Globals& globals) {
     app.add_flag("--all", globals.all, "Every project; with release: every port of the project")->group("Global options");
 }
 
+void add_first_options(CLI::App& app, Globals& globals, bool& version) {
+    app.set_help_flag("--help,-h", "Print this help")->group("Global options");
+    app.add_flag("--version", version, "Print the version")->group("Global options");
+    add_global_options(app, globals);
+}
+
 std::optional<int> parse_command(Globals& globals, const char* usage, const char* summary, const char* examples,
                                  const std::vector<std::string>& arguments,
                                  const std::function<void(CLI::App&)>& configure) {
@@ -49,6 +55,10 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
     app.set_help_flag("--help,-h", "Print this help")->group("Global options");
     configure(app);
     add_global_options(app, globals);
+    if (globals.inspect) {
+        globals.inspect(CommandForm{app, usage, summary, examples});
+        return 0;
+    }
     app.footer(std::string("Examples:\n") + examples);
     try {
         app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

@@ -17,14 +17,24 @@ class App;
 namespace portwrap {
 
 inline constexpr int k_portctl_deadline_ms = 30'000;
-/// What `.
+/// Of `portctl agent status` where none runs.
 inline constexpr int k_exit_not_running = 69;
+
+/// What a command says of itself: what --help prints, the completions offer and the manual lists.
+struct CommandForm {
+    const CLI::App& app;  ///< with the options and words that it takes
+    const char* usage;    ///< without "portctl"
+    const char* summary;
+    const char* examples;
+};
 
 struct Globals {
     bool json = false;
     bool all = false;
     std::string directory;  ///< -C; empty: the working directory
     std::string project;    ///< --project, as typed; empty: that of the directory
+    /// When set, a command is not run: it shows its form to this and ends.
+    std::function<void(const CommandForm& form)> inspect = {};
 };
 
 /// A command reads its arguments with a parser that it builds itself, so that only this one is ever built.
@@ -34,24 +44,38 @@ struct Command {
     int (*run)(Globals& globals, const std::vector<std::string>& arguments);
 };
 
-/// The groups; portctl.cpp puts them together.
+/// All that `portctl help` lists.
+std::vector<Command> all_commands();
+/// What `portctl help` prints.
+std::string overview();
+/// Runs the command of this name.
+int run_command(Globals& globals, const std::string& name, const std::vector<std::string>& arguments);
+
+/// What the completions of the shells call, in no list: `_complete portctl|portwrap WORD...` up to the cursor.
+inline constexpr const char* k_complete_command = "_complete";
+int run_complete(const std::vector<std::string>& arguments);
+
+/// The groups of which all_commands() is made.
 std::vector<Command> lease_commands();
 std::vector<Command> named_commands();
 std::vector<Command> port_commands();
 std::vector<Command> exchange_commands();
 std::vector<Command> range_commands();
 std::vector<Command> shell_commands();
+std::vector<Command> completion_commands();
 std::vector<Command> care_commands();
 std::vector<Command> worktree_commands();
 std::vector<Command> mcp_commands();
 std::vector<Command> event_commands();
 std::vector<Command> stop_commands();
 std::vector<Command> doctor_commands();
+std::vector<Command> overview_commands();
 std::vector<Command> config_commands();
 std::vector<Command> agent_commands();
 
-/// Adds the options that every command takes.
+/// Adds the options that every command takes; those that may stand before a command.
 void add_global_options(CLI::App& app, Globals& globals);
+void add_first_options(CLI::App& app, Globals& globals, bool& version);
 
 /// Parses a command's arguments after `configure` has added what it takes. Returns the exit status with which the
 /// program ends at once: --help was printed, or the usage is wrong; nothing when the command is to be run.

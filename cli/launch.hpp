@@ -15,6 +15,10 @@
 #include "client.hpp"
 #include "portwrap/result.hpp"
 
+namespace CLI {
+class App;
+}
+
 namespace portwrap {
 
 /// portwrap's own refusals and those of exec, as env(1) and nice(1) have them.
@@ -35,7 +39,9 @@ struct LaunchOptions {
 
 /// Splits portwrap's own options from the command: they end at the first word that is not one, or at `--`.
 /// `arguments` without the program's name.
-Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& arguments);
+/// With `inspect` nothing is parsed: it is shown the options, for completions and the manual.
+Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& arguments,
+                                           const std::function<void(const CLI::App& app)>& inspect = {});
 
 /// LD_PRELOAD with the shim in it, once and last (sanitizer runtimes insist on being first); entries are kept as they
 /// are, and so is the separator. Another copy of the shim is replaced: two would rewrite each port twice.

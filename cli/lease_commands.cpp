@@ -71,8 +71,8 @@ int run_list(Globals& globals, const Words& arguments) {
     std::string format = "table";
     bool orphans = false;
     Word worktree;
-    std::array<TextOption, 2> texts{{{"--env", "environment", "NAME", "Only of this environment: dev, test or production"},
-                                     {"--range", "range", "NAME", "Only of this range"}}};
+    std::array<TextOption, 2> texts{{{"--env", "environment", "ENV", "Only of this environment: dev, test or production"},
+                                     {"--range", "range", "RANGE", "Only of this range"}}};
     const auto end = parse_command(
         globals, "list [FILTERS] [--format FORMAT] [OPTIONS]", "Lists the project's ports.",
         "  portctl list --all\n"
@@ -88,7 +88,7 @@ int run_list(Globals& globals, const Words& arguments) {
                 ->take_all()
                 ->allow_extra_args(false);
             app.add_option("--worktree", worktree.value, "Of the worktree with this branch, directory or path; of all of them")
-                ->option_text("[NAME]")
+                ->option_text("[WORKTREE]")
                 ->expected(0, 1)
                 ->each([&worktree](const std::string&) { worktree.given = true; });
             // Without a name nothing is parsed that could be noted.

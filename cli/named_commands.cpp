@@ -23,9 +23,9 @@ constexpr const char* k_force_help = "Although something listens there, it is ou
 std::array<TextOption, 7> naming_options() {
     return {{{"--type", "type", "TYPE", "node, python, php, static, ..."},
              {"--kind", "kind", "KIND", "web, api, database, cache, ..."},
-             {"--env", "environment", "NAME", "dev (default), test or production"},
-             {"--range", "range", "NAME", "The range to choose from"},
-             {"--hostname", "hostname", "NAME", "Under which the service is reached, e.g. a tunnel's"},
+             {"--env", "environment", "ENV", "dev (default), test or production"},
+             {"--range", "range", "RANGE", "The range to choose from"},
+             {"--hostname", "hostname", "HOST", "Under which the service is reached, e.g. a tunnel's"},
              {"--protocol", "protocol", "tcp|udp", "tcp (default) or udp"},
              {"--description", "description", "TEXT", "Shown in lists"}}};
 }
@@ -129,8 +129,8 @@ int run_reserve(Globals& globals, const Words& arguments) {
     bool force = false;
     std::array<TextOption, 5> texts{{{"--type", "type", "TYPE", "node, python, php, static, ..."},
                                      {"--kind", "kind", "KIND", "web, api, database, cache, ..."},
-                                     {"--env", "environment", "NAME", "dev (default), test or production"},
-                                     {"--range", "range", "NAME", "The range to choose from"},
+                                     {"--env", "environment", "ENV", "dev (default), test or production"},
+                                     {"--range", "range", "RANGE", "The range to choose from"},
                                      description_option()}};
     const auto end = parse_command(
         globals, "reserve PORT|SERVICE [--ttl DURATION] [OPTIONS]", "Claims a port in advance, so that nobody else gets it.",
@@ -169,11 +169,11 @@ int run_update(Globals& globals, const Words& arguments) {
     Word port;
     bool force = false;
     std::array<TextOption, 6> texts{{{"--description", "description", "TEXT", "Shown in lists ('' takes it away)"},
-                                     {"--hostname", "hostname", "NAME", "Under which it is reached ('' takes it away)"},
+                                     {"--hostname", "hostname", "HOST", "Under which it is reached ('' takes it away)"},
                                      {"--kind", "kind", "KIND", "web, api, database, cache, ... ('' takes it away)"},
-                                     {"--env", "environment", "NAME", "dev, test or production"},
+                                     {"--env", "environment", "ENV", "dev, test or production"},
                                      {"--service", "new_service", "NAME", "Its new name"},
-                                     {"--range", "range", "NAME", "With --port: the range that is meant"}}};
+                                     {"--range", "range", "RANGE", "With --port: the range that is meant"}}};
     const auto end = parse_command(
         globals, "update PORT|SERVICE [OPTIONS]", "Changes what is recorded for a port.",
         "  portctl update web --description 'the storefront'\n"

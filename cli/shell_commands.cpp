@@ -1,5 +1,4 @@
-// portctl prompt, init, completion: what shells are given. The texts of shell/ are part of the program. None of these
-// starts an agent.
+// portctl prompt, init: what shells are given for their prompts. None of these starts an agent.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
 #include "portwrap/unique_fd.hpp"
+#include "shell_texts.hpp"
 #include "text.hpp"
 
 namespace portwrap {
@@ -23,21 +23,6 @@ namespace portwrap {
 namespace {
 
 using Words = std::vector<std::string>;
-
-struct ShellText {
-    std::string_view name;
-    std::string_view text;
-};
-constexpr ShellText k_texts[] = {
-#include "shell_texts.inc"
-};
-
-std::string_view shell_text(const std::string& name) {
-    for (const auto& row : k_texts) {
-        if (row.name == name) { return row.text; }
-    }
-    return {};
-}
 
 /// The beginning of a regular file; empty when there is none.
 std::string read_beginning(const std::string& path) {

@@ -1,6 +1,5 @@
 """The ports in the prompts of real shells, each in a terminal of its own (tmux)."""
 
-import contextlib
 import os
 import re
 import signal
@@ -10,54 +9,13 @@ import tomllib
 import pytest
 
 from house import House, wait_until
+from terminal import Terminal
 
 SHELLS = ("bash", "zsh", "fish")
 INIT = {"bash": 'eval "$(portctl init bash)"\n', "zsh": 'eval "$(portctl init zsh)"\n', "fish": "portctl init fish | source\n"}
 PROMPT = {
     "bash": "PS1='ready> '\n", "zsh": "PROMPT='ready> '\n",
     "fish": "set -g fish_greeting\nfunction fish_prompt\n    printf 'ready> '\nend\n"}
-
-
-class Terminal:
-    """An interactive shell in a tmux server of its own."""
-
-    def __init__(self, house, shell, settings, cwd, env=None):
-        self.socket = house.directory / "tmux"
-        self.env = {**house.env, "TERM": "xterm", "LC_ALL": "C.UTF-8", **(env or {})}
-        file = house.home / {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/config.fish"}[shell]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(settings)
-        command = {"bash": ["bash", "-i"], "zsh": ["zsh", "-i"], "fish": ["fish", "-i"]}[shell]
-        env_fish = {"XDG_CONFIG_HOME": str(house.home / ".config")} if shell == "fish" else {}
-        self.env.update(env_fish)
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "50", "-c", str(cwd), *command)
-
-    def tmux(self, *words):
-        return subprocess.run(["tmux", "-S", str(self.socket), *words], env=self.env, check=True, capture_output=True).stdout.decode()
-
-    def say(self, text):
-        self.tmux("send-keys", "-l", text)
-        self.tmux("send-keys", "Enter")
-
-    def screen(self):
-        return self.tmux("capture-pane", "-p", "-J").rstrip()
-
-    def last_line(self):
-        return self.screen().splitlines()[-1] if self.screen() else ""
-
-    def expect(self, pattern):
-        """A prompt like this, if need be after an empty line has been entered again."""
-        def seen():
-            if re.fullmatch(pattern, self.last_line().strip()):
-                return True
-            if self.last_line().strip().endswith(">"):
-                self.tmux("send-keys", "Enter")
-            return False
-        wait_until(seen, lambda: f"a prompt like {pattern!r} on the screen:\n{self.screen()}", 15)
-
-    def close(self):
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self.tmux("kill-server")
 
 
 @pytest.fixture
