@@ -37,7 +37,7 @@ def world(house):
 def spoken(house, text):
     """Without what differs from run to run: pids, times, ages, the home's path; blanks of tables count once."""
     text = text.replace(str(house.home), "~")
-    text = re.sub(r"\bpid \d+", "pid N", text)
+    text = re.sub(r"\bpid \d+(?: \(\w+\)(?=,))?", "pid N", text)
     text = re.sub(r"\b\d\d:\d\d\b", "HH:MM", text)
     text = re.sub(r"\b\d+[smh] ago\b", "AGE ago", text)
     text = re.sub(r"(?<=[ ])\d+(?= +\d+[smhd](?: |$))", "N", text, flags=re.MULTILINE)
