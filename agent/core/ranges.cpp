@@ -100,12 +100,14 @@ std::string_view base_name(std::string_view path) {
 }  // namespace
 
 std::string type_of_program(std::string_view executable, const std::vector<std::string>& arguments) {
+    static constexpr std::array<std::string_view, 5> k_static{"http-server", "serve", "live-server", "sirv", "http.server"};
+    static constexpr std::array<std::string_view, 9> k_python{"flask", "uvicorn", "gunicorn", "hypercorn", "daphne", "waitress-serve", "django-admin", "manage.py", "mkdocs"};
+    const auto is_in = [](const auto& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+    if (is_in(k_static, executable)) { return "static"; }
+    if (is_in(k_python, executable)) { return "python"; }
     if (executable == "node" || executable == "nodejs" || executable == "deno" || executable == "bun") {
-        for (const auto& argument : arguments) {
-            const auto name = base_name(argument);
-            if (name == "http-server" || name == "serve" || name == "live-server") { return "static"; }
-        }
-        return "node";
+        const bool is_static = std::any_of(arguments.begin(), arguments.end(), [&](const std::string& argument) { return is_in(k_static, base_name(argument)); });
+        return is_static ? "static" : "node";
     }
     if (is_versioned(executable, "python") || is_versioned(executable, "pypy")) {
         return has_pair(arguments, "-m", "http.server") ? "static" : "python";

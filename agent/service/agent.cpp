@@ -296,8 +296,8 @@ void Agent::refresh() {
 bool Agent::has_unseen_end() const {
     return std::any_of(m_socketed.begin(), m_socketed.end(), [this](LeaseId id) {
         const auto* lease = m_registry.find(id);
-        const bool awaited = m_outlived.contains(id) || m_granted.contains(id);
-        return lease != nullptr && lease->holder && !awaited && is_pid_free(lease->holder->process.pid);
+        if (lease == nullptr || !lease->holder || m_granted.contains(id)) { return false; }
+        return !m_outlived.contains({id, lease->holder->process}) && is_pid_free(lease->holder->process.pid);
     });
 }
 
@@ -359,7 +359,8 @@ void Agent::take_census() {
     m_outlived.clear();
     for (const auto id : m_socketed) {
         const auto* lease = m_registry.find(id);
-        if (lease != nullptr && lease->holder && is_pid_free(lease->holder->process.pid)) { m_outlived.insert(id); }
+        const bool settled = lease != nullptr && lease->holder && !m_granted.contains(id);
+        if (settled && is_pid_free(lease->holder->process.pid)) { m_outlived.emplace(id, lease->holder->process); }
     }
 }
 

@@ -294,7 +294,7 @@ private:
     std::map<LeaseId, int> m_granted;  ///< in how many exchanges, unconfirmed
     std::mt19937_64 m_random{std::random_device{}()};
     std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
-    std::set<LeaseId> m_outlived;  ///< whose holder was gone at the last census, and whose sockets were not
+    std::set<std::pair<LeaseId, ProcessId>> m_outlived;  ///< holders that were gone at the last census, where the lease's sockets were not
     bool m_watching = false;       ///< notifications come
     bool m_blind = false;          ///< the last census could not ask for sockets
     /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.

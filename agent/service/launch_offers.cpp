@@ -61,12 +61,11 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
 std::string LaunchOffers::type() const {
     if (m_request.session.type) { return *m_request.session.type; }
     if (m_request.place.config.type) { return *m_request.place.config.type; }
-    const auto& program = m_request.command.front();
-    auto by_program = type_of_program(program.substr(program.rfind('/') + 1), m_request.command);
-    if (!by_program.empty()) { return by_program; }
-    for (const auto& command : simple_commands(m_request.script)) {
-        by_program = type_of_program(command.words.front(), command.words);
-        if (!by_program.empty()) { return by_program; }
+    for (const auto& commands : {simple_commands(m_request.command), simple_commands(m_request.script)}) {
+        for (const auto& command : commands) {
+            auto by_program = type_of_program(command.words.front(), command.words);
+            if (!by_program.empty()) { return by_program; }
+        }
     }
     return m_request.place.type;
 }

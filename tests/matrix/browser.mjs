@@ -16,6 +16,7 @@ for (const url of process.argv.slice(2)) {
         seen.sockets.push(entry);
         socket.on("framereceived", () => { entry.received += 1; });
         socket.on("close", () => { entry.closed = true; });
+        socket.on("socketerror", () => { entry.closed = true; });
     });
     await page.goto(url, { waitUntil: "load", timeout: 90000 });
     pages.push({ page, seen });

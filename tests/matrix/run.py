@@ -40,7 +40,7 @@ sys.dont_write_bytecode = True
 import house as e2e  # noqa: E402
 
 COLUMNS = ["own", "api", "url", "socket", "again", "term", "ctrl-c", "same"]
-RANGES = {**e2e.RANGES, "cache": (6379, 6389)}
+RANGES = {**e2e.RANGES, "cache": (6379, 6389), "default": (3000, 9999)}
 GONE_WITHIN = 15.0  # seconds from a signal to the end of everything
 
 
@@ -51,14 +51,14 @@ class Wrong(Exception):
 class House(e2e.House):
     """A house whose projects get the matrix's node modules."""
 
-    heavy = False
+    modules = ()
 
     def furnish(self, root):
         if not (root / "package.json").exists():
             return
         modules = root / "node_modules"
         modules.mkdir(exist_ok=True)
-        sources = [HERE / "node_modules"] + ([HERE / "heavy" / "node_modules"] if self.heavy else [])
+        sources = [HERE / "node_modules", *(HERE / name / "node_modules" for name in self.modules)]
         (modules / ".bin").mkdir(exist_ok=True)
         for source in sources:
             for entry in source.glob("[!.]*"):
@@ -221,7 +221,7 @@ class Trial:
     def run(self):
         directory = tempfile.mkdtemp(prefix="pwm-", dir="/tmp")
         house = House(directory, self.prefix)
-        house.heavy = self.server.heavy
+        house.modules = self.server.modules
         house.env["NEXT_TELEMETRY_DISABLED"] = house.env["NUXT_TELEMETRY_DISABLED"] = "1"
         house.env["BROWSER"] = "none"
         house.env["PATH"] = f"{house.env['PATH']}"
@@ -335,11 +335,15 @@ class Trial:
         self.cell("again", kept)
         self.cell("ctrl-c", lambda: self.all_ends(house, copies, "INT"))
 
+    def moved_itself(self, copy):
+        return self.server.moves_itself and copy.number == 2
+
     def find_port(self, house, copy):
         deadline = time.monotonic() + self.server.patience
         copy.port = None
         while time.monotonic() < deadline:
-            done = house.portctl("port", str(self.server.port), cwd=copy.root)
+            words = [] if self.moved_itself(copy) else [str(self.server.port)]
+            done = house.portctl("port", *words, cwd=copy.root)
             if done.returncode == 0 and e2e.is_listening(int(done.stdout)):
                 copy.port = int(done.stdout)
                 break
@@ -360,7 +364,8 @@ class Trial:
             if copy.number > 0 and not low <= copy.port <= high:
                 raise Wrong(f"{copy.root.name} has {copy.port}, which is not in {self.server.type} {low}-{high}")
             lease = [one for one in house.leases(copy.root) if one["port"] == copy.port]
-            if not lease or lease[0]["requested_port"] != self.server.port or lease[0]["project"]["root"] != str(copy.root):
+            asked = lease[0]["requested_port"] if lease else None
+            if not lease or (asked != self.server.port and not self.moved_itself(copy)) or lease[0]["project"]["root"] != str(copy.root):
                 raise Wrong(f"the lease of {copy.root.name} on {copy.port} is {lease}")
         if len({copy.port for copy in copies}) != len(copies):
             raise Wrong(f"one port twice: {[copy.port for copy in copies]}")
@@ -409,7 +414,7 @@ class Trial:
             own = {lease["port"] for lease in leases if lease["project"]["root"] == str(copy.root)}
             if copy.content not in page["text"]:
                 raise Wrong(f"the browser shows {page['text'][:200]!r} for {copy.root.name}")
-            good = [one for one in page["sockets"] if one["received"] > 0]
+            good = [one for one in page["sockets"] if one["received"] > 0 or (self.server.websocket_waits and not one["closed"])]
             foreign = [one["url"] for one in good if int(re.search(r":(\d+)", one["url"].split("//", 1)[1])[1]) not in own]
             if foreign:
                 raise Wrong(f"the page of {copy.root.name} (ports {sorted(own)}) talks to {foreign}")
@@ -443,6 +448,15 @@ def servers():
     return found
 
 
+def missing_for(server):
+    """What a machine must have for it and has not: programs, modules of Python ("python: NAME"), directories of node modules."""
+    missing = [program for program in server.needs if not program.startswith("python:") and not shutil.which(program)]
+    for module in (need.split(":")[1].strip() for need in server.needs if need.startswith("python:")):
+        if subprocess.run(["/usr/bin/python3", "-c", f"import {module}"], capture_output=True).returncode != 0:
+            missing.append(f"{module} of Python")
+    return missing + [f"{name}/node_modules" for name in server.modules if not (HERE / name / "node_modules").is_dir()]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 2)[2], formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", help="names, separated by commas")
@@ -466,7 +480,7 @@ def main():
     passed = failed = skipped = 0
     notes = []
     for name in names:
-        missing = [program for program in known[name].needs if not shutil.which(program)]
+        missing = missing_for(known[name])
         if missing:
             print(name.ljust(width), f"left out: no {', '.join(missing)}", flush=True)
             skipped += 1

@@ -24,14 +24,19 @@ class Server:
     """The copy (0, 1, 2) whose API is not started (its last command): its front end must find nobody, not a sibling."""
     websocket: bool = False
     """The page opens a websocket, which must reach the page's own copy (checked in Chromium)."""
+    websocket_waits: bool = False
+    """It says nothing until a file changes: being open is enough."""
     url_said: bool = True
     """The copy's output, or portwrap's line, names the URL to open."""
     same_output: bool = True
     """Output is the same with and without portwrap, numbers apart."""
+    moves_itself: bool = False
+    """It connects to see whether its port is free, and asks for another one by itself. Siblings' servers are not seen by
+    that, an unrelated project's are: there it asks for a number of its own choice."""
     three: bool = True
     """Also in a third copy, an unrelated project."""
-    heavy: bool = False
-    """Needs the node modules of heavy/."""
+    modules: tuple = ()
+    """Directories beside this file whose node modules it needs, too: heavy, more."""
     ci: bool = False
     """Part of `run.py --ci`."""
     needs: tuple = ()

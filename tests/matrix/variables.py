@@ -29,27 +29,37 @@ def of(server):
     return importlib.import_module(f"servers.{server}").SERVER.files
 
 
-# framework, its files, its command, natural port, variables, whether it needs heavy/
+NITRO = of("nitro")
+REMIX = {**of("react_router"), "react-router.config.js": "export default { ssr: true };\n"}
+# framework, its files, its command (a list: what is run first), natural port, variables, the directories of modules that it needs
 ROWS = [
-    ("next", of("next"), "next dev --webpack", 3000, ["PORT"], True),
-    ("react-scripts", of("create_react_app"), "react-scripts start", 3000, ["PORT"], True),
-    ("nuxt", NUXT, "nuxt dev", 3000, ["NUXT_PORT", "NITRO_PORT", "PORT"], True),
-    ("webpack-dev-server", of("webpack_dev_server"), "webpack serve", 8080, ["WEBPACK_DEV_SERVER_BASE_PORT"], False),
-    ("serve", STATIC, "serve", 3000, ["PORT"], False),
-    ("http-server", STATIC, "http-server", 8080, ["PORT"], False),
-    ("flask", of("flask_debug"), "python3 -m flask --app app run", 5000, ["FLASK_RUN_PORT"], False),
-    ("uvicorn", of("uvicorn_reload"), "uvicorn app:app", 8000, ["UVICORN_PORT"], False),
-    ("vite", of("vite"), "vite", 5173, [], False),
-    ("django", of("django"), "python3 manage.py runserver --noreload", 8000, [], False),
-    ("http.server", STATIC, "python3 -m http.server", 8000, [], False),
+    ("next", of("next"), "next dev --webpack", 3000, ["PORT"], ["heavy"]),
+    ("react-scripts", of("create_react_app"), "react-scripts start", 3000, ["PORT"], ["heavy"]),
+    ("nuxt", NUXT, "nuxt dev", 3000, ["NUXT_PORT", "NITRO_PORT", "PORT"], ["heavy"]),
+    ("webpack-dev-server", of("webpack_dev_server"), "webpack serve", 8080, ["WEBPACK_DEV_SERVER_BASE_PORT"], []),
+    ("serve", STATIC, "serve", 3000, ["PORT"], []),
+    ("http-server", STATIC, "http-server", 8080, ["PORT"], []),
+    ("flask", of("flask_debug"), "python3 -m flask --app app run", 5000, ["FLASK_RUN_PORT"], []),
+    ("uvicorn", of("uvicorn_reload"), "uvicorn app:app", 8000, ["UVICORN_PORT"], []),
+    ("nitro", NITRO, ["nitro build", "node .output/server/index.mjs"], 3000, ["NITRO_PORT", "PORT"], ["more"]),
+    ("nitro dev", NITRO, "nitro dev", 3000, ["PORT"], ["more"]),
+    ("live-server", STATIC, "live-server --no-browser", 8080, ["PORT"], ["more"]),
+    ("sirv", STATIC, "sirv .", 8080, ["PORT"], ["more"]),
+    ("react-router-serve", REMIX, ["react-router build", "react-router-serve ./build/server/index.js"], 3000, ["PORT"], ["more"]),
+    ("vite", of("vite"), "vite", 5173, [], []),
+    ("django", of("django"), "python3 manage.py runserver --noreload", 8000, [], []),
+    ("http.server", STATIC, "python3 -m http.server", 8000, [], []),
 ]
 ELSEWHERE = 4747
 
 
+def environment_in(house, root):
+    return {"PATH": f"{root}/node_modules/.bin:{house.env['PATH']}", "BROWSER": "none", "CI": "true"}
+
+
 def listens(house, root, command, environment, port):
     """Starts the command and waits until its page comes on the port."""
-    process = house.start("sh", "-c", f"exec {command}", cwd=root,
-                          env={"PATH": f"{root}/node_modules/.bin:{house.env['PATH']}", "BROWSER": "none", "CI": "true", **environment})
+    process = house.start("sh", "-c", f"exec {command}", cwd=root, env={**environment_in(house, root), **environment})
     try:
         e2e.wait_until(lambda: not process.running() or get(port, "/")[0] not in (0, 404, 503), f"a page on {port}", 120)
         return process.running(), process.stdout + process.stderr
@@ -66,15 +76,20 @@ def main():
     parser.add_argument("--only", help="names, separated by commas")
     options = parser.parse_args()
     passed = failed = 0
-    for name, files, command, natural, variables, heavy in ROWS:
-        if (options.ci and heavy) or (options.only and name not in options.only.split(",")):
+    for name, files, command, natural, variables, modules in ROWS:
+        if (options.ci and modules) or (options.only and name not in options.only.split(",")):
             continue
         house = House(tempfile.mkdtemp(prefix="pwv-", dir="/tmp"), "/usr")
-        house.heavy = heavy
+        house.modules = modules
         house.env["NEXT_TELEMETRY_DISABLED"] = house.env["NUXT_TELEMETRY_DISABLED"] = "1"
         try:
             root = house.project("app", files={path: text.replace("@CONTENT@", "hello") for path, text in files.items()})
             house.furnish(root)
+            *before, command = [command] if isinstance(command, str) else command
+            for words in before:
+                done = house.run("sh", "-c", words, cwd=root, env=environment_in(house, root), deadline=300)
+                if done.returncode != 0:
+                    print(done.stdout[-800:], done.stderr[-800:])
             for variable in [None, *variables]:
                 port = ELSEWHERE if variable else natural
                 good, output = listens(house, root, command, {variable: str(port)} if variable else {}, port)

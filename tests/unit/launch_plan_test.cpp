@@ -37,7 +37,7 @@ TEST_CASE("a plain command is run as it is, with nothing set", "[launch]") {
 
 TEST_CASE("{port} is replaced by the service's port, everywhere by the same", "[launch]") {
     const auto made = plan(launch({"serve", "-l", "{port}", "http://localhost:{port}/", "{port:api}", "{portable}", "{"}));
-    CHECK(made.command == std::vector<std::string>{"serve", "-l", "3000", "http://localhost:3000/", "3001", "{portable}", "{"});
+    CHECK(made.command == std::vector<std::string>{"serve", "-l", "3000", "http://localhost:3000/", "4000", "{portable}", "{"});
 }
 
 TEST_CASE("PORT is set only where it is known to be read, and never over the user's", "[launch]") {

@@ -576,6 +576,9 @@ TEST_CASE("programs say their type", "[ranges]") {
     CHECK(type_of_program("node", {"node", "server.js"}) == "node");
     CHECK(type_of_program("python3.11", {"python3", "app.py"}) == "python");
     CHECK(type_of_program("python3.11", {"python3", "-m", "http.server", "8000"}) == "static");
+    CHECK(type_of_program("node", {"node", "/srv/node_modules/.bin/live-server"}) == "static");
+    CHECK(type_of_program("live-server", {"live-server"}) == "static");
+    CHECK(type_of_program("flask", {"flask", "run"}) == "python");
     CHECK(type_of_program("php8.2", {"php", "-S", "localhost:8000"}) == "php");
     CHECK(type_of_program("pythonista", {}).empty());
     CHECK(kind_of_program("redis-server") == "cache");

@@ -2,7 +2,7 @@
 from server import Server
 
 SERVER = Server(
-    port=3000, heavy=True, commands=[["npm", "start"]], websocket=True, same_output=False, patience=180,
+    port=3000, modules=("heavy",), commands=[["npm", "start"]], websocket=True, same_output=False, patience=180,
     environment={"CI": "true", "FAST_REFRESH": "true"},
     files={
         "package.json": '{"name": "app", "scripts": {"start": "react-scripts start"}, "dependencies": {"react": "19", "react-dom": "19", "react-scripts": "5.0.1"}, '
