@@ -13,5 +13,7 @@ foreach(path IN LISTS manual)
   endif()
 endforeach()
 execute_process(COMMAND gzip -9nf "${usr}/share/doc/portwrap/changelog" COMMAND_ERROR_IS_FATAL ANY)
+# Debian's zsh does not look into /usr/share/zsh/site-functions.
+file(RENAME "${usr}/share/zsh/site-functions" "${usr}/share/zsh/vendor-completions")
 # Loaded, never executed.
 file(CHMOD "${usr}/lib/portwrap/libportwrap.so" PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
