@@ -302,11 +302,11 @@ Result<std::optional<AgentConnection>> find_running_agent(const Deadline& deadli
     return find_agent(deadline);
 }
 
-Result<AgentConnection> reach_agent(const Deadline& deadline) {
+Result<AgentConnection> reach_agent(const Deadline& deadline, bool through_manager) {
     auto found = find_agent(deadline);
     if (!found) { return found.error(); }
     if (found->has_value()) { return std::move(**found); }
-    if (start_socket_unit(deadline)) {
+    if (through_manager && start_socket_unit(deadline)) {
         found = find_agent(deadline);
         if (found && found->has_value()) { return std::move(**found); }
     }
@@ -443,7 +443,8 @@ Result<Reply> AgentConnection::call(std::string_view method, Json params) {
 
 Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline) {
     for (bool again = false;; again = true) {
-        auto connection = reach_agent(deadline);
+        // A manager that has given up on its service closes the socket before anybody answers.
+        auto connection = reach_agent(deadline, !again);
         if (!connection) { return connection.error(); }
         auto reply = connection->call(method, params);
         if (reply) { return Answer{std::move(*reply), connection->socket()}; }

@@ -77,9 +77,9 @@ private:
 Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline);
 /// The same for those who must not start one: connecting to a socket that a service manager listens on would.
 Result<std::optional<AgentConnection>> find_running_agent(const Deadline& deadline);
-/// The agent that runs, else one started now: by the user's service manager where it has our units, else as a process of
-/// its own.
-Result<AgentConnection> reach_agent(const Deadline& deadline);
+/// The agent that runs, else one started now: by the user's service manager where it has our units, else (or where that is not
+/// wanted) as a process of its own.
+Result<AgentConnection> reach_agent(const Deadline& deadline, bool through_manager = true);
 
 struct Answer {
     Reply reply;
