@@ -2,6 +2,7 @@
 never losing the socket or a lease. With a real `systemd --user` where one can be run, and with systemd-socket-activate."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -168,6 +169,43 @@ def test_the_service_takes_over_from_an_agent_of_another_runtime_directory(house
     # And from there one finds it.
     done = house.run("portctl", "agent", "status", "--json", env={"XDG_RUNTIME_DIR": str(elsewhere)})
     assert f'"pid":{pid}' in done.stdout.replace(" ", ""), done.stdout
+
+
+def test_thirty_first_clients_get_one_service(house, manager):
+    shop = house.project("shop")
+    clients = [house.start("portctl", "get", f"s{index}", cwd=shop) for index in range(30)]
+    assert [client.wait() for client in clients] == [0] * 30
+    assert len({client.stdout for client in clients}) == 30
+    assert house.agent_pids() == [manager.main_pid()]
+
+
+def test_a_manager_that_has_given_up_keeps_nobody_from_an_agent(house, manager):
+    shop = house.project("shop")
+    port = house.portctl("get", "web", cwd=shop).stdout
+    # More often than the manager wants to start a service in ten seconds.
+    for _ in range(40):
+        assert house.portctl("agent", "stop").returncode == 0
+        assert house.portctl("get", "web", cwd=shop).stdout == port
+    house.stop_agent()
+    manager.ctl("stop", SOCKET)
+    manager.ctl("reset-failed")
+    assert house.portctl("get", "web", cwd=shop).stdout == port
+    assert house.agent_pids() == [manager.main_pid()]
+
+
+def test_a_service_that_refuses_to_serve_says_why_and_stays_away(house, manager):
+    shop = house.project("shop")
+    assert house.portctl("get", "web", cwd=shop).returncode == 0
+    house.stop_agent()
+    manager.do("stop", SOCKET)
+    snapshot = house.registry / "ports.json"
+    snapshot.write_text(re.sub(r'("schema_version": ?)1\b', r"\g<1>999", snapshot.read_text()))
+    refused = house.portctl("get", "web", cwd=shop)
+    assert refused.returncode == 69 and "agent.log" in refused.stderr
+    done = house.run("portwrap", "echo", "hi", cwd=shop)
+    assert (done.returncode, done.stdout) == (0, "hi\n") and "unmanaged" in done.stderr
+    assert "schema_version 999 is newer" in house.log
+    assert house.agent_pids() == []
 
 
 def test_a_deleted_socket_of_the_managers_is_made_anew(house, manager):
