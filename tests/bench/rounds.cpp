@@ -1,6 +1,8 @@
-// What tests/bench/bench.py measures with: an echo server on libuv that does nothing else (the floor), clients that count
-// microseconds, and one append with fdatasync. Prints numbers, one a line; bench.py makes the table of them.
+// What tests/bench measures with: an echo server on libuv that does nothing else (the floor), clients that count microseconds,
+// one append with fdatasync, many listeners, a flood. Prints numbers, one a line; bench.py makes the table of them.
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -113,15 +115,15 @@ int take_turns(const char* first, const std::string& first_request, const char* 
     return 0;
 }
 
-/// `clients` connections at once, each asking `rounds` times; requests a second.
-int crowd(const char* path, const std::string& request, long clients, long rounds) {
+/// `clients` connections at once, each asking `rounds` times; requests a second. The numbers of the requests begin with `first`.
+int crowd(const char* path, const std::string& request, long clients, long rounds, long first) {
     std::vector<std::thread> threads;
     const auto begin = Clock::now();
     for (long client = 0; client < clients; ++client) {
         threads.emplace_back([&, client] {
             const int fd = connect_to(path);
             for (long i = 0; i < rounds; ++i) {
-                const auto reply = ask(fd, numbered(request, client * rounds + i));
+                const auto reply = ask(fd, numbered(request, first + client * rounds + i));
                 if (reply.find("\"error\"") != std::string::npos) {
                     std::fprintf(stderr, "%s", reply.c_str());
                     std::exit(1);
@@ -133,6 +135,72 @@ int crowd(const char* path, const std::string& request, long clients, long round
     for (auto& thread : threads) { thread.join(); }
     std::printf("%.0f\n", static_cast<double>(clients * rounds) / since(begin) * 1e6);
     return 0;
+}
+
+/// One connection, one request after the other; microseconds of all.
+int series(const char* path, const std::string& request, long rounds) {
+    const int fd = connect_to(path);
+    const auto begin = Clock::now();
+    for (long i = 0; i < rounds; ++i) {
+        const auto reply = ask(fd, numbered(request, i));
+        if (reply.find("\"error\"") != std::string::npos) {
+            std::fprintf(stderr, "%s", reply.c_str());
+            return 1;
+        }
+    }
+    std::printf("%.0f\n", since(begin));
+    ::close(fd);
+    return 0;
+}
+
+void allow_files() {
+    rlimit files{};
+    ::getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/// Listens on so many ports from `first` on until stdin ends; says "ready" before.
+int hold_listeners(long first, long count) {
+    allow_files();
+    long open = 0;
+    for (long port = first; port < 65536 && open < count; ++port) {
+        const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(static_cast<std::uint16_t>(port));
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        if (fd < 0) { give_up("socket"); }
+        if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::listen(fd, 1) == 0) { ++open; }
+    }
+    std::printf("%ld\n", open);
+    std::fflush(stdout);
+    char byte = 0;
+    return ::read(STDIN_FILENO, &byte, 1) < 0 ? 1 : 0;
+}
+
+/// What an unfriendly program can send: half messages, requests whose replies nobody reads, connections without a word.
+int flood(const char* path, long connections) {
+    allow_files();
+    const std::string half = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"" + std::string(40000, 'x');
+    const std::string ask_much = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"lease.list\",\"params\":{}}\n";
+    std::vector<int> fds;
+    for (long i = 0; i < connections; ++i) {
+        const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        const auto address = address_of(path);
+        if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) { break; }
+        fds.push_back(fd);
+        if (i % 3 == 0) { [[maybe_unused]] const auto sent = ::send(fd, half.data(), half.size(), MSG_NOSIGNAL | MSG_DONTWAIT); }
+        if (i % 3 == 1) {
+            for (int line = 0; line < 20; ++line) {
+                [[maybe_unused]] const auto sent = ::send(fd, ask_much.data(), ask_much.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+            }
+        }
+    }
+    std::printf("%zu\n", fds.size());
+    std::fflush(stdout);
+    char byte = 0;
+    return ::read(STDIN_FILENO, &byte, 1) < 0 ? 1 : 0;
 }
 
 int append(const char* path, long rounds) {
@@ -155,9 +223,13 @@ int main(int argc, char** argv) {
     const std::string what = argc > 1 ? argv[1] : "";
     if (what == "echo" && argc == 3) { return serve_echo(argv[2]); }
     if (what == "turns" && argc == 7) { return take_turns(argv[2], argv[3], argv[4], argv[5], std::atol(argv[6])); }
-    if (what == "crowd" && argc == 6) { return crowd(argv[2], argv[3], std::atol(argv[4]), std::atol(argv[5])); }
+    if (what == "crowd" && argc >= 6) {
+        return crowd(argv[2], argv[3], std::atol(argv[4]), std::atol(argv[5]), argc > 6 ? std::atol(argv[6]) : 0);
+    }
+    if (what == "series" && argc == 5) { return series(argv[2], argv[3], std::atol(argv[4])); }
+    if (what == "listeners" && argc == 4) { return hold_listeners(std::atol(argv[2]), std::atol(argv[3])); }
+    if (what == "flood" && argc == 4) { return flood(argv[2], std::atol(argv[3])); }
     if (what == "append" && argc == 4) { return append(argv[2], std::atol(argv[3])); }
-    if (what == "nothing") { return 0; }
     std::fputs("usage: see bench.py\n", stderr);
     return 2;
 }

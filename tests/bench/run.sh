@@ -8,4 +8,8 @@ if [ -z "${PORTWRAP_PREFIX:-}" ]; then
     cmake --install build/release --prefix "$PORTWRAP_PREFIX" > /dev/null
     export PORTWRAP_PREFIX
 fi
+# The peers; without npm their rows are left out.
+if [ ! -d tests/bench/node_modules ] && command -v npm > /dev/null; then
+    npm ci --prefix tests/bench --no-audit --no-fund > /dev/null || echo "run.sh: no peers: npm ci failed" >&2
+fi
 /usr/bin/python3 -B tests/bench/bench.py "$@"

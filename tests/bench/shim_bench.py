@@ -17,6 +17,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+import table
+
 HERE = Path(__file__).resolve().parent
 SHIM = Path(os.environ.get("PORTWRAP_SHIM", HERE.parents[1] / "build/release/lib/portwrap/libportwrap.so")).resolve()
 ROUNDS = 9
@@ -49,9 +51,9 @@ def main():
     server = socket.create_server(("127.0.0.1", 0), backlog=4096)
     threading.Thread(target=lambda: [server.accept()[0].close() for _ in iter(int, 1)], daemon=True).start()
     target = server.getsockname()[1]
-    table = write_table(runtime, root, [(20000 + i, target) for i in range(64)])
+    name = write_table(runtime, root, [(20000 + i, target) for i in range(64)])
     plain = {"PATH": os.environ["PATH"]}
-    shimmed = {**plain, "LD_PRELOAD": str(SHIM), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "1.1", "PORTWRAP_TABLE": table}
+    shimmed = {**plain, "LD_PRELOAD": str(SHIM), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "1.1", "PORTWRAP_TABLE": name}
 
     def compare(*words, shim_words=None):
         """Medians over interleaved rounds: without, with."""
@@ -68,16 +70,14 @@ def main():
             ("loopback connect, 64 remappings, none of them meant", "ns", 500, compare("connect_loopback", 19999)),
             ("loopback connect, remapped by the last of 64", "ns", 500, compare("connect_tcp", target, shim_words=("connect_tcp", 20063))),
             ("loading the shim", "us", 60, compare("start", 300, shutil.which("true")))):
-        rows.append({"what": what, "unit": unit, "figure": round(figure, 1), "floor": round(floor, 1), "ratio": round(figure / floor, 3),
-                     "difference": round(figure - floor, 1), "target": limit, "met": figure - floor <= limit})
+        rows.append({**table.row(what, unit, figure, floor, "the plain call", f"within {limit} {unit}", figure - floor <= limit),
+                     "difference": round(figure - floor, 1)})
     shutil.rmtree(work)
     if "--json" in sys.argv:
         print(json.dumps(rows))
     else:
-        print(f"{'what':<52} {'figure':>10} {'floor':>10} {'ratio':>7} {'more':>8}   target")
-        for row in rows:
-            print(f"{row['what']:<52} {row['figure']:>7} {row['unit']} {row['floor']:>7} {row['unit']} {row['ratio']:>7} "
-                  f"{row['difference']:>8}   <= {row['target']} {row['unit']}: {'met' if row['met'] else 'NOT MET'}")
+        for line in table.lines(rows):
+            print(line)
     return 0
 
 

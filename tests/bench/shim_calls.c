@@ -1,6 +1,8 @@
 // What one call costs, in nanoseconds: run with and without the shim by shim_bench.py, and the difference is the shim's.
 //   shim_calls bind_unix | connect_other | connect_loopback PORT | connect_tcp PORT      prints the median of the batches
 //   shim_calls start N PROGRAM                                                           microseconds of one start, N times
+//   shim_calls binds PORT N                        microseconds of the first bind of a process, and the median of N further ones
+//   shim_calls server PORT                         listens, prints the port that it has, and stays until stdin ends
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -48,6 +50,27 @@ int main(int argc, char **argv) {
             starts[i] = (now() - began) / 1000;
         }
         printf("%.1f\n", median(starts, count));
+        return 0;
+    }
+    if (strcmp(argv[1], "binds") == 0 || strcmp(argv[1], "server") == 0) {
+        int count = argc > 3 ? atoi(argv[3]) + 1 : 1;
+        double *binds = malloc(sizeof *binds * (size_t)count);
+        for (int i = 0; i < count; ++i) {
+            struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(atoi(argv[2]) + i))};
+            int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+            double began = now();
+            if (bind(fd, (struct sockaddr *)&where, sizeof where) != 0) { return 1; }
+            binds[i] = (now() - began) / 1000;
+            if (strcmp(argv[1], "server") == 0) {
+                socklen_t size = sizeof where;
+                if (listen(fd, 16) != 0 || getsockname(fd, (struct sockaddr *)&where, &size) != 0) { return 1; }
+                printf("%d\n", ntohs(where.sin_port));
+                fflush(stdout);
+                return read(0, binds, 1) < 0;
+            }
+        }
+        printf("%.1f\n%.1f\n", binds[0], median(binds + 1, count - 1));
         return 0;
     }
     // On the heap, where most programs have their addresses: what cannot be seen without asking the kernel.
