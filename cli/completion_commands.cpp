@@ -87,7 +87,7 @@ public:
 private:
     /// The result, null without an agent, or when it refuses.
     Json ask_running(const char* method, const Json& parameters) {
-        auto agent = find_agent(Deadline::in_milliseconds(k_tab_deadline_ms));
+        auto agent = find_running_agent(Deadline::in_milliseconds(k_tab_deadline_ms));
         if (!agent || !agent->has_value()) { return nullptr; }
         auto reply = (*agent)->call(method, parameters);
         return reply && reply->ok ? std::move(reply->body) : Json(nullptr);

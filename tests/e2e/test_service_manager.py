@@ -105,6 +105,7 @@ def test_asking_for_the_status_starts_nothing_and_a_stop_keeps_the_socket(house,
     manager.do("start", SOCKET)
     assert house.socket.exists()
     assert house.portctl("agent", "status").returncode == 69
+    assert house.portctl("_complete", "portctl", "port", "").stdout == ""
     assert "not running" in house.portctl("agent", "stop").stdout
     assert house.agent_pids() == [] and manager.state(SERVICE) == "inactive"
 
