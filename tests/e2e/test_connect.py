@@ -257,8 +257,8 @@ def test_a_bind_without_an_agent_gets_the_ports_of_last_time(house, worktrees):
     process, second = serve(house, fix)
     process.kill()
     wait_until(lambda: house.leases(fix) == [], "the lease ends")
-    shell = house.wrap("sh", "-c", "read line; exec python3 server.py", cwd=fix)
-    wait_until(lambda: any(lease["port"] == ASKED for lease in house.leases()), "the agent is there")
+    shell = house.wrap("sh", "-c", "echo up; read line; exec python3 server.py", cwd=fix)
+    shell.wait_for("^up")
     for pid in house.agent_pids():
         os.kill(pid, signal.SIGSTOP)
     shell.say("\n")
