@@ -19,7 +19,9 @@ bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& f
 
 bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& facts) {
     if (!is_silent(lease)) { return false; }
-    return is_own_session(lease, session, facts) || (lease.by_name() && !lease.session);
+    // Offered to a program that ended before it bound: kept for what that may have left behind, but the next start comes first.
+    const bool abandoned = lease.origin == LeaseOrigin::process && lease.session && !lease.holder && facts.is_alive && !facts.is_alive(*lease.session);
+    return abandoned || is_own_session(lease, session, facts) || (lease.by_name() && !lease.session);
 }
 
 std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {

@@ -20,7 +20,8 @@ constexpr auto k_offer_grace = std::chrono::seconds(60);
 /// A lease that nobody uses: got by name, reserved, or offered, and no process has a socket of it.
 [[nodiscard]] bool is_silent(const Lease& lease);
 [[nodiscard]] bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& facts);
-/// May this session take over a silent lease: one got by name, or one of its own. Another session's offer is not free.
+/// May this session take over a silent lease: one got by name, one of its own, or one offered to a session that has
+/// ended. A living session's offer is not free.
 [[nodiscard]] bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& facts);
 
 /// What .portwrap.json says of a service.

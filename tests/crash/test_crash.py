@@ -11,6 +11,7 @@ import re
 import select
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,8 @@ from house import PATIENCE, Rpc, wait_until
 KILLS = int(os.environ.get("PORTWRAP_CRASH_KILLS", "300"))
 SEED = int(os.environ.get("PORTWRAP_CRASH_SEED", str(random.randrange(1 << 30))))
 CALLS = ["write", "fdatasync", "fsync", "rename", "openat", "link", "unlink", "ftruncate", "close", "flock", "bind", "mkdir"]
+
+FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
@@ -223,13 +226,69 @@ def test_an_agent_with_few_descriptors_answers_or_says_why_not(house):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a boot id of one's own needs a mount namespace")
-def test_names_survive_a_reboot(house, tmp_path):
+def test_after_a_reboot_names_stay_and_programs_get_their_ports_again(house, tmp_path):
     boot = tmp_path / "boot_id"
     boot.write_text("11111111-2222-3333-4444-555555555555\n")
-    root = house.project("shop")
+    server = Path(__file__).resolve().parent.parent / "soak" / "server.py"
+    root, other = house.project("shop"), house.project("blog")
     port = house.ask("get", "web", cwd=root)["lease"]["port"]
+    ports = []
+    for place in (other, root):
+        process = house.wrap("python3", str(server), "3000", cwd=place)
+        ports.append(int(process.wait_for(r"^port (\d+)$", "stdout")[1]))
+    # The machine loses its power: agent and servers end at once, and the runtime directory, which was memory, is empty.
+    house.kill_agent()
+    house.end_processes()
+    shutil.rmtree(house.runtime / "portwrap")
+
+    def rebooted(*words, cwd):
+        script = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
+        return house.run("unshare", "-m", "sh", "-c", script, "sh", *words, cwd=cwd)
+
+    done = rebooted("portctl", "list", "--all", "--json", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert [(lease["service"], lease["port"]) for lease in json.loads(done.stdout)["leases"]] == [("web", port)]
+    for place, sticky in ((root, ports[1]), (other, ports[0])):
+        done = rebooted("portwrap", "python3", str(server), "3000", cwd=place)
+        assert done.stdout == f"port {sticky}\n", (done.stdout, done.stderr)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+@pytest.mark.parametrize("jumps", [["+40d"], ["-400d", "+0"], ["+3h", "-3h", "+0"], ["-10s", "+100d", "-100d", "+0"]], ids=" ".join)
+def test_a_clock_that_jumps_loses_no_name_and_gives_no_port_twice(house, tmp_path, jumps):
+    """The agent's wall clock is moved under it, and while it is away; a reservation's end may come early or late, no more."""
+    offset = tmp_path / "offset"
+    offset.write_text("+0\n")
+    root = house.project("shop")
+    clock = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1"}
+
+    def start():
+        house.start("portwrap-agent", cwd="/", env=clock)
+        wait_until(house.socket.exists, "the agent listens")
+
+    start()
+    server = Path(__file__).resolve().parent.parent / "soak" / "server.py"
+    process = house.wrap("python3", str(server), "3000", cwd=root)
+    active = int(process.wait_for(r"^port (\d+)$", "stdout")[1])
+    names = {name: house.ask("get", name, cwd=root)["lease"]["port"] for name in "abc"}
+    house.ask("reserve", "later", "--ttl", "1h", cwd=root)
+    for number, jump in enumerate(jumps):
+        offset.write_text(jump + "\n")
+        if number % 2:
+            house.kill_agent()
+            house.socket.unlink(missing_ok=True)
+            start()
+        fresh = house.ask("get", f"n{number}", cwd=root)["lease"]["port"]
+        leases = house.leases(root)
+        found = {lease["service"]: lease["port"] for lease in leases}
+        assert len(set(found.values())) == len(leases) and found[f"n{number}"] == fresh, (jump, leases)
+        assert [lease["state"] for lease in leases if lease["port"] == active] == ["active"], (jump, leases)
+        if jump.startswith("+") and jump.endswith("d"):
+            # Days in which nobody used them end names; what was granted in a past that never was may end later.
+            names = {name: port for name, port in names.items() if found.get(name) == port}
+        assert names.items() <= found.items(), (jump, names, found, house.log)
     house.kill_agent()
     house.socket.unlink(missing_ok=True)
-    script = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
-    done = house.run("unshare", "-m", "sh", "-c", script, "sh", "portctl", "port", "web", cwd=root)
-    assert (done.returncode, done.stdout) == (0, f"{port}\n"), done.stderr
+    # Without any trick: what the last list showed is there.
+    assert {lease["service"]: lease["port"] for lease in house.leases(root) if lease["service"] in names} == names
+    assert not re.search("damaged|unusable|cut short|corrupt", house.log), house.log

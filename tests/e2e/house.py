@@ -405,9 +405,14 @@ class House:
 
     # -- the end
 
-    def close(self):
+    def end_processes(self):
+        """SIGKILL for whatever was started here."""
         for process in self._processes:
             process.dispose()
+        self._processes.clear()
+
+    def close(self):
+        self.end_processes()
         # Daemons and orphans: whoever still carries this house's runtime directory was started by it.
         here = str(self.runtime).encode()
 

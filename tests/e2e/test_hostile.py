@@ -1,4 +1,6 @@
-"""What strangers, accidents and malice do to a running agent: it goes on serving the others, in little memory."""
+"""What strangers, accidents and malice do to a running agent: it goes on serving the others, in little memory.
+
+PORTWRAP_TEST_CONNECTIONS says how many connections one after another (20,000; the long form has a million)."""
 
 import contextlib
 import json
@@ -89,7 +91,7 @@ def test_connections_in_sequence_leave_nothing_behind(house, served):
     for _ in range(500):
         one()
     before, descriptors = resident_kb(served), len(os.listdir(f"/proc/{served}/fd"))
-    for _ in range(int(os.environ.get("PORTWRAP_TEST_CONNECTIONS", "10000"))):
+    for _ in range(int(os.environ.get("PORTWRAP_TEST_CONNECTIONS", "20000"))):
         one()
     wait_until(lambda: len(os.listdir(f"/proc/{served}/fd")) <= descriptors, "no descriptor is left open")
     assert SANITIZED or resident_kb(served) - before < 1024
@@ -117,6 +119,102 @@ def test_a_flood_on_many_connections_delays_others_but_does_not_stop_them(house,
     assert house.portctl("port", "web", cwd=shop).returncode == 0
     for connection in connections:
         connection.close()
+
+
+def test_readers_that_do_not_read_are_dropped_and_the_others_served(house, served, shop):
+    """Each asks for more than a socket's buffer holds and never reads a byte of it."""
+    for name in (f"s{number}" for number in range(60)):
+        assert house.portctl("get", name, cwd=shop).returncode == 0
+    before = len(os.listdir(f"/proc/{served}/fd"))
+    asked = b'{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{"all":true}}\n' * 100
+    slow = []
+    for _ in range(200):
+        connection = connect_to_agent(house)
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            connection.send(asked)
+        slow.append(connection)
+    for _ in range(5):
+        assert house.portctl("port", "web", cwd=shop).returncode == 0
+        assert SANITIZED or resident_kb(served) < LIMIT_KB
+    # One of them reads after all: whole lines, to the last one or to where the agent let go of it.
+    slow[0].setblocking(True)
+    with contextlib.suppress(ConnectionResetError), slow[0].makefile("rb") as lines:
+        for _ in range(100):
+            line = lines.readline()
+            assert not line.endswith(b"\n") or json.loads(line)["result"]["ok"]
+            if not line.endswith(b"\n"):
+                break
+    for connection in slow:
+        connection.close()
+    wait_until(lambda: len(os.listdir(f"/proc/{served}/fd")) <= before, lambda: f"of {before} descriptors: {[os.readlink(f'/proc/{served}/fd/{fd}') for fd in os.listdir(f'/proc/{served}/fd')]}")
+
+
+@pytest.mark.parametrize("hostile", [
+    '{"services":' * 5000, '{"name":"\\u001b[2J\\u0007evil"}', '{"env":{"LD_PRELOAD":"/tmp/x.so","PATH":"/tmp"}}',
+    '{"services":{"web":{"port":70000}}}', '{"services":{"web":{"dir":"../../../etc"}}}', '{"name":"' + "x" * 900_000 + '"}',
+    '{"services":{' + ",".join(f'"s{i}":{{"port":{3000 + i % 900}}}' for i in range(20_000)) + "}}", "\xff\xfe\x00", "/*" * 100_000,
+    '{"name":1,"name":2}'], ids=["deep", "escapes", "variables", "port", "outside", "long name", "many services", "bytes", "comments", "twice"])
+def test_a_hostile_project_config_harms_nobody(house, served, hostile):
+    root = house.project("evil", files={"package.json": "{}"})
+    (root / ".portwrap.json").write_bytes(hostile.encode("latin1"))
+    done = house.run("portwrap", "sh", "-c", 'echo "$LD_PRELOAD $PATH"', cwd=root)
+    assert done.returncode == 0 and "/tmp/x.so" not in done.stdout and done.stdout.endswith(f" {house.env['PATH']}\n"), (done.stdout, done.stderr)
+    for words in (["get", "web"], ["list", "--all"], ["doctor"]):
+        done = house.portctl(*words, cwd=root)
+        assert "\x1b" not in done.stdout + done.stderr and "\x07" not in done.stdout + done.stderr, (words, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("name, content", [
+    ("HEAD", "ref: " + "../" * 2000 + "etc/passwd"), ("HEAD", "ref: refs/heads/\x1b[2Jevil\n"), ("commondir", "/proc/self/root\n"),
+    ("commondir", "../.git/" * 4000), ("config", "[remote " * 50_000), ("packed-refs", "x" * 4_000_000), ("shallow", "0" * 40 + "\n"),
+    ("objects/info/alternates", "/dev/zero\n/dev/stdin\n"), ("objects/info/commit-graph", "CGPH" + "\xff" * 5000)])
+def test_hostile_git_files_harm_nobody(house, served, name, content):
+    root = house.project("evil", files={"package.json": "{}", f".git/{name}": ""})
+    (root / ".git/refs").mkdir(exist_ok=True)
+    (root / ".git/objects").mkdir(exist_ok=True)
+    if name != "HEAD":
+        (root / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    (root / ".git" / name).write_bytes(content.encode("latin1"))
+    done = house.portctl("get", "web", cwd=root)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    done = house.portctl("list", "--all")
+    assert "\x1b" not in done.stdout, done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("whose", ["runtime", "registry"])
+def test_a_directory_of_somebody_else_is_refused(house, shop, whose):
+    directory = house.runtime / "portwrap" if whose == "runtime" else house.registry
+    directory.mkdir(mode=0o700)
+    os.chown(directory, 65534, 65534)
+    done = house.run("portwrap-agent", "--foreground")
+    assert done.returncode == 1 and str(directory) in done.stderr, done.stderr
+    assert house.portctl("get", "web", cwd=shop).returncode == 69
+    assert house.run("portwrap", "echo", "hi", cwd=shop).stdout == "hi\n"
+    assert not house.agent_pids()
+    os.chown(directory, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "FIFO", "directory", "text"])
+def test_something_else_in_the_place_of_the_socket_is_no_harm(house, shop, tmp_path, kind):
+    """A link there leads nobody elsewhere: what is in the way is removed, or the agent says that it cannot be."""
+    (house.runtime / "portwrap").mkdir(mode=0o700)
+    if kind == "symbolic link":
+        house.socket.symlink_to(tmp_path / "theirs")
+    elif kind == "FIFO":
+        os.mkfifo(house.socket)
+    elif kind == "directory":
+        house.socket.mkdir()
+    else:
+        house.socket.write_text("x")
+    done = house.portctl("get", "web", cwd=shop)
+    assert not (tmp_path / "theirs").exists()
+    if kind == "directory":
+        assert done.returncode == 69, (done.stdout, done.stderr)
+        assert house.run("portwrap", "echo", "hi", cwd=shop).stdout == "hi\n"
+    else:
+        assert done.returncode == 0, (done.stdout, done.stderr)
 
 
 def test_files_of_a_project_may_be_anything(house, served):

@@ -368,6 +368,34 @@ TEST_CASE("a named lease that a session did not use is free for the next one", "
     CHECK(std::get<LeaseId>(decide_offer(world.registry, world.config, offer, world.facts()).answer) == named);
 }
 
+TEST_CASE("what was offered to a program that ended before it bound is its next start's, a living one's is not", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    world.external.insert(3000);
+    const auto bound = world.serve(world.start(place), 3000);
+    REQUIRE(bound.port == 3001);
+    world.close(bound.cookie);
+    std::set<ProcessId> dead;
+    const auto facts = [&] {
+        auto known = world.facts();
+        known.is_alive = [&dead](const ProcessId& process) { return !dead.contains(process); };
+        return known;
+    };
+    const auto offer_to = [&](const Caller& caller) {
+        const OfferRequest offer{*caller.scope, place, "main", "node", Port{3000}, std::nullopt, "me"};
+        auto decision = decide_offer(world.registry, world.config, offer, facts());
+        world.apply(std::move(decision.changes));
+        return world.registry.find(std::get<LeaseId>(decision.answer))->port;
+    };
+    const auto broken = world.start(place);
+    CHECK(offer_to(broken) == 3001);
+    CHECK(offer_to(world.start(place)) != 3001);
+    dead.insert(broken.session);
+    world.apply(decide_session_ended(world.registry, world.config, broken.session, facts()));
+    CHECK(world.lease(bound.lease).live());
+    CHECK(offer_to(world.start(place)) == 3001);
+}
+
 TEST_CASE("a socket that was bound and then connected does not keep its lease", "[policy]") {
     World world;
     const auto app = world.start(world.place("/a"));
