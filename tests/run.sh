@@ -56,7 +56,7 @@ finish() {
 # -- what is needed ---------------------------------------------------------------------------------------------------
 
 packages=(g++ busybox cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev zlib1g-dev catch2
-    python3 python3-pytest python3-flask php-cli musl-tools git strace tmux zsh fish bash-completion man-db mandoc socat procps iproute2 curl ca-certificates
+    python3 python3-pytest python3-flask php-cli musl-tools git strace valgrind faketime tmux zsh fish bash-completion man-db mandoc socat procps iproute2 curl ca-certificates
     systemd dpkg-dev fakeroot lintian)
 command -v node > /dev/null || packages+=(nodejs)
 command -v npm > /dev/null || packages+=(npm)
@@ -223,7 +223,7 @@ if ! cmake --install build/release --prefix "$prefix" > "$logs/install.log" 2>&1
     failed_step "cmake --install"
     finish
 fi
-suites=(tests/integration/*/ tests/e2e/ tests/crash/ tests/harm/)
+suites=(tests/integration/*/ tests/e2e/ tests/crash/ tests/harm/ tests/soak/)
 for suite in "${suites[@]}"; do
     if compgen -G "$suite/test_*.py" > /dev/null; then
         python_tests "$(echo "${suite%/}" | tr / -)" "$suite"

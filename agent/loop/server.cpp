@@ -331,8 +331,12 @@ void Server::accept() {
     }
     connection->exchange->peer.pid = peer.pid;
     m_connections.emplace(connection.get(), connection);
-    connection->reading = true;
-    uv_read_start(reinterpret_cast<uv_stream_t*>(connection->pipe.get()),
+    start_reading(*connection);
+}
+
+void Server::start_reading(Connection& connection) {
+    connection.reading = true;
+    uv_read_start(reinterpret_cast<uv_stream_t*>(connection.pipe.get()),
                   [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) noexcept {
                       auto* owner = static_cast<Connection*>(handle->data);
                       if (owner == nullptr) { return void(*buffer = uv_buf_init(nullptr, 0)); }
@@ -506,9 +510,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
     }
     if (connection->ending && connection->lines.empty() && connection->unwritten() == 0) { return drop(*connection); }
     if (!connection->reading && !connection->ending) {
-        connection->reading = true;
-        // Same callbacks as before: libuv keeps them across a stop.
-        uv_read_start(reinterpret_cast<uv_stream_t*>(connection->pipe.get()), connection->pipe->alloc_cb, connection->pipe->read_cb);
+        start_reading(*connection);
     }
 }
 

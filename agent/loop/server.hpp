@@ -80,6 +80,8 @@ private:
 
     void accept();
     void drop(Connection& connection);
+    /// Again after each pause, with the callbacks: uv_read_stop forgets them.
+    void start_reading(Connection& connection);
     void on_end_of_input(Connection& connection, bool reset);
     /// Says why and closes, after the replies that are still due.
     void turn_away(Connection& connection, std::string why);

@@ -240,6 +240,7 @@ private:
     /// Looks who listens on those of these leases whose listener the registry does not know (a program without portwrap, a
     /// stranger, the heir of a dead holder's socket); then `then` runs.
     void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);
+    void look_at_heard();
     void with_all_heard(std::function<void()> then);
     [[nodiscard]] std::vector<HeardSocket> heard_sockets(const std::vector<SeenListener>& seen) const;
     /// The roots of leases whose directories are gone, looked up in the pool.
@@ -279,6 +280,13 @@ private:
     std::map<std::uint64_t, Wait> m_waits;
     std::uint64_t m_next_wait = 0;
     std::deque<WaitingReply> m_waiting;
+    /// Who waits for a look at the system's listeners. One look at a time: all who come meanwhile share the next one.
+    struct Look {
+        std::map<LeaseId, Lease> leases;
+        std::vector<std::function<void()>> then;
+    };
+    Look m_next_look;
+    bool m_looking = false;
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;
     std::unordered_map<std::string, PlaceRead> m_place_reads;  ///< under way

@@ -195,20 +195,32 @@ std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& s
 }
 
 void Agent::with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then) {
-    auto looked_at = std::make_shared<std::vector<Lease>>();
-    std::set<Port> ports;
+    bool waits = false;
     for (const auto* lease : concerned) {
         if (!lease->live() || m_granted.contains(lease->id)) { continue; }
         const bool known = !lease->sockets.empty() && lease->holder && is_alive(lease->holder->process);
         if (known) { continue; }
-        looked_at->push_back(*lease);
-        ports.insert(lease->port);
+        m_next_look.leases.insert_or_assign(lease->id, *lease);
+        waits = true;
     }
-    if (looked_at->empty()) { return then(); }
+    if (!waits) { return then(); }
+    m_next_look.then.push_back(std::move(then));
+    if (!m_looking) { look_at_heard(); }
+}
+
+void Agent::look_at_heard() {
+    m_looking = true;
+    const auto look = std::make_shared<Look>(std::exchange(m_next_look, {}));
     auto seen = std::make_shared<std::vector<SeenListener>>();
-    m_outside.run_in_pool([seen, ports] { *seen = look_at_listeners(ports); }, [this, looked_at, seen, then = std::move(then)] {
-        (void)commit(decide_heard(m_registry, *looked_at, heard_sockets(*seen), facts()));
-        then();
+    std::set<Port> ports;
+    for (const auto& [id, lease] : look->leases) { ports.insert(lease.port); }
+    m_outside.run_in_pool([seen, ports] { *seen = look_at_listeners(ports); }, [this, look, seen] {
+        std::vector<Lease> looked_at;
+        for (const auto& [id, lease] : look->leases) { looked_at.push_back(lease); }
+        (void)commit(decide_heard(m_registry, looked_at, heard_sockets(*seen), facts()));
+        m_looking = false;
+        for (const auto& then : look->then) { then(); }
+        if (!m_looking && !m_next_look.then.empty()) { look_at_heard(); }
     });
 }
 

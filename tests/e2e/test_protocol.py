@@ -199,6 +199,13 @@ def test_what_is_asked_by_a_peer_that_hung_up_before_is_not_decided(house, unhar
     assert half.line() is None
 
 
+def test_a_connection_whose_reading_paused_goes_on(rpc):
+    """More requests at once than the agent keeps of one connection: it reads on when these are answered, again and again."""
+    for _ in range(3):
+        rpc.send(request("agent.status", {}) * 300)
+        assert all(rpc.line()["result"]["ok"] for _ in range(300))
+
+
 def test_half_a_message_is_told_so_and_ends(rpc):
     rpc.send(b'{"jsonrpc":"2.0","id":1,')
     reply = rpc.line()
