@@ -152,20 +152,25 @@ has_own_units() {
 install_files() {
     local file directory pid
     say "installing to $prefix"
-    # Once beside the place itself, to know which directories are not there yet and will be made.
-    DESTDIR=$build_dir/staged cmake --install "$build_dir" --prefix "$prefix" >/dev/null
-    rm -rf "$build_dir/staged"
+    # Once beside the place itself, to know what belongs to the installation, and which directories will be made for it.
+    local stage
+    stage=$(mktemp -d "$build_dir/staged.XXXXXX")
+    DESTDIR=$stage cmake --install "$build_dir" --prefix "$prefix" >/dev/null
+    local -a files=()
+    mapfile -t files < <(cd "$stage" && find . ! -type d | sed 's/^\.//' | sort)
+    rm -rf "$stage"
+    files+=("$manifest" "$made")
     local -A absent=()
-    while IFS= read -r file; do
+    for file in "${files[@]}" "$unit_links/unit"; do
         directory=${file%/*}
         while [[ -n $directory && ! -d $directory ]]; do
             absent[$directory]=1
             directory=${directory%/*}
         done
-    done < <(cat "$build_dir/install_manifest.txt" && printf '\n%s\n%s\n' "$manifest" "$unit_links/unit")
+    done
     cmake --install "$build_dir" --prefix "$prefix" >/dev/null
     mkdir -p "${manifest%/*}"
-    { cat "$build_dir/install_manifest.txt" && printf '\n%s\n%s\n' "$manifest" "$made"; } >"$manifest.new"
+    printf '%s\n' "${files[@]}" >"$manifest.new"
     # An earlier version may have had files that this one has not.
     if [[ -f $manifest ]]; then
         while IFS= read -r file; do

@@ -12,6 +12,7 @@ class Terminal:
 
     def __init__(self, house, shell, settings, cwd, env=None):
         self.socket = house.directory / "tmux"
+        self.done = 0  # commands that do() has entered
         self.env = {**house.env, "TERM": "xterm", "LC_ALL": "C.UTF-8", **(env or {})}
         file = house.home / {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/config.fish"}[shell]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +28,12 @@ class Terminal:
     def say(self, text):
         self.tmux("send-keys", "-l", text)
         self.tmux("send-keys", "Enter")
+
+    def do(self, text):
+        """Enters a command and waits until it has run: its prompt may look like the one before it."""
+        self.done += 1
+        self.say(f"{text}; echo done-{self.done}")
+        wait_until(lambda: f"done-{self.done}" in self.screen().splitlines(), lambda: f"{text!r} has run:\n{self.screen()}")
 
     def screen(self):
         return self.tmux("capture-pane", "-p", "-J").rstrip()
