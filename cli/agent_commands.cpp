@@ -186,8 +186,7 @@ int run_agent(Globals& globals, const std::vector<std::string>& arguments) {
     for (const auto& action : k_actions) {
         if (word == action.name) { return action.run(globals); }
     }
-    auto message = "unknown action '" + printable(word) + "' (start, stop, restart, status or log)";
-    return report(globals, Error{ErrorCode::invalid_request, std::move(message)});
+    return report(globals, unknown_action(word, {"start", "stop", "restart", "status", "log"}));
 }
 
 }  // namespace

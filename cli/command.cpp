@@ -97,11 +97,21 @@ Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
     return Json{{"cwd", *cwd}};
 }
 
+Error unknown_action(const std::string& word, const std::vector<std::string>& actions) {
+    std::string choice;
+    for (const auto& action : actions) { choice += (choice.empty() ? "" : action == actions.back() ? " or " : ", ") + action; }
+    const auto nearest = nearest_word(word, actions);
+    return {ErrorCode::invalid_request, "unknown action '" + printable(word) + "' (" + choice + ")" + (nearest ? "; did you mean '" + *nearest + "'?" : "")};
+}
+
 int ask(const Globals& globals, std::string_view method, const Json& parameters,
         const std::function<int(const Json& result)>& show) {
     const auto answer = ask_agent(method, parameters, Deadline::in_milliseconds(k_portctl_deadline_ms));
     if (!answer) { return report(globals, answer.error()); }
     if (!answer->reply.ok) { return report(globals, answer->reply.body); }
+    if (const auto problem = text_field(answer->reply.body, "config_problem"); !problem.empty()) {
+        write_line(STDERR_FILENO, "portctl: " + problem + " (this config is not in use)");
+    }
     return show(answer->reply.body);
 }
 

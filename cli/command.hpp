@@ -86,6 +86,9 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
 /// The agent's parameters that say which project is meant: exactly one of all, project, cwd. Changes to -C's directory.
 Result<Json> project_parameters(const Globals& globals, bool may_be_all);
 
+/// For a word that is none of a command's actions.
+[[nodiscard]] Error unknown_action(const std::string& word, const std::vector<std::string>& actions);
+
 /// Asks the agent, which is started if need be, and has the result shown. Anything but a result is reported. Returns the
 /// exit status.
 int ask(const Globals& globals, std::string_view method, const Json& parameters,

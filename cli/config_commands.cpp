@@ -149,10 +149,10 @@ int run_config(Globals& globals, const std::vector<std::string>& arguments) {
     if (end) { return *end; }
     for (const auto& action : k_actions) {
         if (word != action.name) { continue; }
-        if (!file.empty() && word != "validate") { break; }
+        if (!file.empty() && word != "validate") { return report(globals, Error{ErrorCode::invalid_request, "config " + word + " takes no file"}); }
         return action.run(globals, file);
     }
-    return report(globals, Error{ErrorCode::invalid_request, "portctl config show|path|validate [FILE]|edit (see `portctl help config`)"});
+    return report(globals, unknown_action(word, {"show", "path", "validate", "edit"}));
 }
 
 }  // namespace

@@ -165,7 +165,7 @@ int run_hooks(Globals& globals, const std::vector<std::string>& arguments) {
     if (const auto place = project_parameters(globals, false); !place) { return report(globals, place.error()); }
     if (word == "install") { return install(globals); }
     if (word == "uninstall") { return uninstall(globals); }
-    return report(globals, Error{ErrorCode::invalid_request, "unknown action '" + printable(word) + "' (install, uninstall or run)"});
+    return report(globals, unknown_action(word, {"install", "uninstall", "run"}));
 }
 
 }  // namespace

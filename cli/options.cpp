@@ -43,8 +43,9 @@ Status put_port(Json& parameters, const char* name, const Word& word) {
 
 Status put_service(Json& parameters, const std::string& word) {
     if (word.empty()) { return Error{ErrorCode::invalid_request, "the service's name is empty"}; }
-    if (looks_like_number(word) || !is_utf8(word)) {
-        return Error{ErrorCode::invalid_request, "'" + printable(word) + "' is not a service's name"};
+    if (!is_utf8(word)) { return Error{ErrorCode::invalid_request, "'" + printable(word) + "' is not a service's name: no UTF-8"}; }
+    if (looks_like_number(word)) {
+        return Error{ErrorCode::invalid_request, "'" + printable(word) + "' is a number, not a service's name"};
     }
     parameters["service"] = word;
     return ok_status();

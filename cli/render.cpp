@@ -144,23 +144,28 @@ std::string render_table(const std::vector<Column>& columns, const std::vector<s
                          const Style& style) {
     constexpr std::size_t k_gap = 2;
     std::vector<std::size_t> widths;
-    for (std::size_t c = 0; c < columns.size(); ++c) {
-        std::size_t width = columns[c].title.size();
-        for (const auto& row : rows) { width = std::max(width, display_width(row[c].text)); }
-        widths.push_back(width);
-    }
-    std::size_t total = std::accumulate(widths.begin(), widths.end(), std::size_t{0}) + k_gap * (columns.size() - 1);
-    for (std::size_t c = columns.size(); style.width > 0 && total > style.width && c-- > 0;) {
-        if (columns[c].narrowest == 0 || widths[c] <= columns[c].narrowest) { continue; }
-        const auto cut = std::min(total - style.width, widths[c] - columns[c].narrowest);
-        widths[c] -= cut;
-        total -= cut;
+    // What does not fit even where it is cut, from the right, is left out; two columns stay.
+    for (auto count = columns.size();; --count) {
+        widths.clear();
+        for (std::size_t c = 0; c < count; ++c) {
+            std::size_t width = columns[c].title.size();
+            for (const auto& row : rows) { width = std::max(width, display_width(row[c].text)); }
+            widths.push_back(width);
+        }
+        std::size_t total = std::accumulate(widths.begin(), widths.end(), std::size_t{0}) + k_gap * (count - 1);
+        for (std::size_t c = count; style.width > 0 && total > style.width && c-- > 0;) {
+            if (columns[c].narrowest == 0 || widths[c] <= columns[c].narrowest) { continue; }
+            const auto cut = std::min(total - style.width, widths[c] - columns[c].narrowest);
+            widths[c] -= cut;
+            total -= cut;
+        }
+        if (style.width == 0 || total <= style.width || count <= 2) { break; }
     }
     std::string table;
     const auto add_line = [&](const auto& cell_of) {
         std::string line;
         std::size_t owed = 0;
-        for (std::size_t c = 0; c < columns.size(); ++c) {
+        for (std::size_t c = 0; c < widths.size(); ++c) {
             const Cell cell = cell_of(c);
             const auto text = shorten(cell.text, widths[c]);
             const auto blank = widths[c] - display_width(text);
@@ -307,6 +312,9 @@ std::string render_check(const Json& result, const Style& style) {
     if (const auto& block = inner_field(result, "block"); block.is_object()) {
         text += cut_line("  block: " + number_or_dash(block, "start") + "-" + number_or_dash(block, "end") + " of " +
                              text_field(inner_field(block, "project"), "root"), style);
+    }
+    for (const auto& note : inner_field(result, "notes")) {
+        if (note.is_string()) { text += cut_line("  note: " + note.get<std::string>(), style); }
     }
     for (const auto& listener : inner_field(result, "listeners")) { text += listener_lines(listener, style); }
     if (const auto free_ones = joined_numbers(inner_field(result, "suggestions")); !free && !free_ones.empty()) {

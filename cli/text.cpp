@@ -74,9 +74,22 @@ Result<std::uint16_t> parse_port(std::string_view word) {
 }
 
 bool looks_like_number(std::string_view word) {
-    const bool any_digit = std::any_of(word.begin(), word.end(), is_digit);
-    return any_digit && word.find_first_not_of("0123456789 \t\n+-.eExX_,") == std::string_view::npos &&
-           !is_letter(word[0]);
+    const auto skip = [&word](std::string_view letters) {
+        const auto end = std::min(word.find_first_not_of(letters), word.size());
+        word.remove_prefix(end);
+        return end;
+    };
+    skip(" \t\n+-");
+    if (word.starts_with("0x") || word.starts_with("0X")) { return true; }
+    constexpr std::string_view k_digits = "0123456789_.,";
+    if (skip(k_digits) == 0) { return false; }
+    if (word.size() > 1 && (word[0] == 'e' || word[0] == 'E')) {
+        word.remove_prefix(1);
+        skip("+-");
+        if (skip(k_digits) == 0) { return false; }
+    }
+    skip(" \t\n");
+    return word.empty();
 }
 
 Result<long long> parse_duration(std::string_view word) {

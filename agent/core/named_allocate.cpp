@@ -194,7 +194,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
             range = block_range.empty() ? range_name_at(config, port, ranges) : block_range;
         } else if (request.preferred && n == 0) {
             const PortWish wish{root, request.service, request.protocol, *request.preferred, nullptr, false, 0};
-            if (!judge_port(registry, config, wish, facts)) {
+            if (!judge_port(registry, config, wish, facts) && block_owner(registry, config, root, wish.port) == nullptr) {
                 port = *request.preferred;
                 key.requested = port;
                 range = range_name_at(config, port, ranges);
@@ -286,7 +286,7 @@ Decision<Outcome<LeaseId>> decide_reserve(const Registry& registry, const Config
     const auto& root = request.place.project.root;
     const auto reserved = [&](Lease lease, std::vector<Change> changes) {
         lease.state = LeaseState::reserved;
-        lease.expires_at = request.ttl ? std::optional<Time>(facts.now + *request.ttl) : std::nullopt;
+        if (request.ttl) { lease.expires_at = facts.now + *request.ttl; }
         const auto id = lease.id;
         unclaim_others(registry, lease, changes);
         changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(lease)});

@@ -57,9 +57,12 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     auto lease = new_lease(registry, key, facts);
     Port port = 0;
     const bool within = !request.range || ranges.front()->contains(lease.port);
-    if (lease.port != 0 && within && is_open_to(registry, key, lease.port) && !facts.in_use(lease.port, true, true)) { port = lease.port; }
-    if (port == 0 && entry && entry->port && !request.range && is_open_to(registry, key, *entry->port) && !is_system_port(config, *entry->port) &&
-        !is_reserved_port(config, *entry->port) && !facts.in_use(*entry->port, true, true)) {
+    const auto usable = [&](Port candidate) {
+        return candidate != 0 && is_open_to(registry, key, candidate) && !is_system_port(config, candidate) && !is_reserved_port(config, candidate) &&
+               !facts.in_use(candidate, true, true);
+    };
+    if (within && usable(lease.port)) { port = lease.port; }
+    if (port == 0 && entry && entry->port && !request.range && usable(*entry->port)) {
         port = *entry->port;
         lease.range = range_name_at(config, port, ranges);
     }
@@ -167,7 +170,9 @@ const Lease* current_lease(const Registry& registry, const Place& place, const s
         return it - services.begin();
     };
     const auto rank = [&](const Lease& lease) {
-        return std::tuple(!lease.listening(), lease.key.protocol, is_auxiliary_service(lease.key.service), requested ? 0 : configured_at(lease), lease.key.instance, lease.port);
+        const bool got_it = requested && lease.port == *requested;
+        return std::tuple(!lease.listening(), lease.key.protocol, is_auxiliary_service(lease.key.service), !got_it, requested ? 0 : configured_at(lease),
+                          lease.key.instance, lease.port);
     };
     const Lease* best = nullptr;
     for (const auto* lease : registry.of_project(place.project.root)) {

@@ -53,7 +53,7 @@ struct Registered {
                                                             const RegisterRequest& request, const Facts& facts);
 
 /// A claim in advance: of a number, or of a port for a service. What the project has already is answered as it is; a
-/// reservation's time begins anew.
+/// reservation gets the new time to live, or keeps the one it has.
 struct ReserveRequest : GetRequest {
     std::optional<Port> port;
     std::optional<std::chrono::seconds> ttl;

@@ -443,6 +443,7 @@ void Agent::answer_lease(Decision<Outcome<LeaseId>> decision, const Project& pro
         auto result = ok_shape();
         const auto* lease = m_registry.find(id);
         result["lease"] = lease != nullptr ? lease_shape(m_registry, *lease) : Json(nullptr);
+        result["config_problem"] = m_config_problem.empty() ? Json(nullptr) : Json(m_config_problem);
         return result;
     });
 }

@@ -227,6 +227,11 @@ private:
     /// up by then; a project that cannot be found is refused here.
     /// The directory of a project that is named, or given as a path.
     [[nodiscard]] Outcome<std::string> directory_of(const std::string& project) const;
+    /// The place of a project that is named or given as a path; NOT_FOUND for a path that is no directory, unless it was a
+    /// project's once. `then` does not follow for a peer that has hung up.
+    void with_named_project(const Request& request, const std::string& project, const ReplyTo& reply, std::function<void(const Place&)> then);
+    /// The same for a directory that is there.
+    void with_directory(const Request& request, const std::string& directory, const ReplyTo& reply, std::function<void(const Place&)> then);
     void with_project(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place&)> then);
     /// The same, or null with "all".
     void with_project_or_all(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place*)> then);

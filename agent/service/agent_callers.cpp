@@ -89,12 +89,28 @@ void Agent::with_project(const Request& request, Params& params, const ReplyTo& 
     if (const auto problem = params.finish(); !problem.empty()) {
         return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}});
     }
-    std::string directory = cwd.value_or("");
-    if (project) {
-        auto found = directory_of(*project);
-        if (const auto* refusal = std::get_if<Refusal>(&found)) { return refuse(request, reply, *refusal); }
-        directory = std::get<std::string>(std::move(found));
-    }
+    if (project) { return with_named_project(request, *project, reply, std::move(then)); }
+    with_directory(request, *cwd, reply, std::move(then));
+}
+
+void Agent::with_named_project(const Request& request, const std::string& project, const ReplyTo& reply, std::function<void(const Place&)> then) {
+    const auto found = directory_of(project);
+    if (const auto* refusal = std::get_if<Refusal>(&found)) { return refuse(request, reply, *refusal); }
+    const auto directory = std::get<std::string>(found);
+    if (m_registry.find_project(directory) != nullptr) { return with_directory(request, directory, reply, std::move(then)); }
+    auto gone = std::make_shared<bool>(false);
+    auto answered = std::make_shared<bool>(false);
+    m_file_jobs.run(directory, [gone, directory] { *gone = is_gone(directory); },
+                    [this, request, reply, directory, gone, answered, then = std::move(then)](FileJobs::Progress progress) {
+                        if (std::exchange(*answered, true)) { return; }
+                        if (progress == FileJobs::Progress::ended && *gone) {
+                            return refuse(request, reply, {ErrorCode::not_found, "there is no directory " + printable(directory), {}, {}});
+                        }
+                        with_directory(request, directory, reply, then);
+                    });
+}
+
+void Agent::with_directory(const Request& request, const std::string& directory, const ReplyTo& reply, std::function<void(const Place&)> then) {
     with_place(directory, [this, request, reply, directory, then = std::move(then)](const Place* place) {
         if (request.from && request.from->closed) { return reply({}); }  // it hung up before this was decided
         if (place == nullptr) {

@@ -103,6 +103,9 @@ private:
                 say_unset(name, *refusal);
                 continue;
             }
+            if (const auto rest = filled.find("${"); rest != std::string::npos) {
+                m_plan.notices.push_back("portwrap: .portwrap.json: env." + name + " names what is no service there: " + printable(filled.substr(rest), 64));
+            }
             set(name, filled);
         }
     }

@@ -18,7 +18,7 @@ GetRequest read_get(Params& params, const std::string& user_at_host) {
     get.range = params.text("range", 64);
     get.environment = params.choice<Environment>("environment").value_or(Environment::dev);
     get.description = params.text("description", 1024);
-    get.hostname = params.text("hostname", 253);
+    get.hostname = read_hostname(params, "hostname");
     get.protocol = params.choice<Protocol>("protocol").value_or(Protocol::tcp);
     get.allocated_by = params.text("allocated_by").value_or(user_at_host);
     return get;
@@ -125,7 +125,7 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
     UpdateRequest update;
     update.target = read_target(params);
     update.description = params.text("description", 1024, true);
-    update.hostname = params.text("hostname", 253, true);
+    update.hostname = read_hostname(params, "hostname", true);
     update.kind = params.text("kind", 64, true);
     update.environment = params.choice<Environment>("environment");
     update.range = params.text("range", 64);
@@ -151,14 +151,10 @@ void Agent::lease_transfer(const std::shared_ptr<Exchange>&, const Request& requ
     const auto to = params.text("to", 4096).value_or("/");
     with_project(request, params, reply, [this, request, reply, transfer, to](const Place& place) mutable {
         transfer.target.root = place.project.root;
-        const auto directory = directory_of(to);
-        if (const auto* refusal = std::get_if<Refusal>(&directory)) { return refuse(request, reply, *refusal); }
-        with_place(std::get<std::string>(directory), [this, request, reply, transfer](const Place* target) mutable {
-            if (request.from && request.from->closed) { return reply({}); }
-            if (target == nullptr) { return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of the other project does not answer", {}, {}}); }
-            transfer.to = target->project;
+        with_named_project(request, to, reply, [this, request, reply, transfer](const Place& target) mutable {
+            transfer.to = target.project;
             refresh();
-            answer_lease(decide_transfer(m_registry, transfer), target->project, request, reply);
+            answer_lease(decide_transfer(m_registry, transfer), target.project, request, reply);
         });
     });
 }

@@ -1,5 +1,6 @@
 // Questions about port numbers, whoever has them: port.*.
 #include "core/blocks.hpp"
+#include "core/named_rules.hpp"
 #include "service/agent.hpp"
 
 namespace portwrap {
@@ -7,6 +8,15 @@ namespace {
 
 Json block_shape(const Registry& registry, const Project& project) {
     return {{"project", project_shape(registry, project.root)}, {"start", project.block->start}, {"end", project.block->end}};
+}
+
+/// Why a free port is none for everybody.
+Json notes_about(Port port, const Facts& facts) {
+    auto notes = Json::array();
+    if (port < facts.first_permitted) { notes.push_back(too_low(port, facts)); }
+    if (is_bad_port(port)) { notes.push_back("browsers refuse to open it (the Fetch standard's bad ports)"); }
+    if (facts.ephemeral.contains(port)) { notes.push_back("the kernel may give it to any connection at any moment (ephemeral range)"); }
+    return notes;
 }
 
 }  // namespace
@@ -41,6 +51,7 @@ void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request,
                                   result["claimed"] = owner != nullptr && !live;
                                   const auto* block = block_owner(m_registry, m_config, "", port);
                                   result["block"] = block != nullptr ? block_shape(m_registry, *block) : Json(nullptr);
+                                  result["notes"] = notes_about(port, now);
                                   result["listeners"] = Json::array();
                                   for (const auto& entry : *seen) { result["listeners"].push_back(listener_shape(m_registry, entry)); }
                                   result["suggestions"] = code ? Json(suggest_ports(m_registry, m_config, root, port, 3, now)) : Json::array();

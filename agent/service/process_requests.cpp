@@ -50,6 +50,9 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
                 if (lease->key.root != place.project.root) { return refuse(request, reply, not_owner(m_registry, *lease, "nothing is stopped there from here")); }
             }
             const std::string what = port ? "port " + std::to_string(*port) : "\"" + *service + "\"";
+            if (chosen.empty() && silent != nullptr && silent->key.root != place.project.root) {
+                return refuse(request, reply, not_owner(m_registry, *silent, "nothing is stopped there from here"));
+            }
             if (chosen.empty()) {
                 const std::string why = silent != nullptr ? what + " has a port, but no program runs on it" : "nothing of this project runs as " + what;
                 return refuse(request, reply, {ErrorCode::not_found, why, {}, {}});

@@ -94,6 +94,12 @@ Problem read_services(const Node& node, std::vector<ServiceConfig>& into) {
         ServiceConfig service;
         service.name = child.key;
         if (auto problem = read_service(child, path, service)) { return problem; }
+        for (const auto& other : into) {
+            if (service.env && service.env == other.env) { return problem_at(child, path + ".env", "is the variable of \"" + other.name + "\" already"); }
+            if (service.port && service.port == other.port && service.dir == other.dir) {
+                return problem_at(child, path + ".port", "is what \"" + other.name + "\" asks for already");
+            }
+        }
         into.push_back(std::move(service));
     }
     return std::nullopt;

@@ -293,14 +293,26 @@ Problem read_key(const Node& node, UserConfig& user, RangeLines& lines) {
     return problem;
 }
 
-/// A block that reaches over another's, or beyond the last port.
-Problem check_blocks(const Node& root, const UserConfig& user) {
+/// A block that reaches over another's, beyond the last port, or has ports that are never chosen.
+Problem check_blocks(const Node& root, const UserConfig& user, const PortInterval& ephemeral) {
+    const auto why_useless = [&](const PortInterval& block) -> std::string {
+        const auto meets = [&](const PortInterval& other) { return block.start <= other.end && other.start <= block.end; };
+        if (block.start < 1024) { return "has ports below 1024"; }
+        if (meets(ephemeral)) { return "has ports that the kernel gives to anybody (" + shown(ephemeral) + ")"; }
+        for (const auto& range : user.config.ranges) {
+            const bool apart = range.exclusive || range.kind == RangeKind::system;
+            if (apart && std::any_of(range.intervals.begin(), range.intervals.end(), meets)) { return "has ports of the range \"" + printable(range.name, 64) + "\""; }
+        }
+        return {};
+    };
     for (const auto& node : root.children) {
         if (node.key != "blocks") { continue; }
         for (const auto& child : node.children) {
             const int start = user.config.pinned_blocks.at(child.key);
             const int end = start + user.config.block_size - 1;
             if (end > 65535) { return problem_at(child, path_of("blocks", child.key), "reaches beyond port 65535"); }
+            const auto useless = why_useless({static_cast<Port>(start), static_cast<Port>(end)});
+            if (!useless.empty()) { return problem_at(child, path_of("blocks", child.key), useless + ", which are never chosen"); }
             for (const auto& [name, other] : user.config.pinned_blocks) {
                 if (name != child.key && start <= other + user.config.block_size - 1 && other <= end) {
                     return problem_at(child, path_of("blocks", child.key), "overlaps the block of \"" + printable(name, 64) + "\"");
@@ -442,13 +454,15 @@ Result<UserConfig> parse_user_config(const std::optional<std::string>& text, con
         for (const auto& node : root->children) {
             if (auto problem = read_key(node, user, lines)) { return in_file(*problem); }
         }
-        if (auto problem = check_blocks(*root, user)) { return in_file(*problem); }
     }
     if (auto problem = apply_variables(variables, user)) { return Error{ErrorCode::invalid_request, *problem}; }
     if (auto problem = check_ranges(user, lines, ephemeral)) {
         // A range of the environment's has no line.
         const bool by_environment = problem->starts_with("0: ");
         return by_environment ? Error{ErrorCode::invalid_request, "environment: " + problem->substr(3)} : in_file(*problem);
+    }
+    if (root) {
+        if (auto problem = check_blocks(*root, user, ephemeral)) { return in_file(*problem); }
     }
     return user;
 }

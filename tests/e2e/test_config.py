@@ -87,3 +87,41 @@ def test_an_editor_s_change_is_in_use_at_once(house):
     done = house.portctl("config", "edit", env={"EDITOR": str(editor)})
     assert (done.returncode, done.stdout) == (0, "config: in use\n"), done.stderr
     assert values(house)["reserved"]["value"] == [3000]
+
+
+def test_variables_of_other_tools_choose_the_ranges(house):
+    root = house.project("shop", files={"package.json": "{}"})
+    house.env.update(DEV_PORT_START="8500", DEV_PORT_END="8509", TEST_PORT_START="7100", TEST_PORT_END="7109", PROD_PORT_START="9500",
+                     PROD_PORT_END="9509", RESERVED_PORTS="8500,8501", PORT_ALLOCATION_STRATEGY="sequential", PORT_AUTO_CLEANUP="false")
+    shown = values(house)
+    assert shown["preset"]["value"] == "environments"
+    assert [int(house.portctl("get", "web", "--env", name, cwd=root).stdout) for name in ("dev", "test", "production")] == [8502, 7100, 9500]
+    assert shown["auto_cleanup"]["value"] is False and "PORT_AUTO_CLEANUP" in shown["auto_cleanup"]["origin"]
+
+
+def test_each_preset_chooses_its_range(house):
+    """services: a name is a kind; environments: dev for all; localdb: one chain."""
+    for preset, service, first, last in (("services", "api", 3000, 3099), ("services", "web", 8080, 8099), ("environments", "web", 8000, 8999),
+                                         ("localdb", "web", 3000, 3999)):
+        write(house, {"preset": preset})
+        root = house.project(f"{preset}-{service}", files={"requirements.txt": ""})
+        house.ask("config", "show")
+        house.portctl("agent", "restart")
+        assert first <= got(house, root, service) <= last, preset
+
+
+def test_a_bad_config_is_said_by_commands_that_allocate(house):
+    root = house.project("shop", files={"package.json": "{}"})
+    path = write(house, '{"reserved": [3000],\n "colour": 1}')
+    done = house.portctl("get", "web", cwd=root)
+    assert done.returncode == 0
+    assert f"{path}:2: colour" in done.stderr and "not in use" in done.stderr
+
+
+def test_what_is_reserved_is_not_given_again_because_it_was_used_before(house):
+    root = house.project("shop", files={"package.json": "{}"})
+    port = got(house, root, "web")
+    house.portctl("release", "web", cwd=root)
+    write(house, {"reserved": [port]})
+    house.portctl("agent", "restart")
+    assert got(house, root, "web") != port

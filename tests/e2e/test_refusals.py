@@ -159,3 +159,28 @@ def test_wrong_usage(house, shop, words):
 def test_a_mistyped_command(house, shop):
     error = house.refusal("alocate", "web", cwd=shop, status=2)
     assert "did you mean 'allocate'" in error["message"]
+
+
+def test_a_path_that_is_no_directory_is_no_project(house, shop):
+    missing = house.home / "shopp"
+    for words in (("--project", str(missing), "get", "web"), ("--project", str(missing), "list")):
+        assert house.refusal(*words, cwd=shop, status=3)["code"] == "NOT_FOUND", words
+    house.portctl("get", "web", cwd=shop)
+    assert house.refusal("transfer", "web", "--to", str(missing), cwd=shop, status=3)["code"] == "NOT_FOUND"
+    assert house.portctl("list", "--orphans", cwd=shop).stdout.count("shopp") == 0
+
+
+@pytest.mark.parametrize("hostname", ["bad host", "a;b", "a\nb", "ü.example", "a" * 254])
+def test_what_is_no_hostname_is_refused(house, shop, hostname):
+    assert house.refusal("allocate", "web", "--hostname", hostname, cwd=shop, status=2)["code"] == "INVALID_REQUEST"
+    assert house.portctl("allocate", "web", "--hostname", "*.web_1.example.org", cwd=shop).returncode == 0
+
+
+@pytest.mark.parametrize("words, meant", [(("agent", "strat"), "start"), (("config", "shwo"), "show"), (("hooks", "instal"), "install")])
+def test_a_mistyped_action(house, shop, words, meant):
+    assert f"did you mean '{meant}'" in house.refusal(*words, cwd=shop, status=2)["message"]
+
+
+def test_stop_of_a_silent_port_of_another_project(house, shop, blog):
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    assert house.refusal("stop", port, cwd=blog, status=1)["code"] == "NOT_OWNER"

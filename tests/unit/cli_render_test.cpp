@@ -31,6 +31,14 @@ TEST_CASE("a table that is wider than the terminal is cut in its last column fir
     CHECK(narrow == "A       B\naaaaa\u2026  bbb\u2026\n");
 }
 
+TEST_CASE("columns that a narrow terminal has no room for are left out, from the right", "[cli]") {
+    Style style;
+    style.width = 12;
+    const auto table = render_table({{"SERVICE", false, 0}, {"PORT", true, 0}, {"STATE", false, 0}}, {{{"web"}, {"3000"}, {"active"}}}, style);
+    CHECK(table.find("STATE") == std::string::npos);
+    CHECK(table.find("3000") != std::string::npos);
+}
+
 TEST_CASE("colour appears only when it is asked for", "[cli]") {
     Style style;
     const auto leases = Json::array({some_lease()});

@@ -19,7 +19,7 @@ TEST_CASE("a port is one to five digits between 1 and 65535", "[cli]") {
 
 TEST_CASE("a word that was meant as a number is never a service's name", "[cli]") {
     for (const char* word : {"3000", "3000 ", "3e3", "-1", "0x10", "80.9", "70000"}) { CHECK(looks_like_number(word)); }
-    for (const char* word : {"web", "api2", "3d-viewer", "e2e", "main.debug", ""}) { CHECK_FALSE(looks_like_number(word)); }
+    for (const char* word : {"web", "2x", "api2", "3d-viewer", "e2e", "main.debug", ""}) { CHECK_FALSE(looks_like_number(word)); }
 }
 
 TEST_CASE("what is shown cannot command the terminal", "[cli]") {

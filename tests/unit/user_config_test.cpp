@@ -149,3 +149,10 @@ TEST_CASE("durations are a number with a unit", "[user_config]") {
     CHECK(parse_duration("7d") == std::chrono::minutes(7 * 24 * 60));
     for (const char* text : {"", "m", "30", "-1m", "1.5h", "0m", "1w", " 1m", "99999999999m"}) { CHECK_FALSE(parse_duration(text)); }
 }
+
+TEST_CASE("a block is not pinned where no port is ever chosen", "[user_config]") {
+    CHECK(problem(R"({"blocks": {"a": 80}})") == "config.json:1: blocks.a: has ports below 1024, which are never chosen");
+    CHECK(problem(R"({"blocks": {"a": 33000}})").find("which are never chosen") != std::string::npos);
+    CHECK(problem(R"({"blocks": {"a": 5400}})").find("\"database\"") != std::string::npos);
+    CHECK(problem(R"({"blocks": {"a": 2600}})").find("\"system\"") != std::string::npos);
+}
