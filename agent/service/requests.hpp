@@ -18,19 +18,6 @@ inline constexpr const char* k_service_rule = "is a number, has characters that 
     return name.find_first_not_of("0123456789") != std::string::npos && printable(name, 64) == name && name.front() != ' ' && name.back() != ' ';
 }
 
-/// A name of the DNS (RFC 1123, with the underscores that are in use, and * for a wildcard): it stands in other programs' files.
-[[nodiscard]] inline bool is_hostname(std::string_view name) {
-    constexpr std::string_view k_letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*";
-    return !name.empty() && name.size() <= 253 && name.find_first_not_of(k_letters) == std::string_view::npos;
-}
-
-/// A hostname among the parameters; "" only where that takes the value away.
-[[nodiscard]] inline std::optional<std::string> read_hostname(Params& params, const char* name, bool may_be_empty = false) {
-    auto hostname = params.text(name, 253, may_be_empty);
-    if (hostname && !hostname->empty() && !is_hostname(*hostname)) { params.fail(name, "is no host's name (letters, digits, \".\", \"-\", \"_\", \"*\")"); }
-    return hostname;
-}
-
 inline constexpr const char* k_hostname_rule = "is not a host's name (letters, digits, \".\", \"-\", \"_\" and \"*\", at most 253)";
 
 /// What may stand in a URL and in a proxy's configuration as it is.
@@ -38,6 +25,13 @@ inline constexpr const char* k_hostname_rule = "is not a host's name (letters, d
     return !name.empty() && name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_' || c == '*';
     });
+}
+
+/// A hostname among the parameters; "" only where that takes the value away.
+[[nodiscard]] inline std::optional<std::string> read_hostname(Params& params, const char* name, bool may_be_empty = false) {
+    auto hostname = params.text(name, 253, may_be_empty);
+    if (hostname && !hostname->empty() && !is_hostname(*hostname)) { params.fail(name, k_hostname_rule); }
+    return hostname;
 }
 
 /// A service's name among the parameters; a mistake when it is none.
