@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from house import RANGES, is_listening, wait_until
+from house import RANGES, SANITIZED, is_listening, wait_until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 LEASE_FIELDS = {
@@ -274,3 +274,10 @@ def test_help_and_version_are_printed(house):
     for command in ("port", "get", "list", "release", "check", "agent"):
         assert re.search(rf"\b{command}\b", usage.stdout), command
     assert house.agent_pids() == []
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers fill the programs with checks")
+@pytest.mark.parametrize("program", ("portctl", "portwrap"))
+def test_the_programs_are_small(house, program):
+    """They start in every prompt's command and script: static, so their size is their start."""
+    assert (house.prefix / "bin" / program).stat().st_size < 2_000_000
