@@ -75,18 +75,13 @@ std::string own_registry() {
     return registry_directory(state, owner, machine.empty() ? "unknown" : machine);
 }
 
-/// Why a process cannot answer, or nullptr when it can. proc(5): the state follows the command, which may contain ')'.
-const char* why_silent(pid_t pid) {
+/// Whether a process was stopped (SIGSTOP, a debugger) and cannot answer. proc(5): the state follows the command, which may
+/// contain ')'. One that has ended is no reason to give up: its connections hang up by themselves, unless a service manager
+/// has the socket, too, and starts the next agent for whoever waits.
+bool is_stopped(pid_t pid) {
     const auto text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
     const auto end = text.rfind(") ");
-    if (end == std::string::npos || end + 2 >= text.size()) { return "has ended"; }
-    switch (text[end + 2]) {
-        case 'T':
-        case 't': return "is stopped";
-        case 'Z':
-        case 'X': return "has ended";
-        default: return nullptr;
-    }
+    return end != std::string::npos && end + 2 < text.size() && (text[end + 2] == 'T' || text[end + 2] == 't');
 }
 
 /// Whether somebody holds the registry's lock. Looking takes it, shared and for a moment: an agent that is just starting
@@ -334,11 +329,7 @@ Result<AgentConnection> reach_agent(const Deadline& deadline, bool through_manag
 
 /// After each slice of waiting: may it go on?
 Status AgentConnection::wait_on(std::string_view what) const {
-    if (m_pid > 0) {
-        if (const char* why = why_silent(m_pid); why != nullptr) {
-            return unavailable("the agent, pid " + std::to_string(m_pid) + ", " + why);
-        }
-    }
+    if (m_pid > 0 && is_stopped(m_pid)) { return unavailable("the agent, pid " + std::to_string(m_pid) + ", is stopped"); }
     if (m_deadline.left() == 0) {
         return unavailable("the agent, pid " + std::to_string(m_pid) + ", " + std::string(what) + " in time");
     }
