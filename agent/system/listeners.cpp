@@ -230,9 +230,12 @@ bool read_proc_net(Protocol protocol, std::optional<Port> port, std::vector<List
     return true;
 }
 
-bool is_taken(int family, int type, Port port) {
+/// Whether a bind of the family's wildcard finds somebody there; none where it tells nothing (no such family, IPv6
+/// switched off, a privileged port, no descriptors left). That of IPv6 is for both families at once: it conflicts with
+/// whatever is bound to the port, of either.
+std::optional<bool> try_bind(int family, int type, Port port) {
     const UniqueFd fd(::socket(family, type | SOCK_CLOEXEC, 0));
-    if (!fd.valid()) { return false; }  // EAFNOSUPPORT; or no descriptors left, which says nothing about the port
+    if (!fd.valid()) { return std::nullopt; }
     const int on = 1;
     // Without it remains in TIME_WAIT would count, and a stranger's bind at this very moment would fail.
     ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -243,14 +246,20 @@ bool is_taken(int family, int type, Port port) {
         address.sin_port = htons(port);
         result = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     } else {
-        ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+        const int off = 0;
+        if (::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0) { return std::nullopt; }
         sockaddr_in6 address{};
         address.sin6_family = AF_INET6;
         address.sin6_port = htons(port);
         result = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     }
-    // EACCES (privileged), EADDRNOTAVAIL (IPv6 switched off) are no sign of another socket.
-    return result != 0 && errno == EADDRINUSE;
+    if (result == 0) { return false; }
+    return errno == EADDRINUSE ? std::optional(true) : std::nullopt;
+}
+
+bool is_taken(int type, Port port) {
+    const auto either = try_bind(AF_INET6, type, port);
+    return either ? *either : try_bind(AF_INET, type, port).value_or(false);
 }
 
 std::vector<PortInterval> parse_intervals(std::string_view text) {
@@ -330,8 +339,7 @@ Result<std::vector<Cookie>> existing_sockets() {
 }
 
 bool is_port_in_use(Port port, bool tcp, bool udp) {
-    return (tcp && (is_taken(AF_INET, SOCK_STREAM, port) || is_taken(AF_INET6, SOCK_STREAM, port))) ||
-           (udp && (is_taken(AF_INET, SOCK_DGRAM, port) || is_taken(AF_INET6, SOCK_DGRAM, port)));
+    return (tcp && is_taken(SOCK_STREAM, port)) || (udp && is_taken(SOCK_DGRAM, port));
 }
 
 PortInterval read_ephemeral_range() {
