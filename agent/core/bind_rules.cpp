@@ -261,8 +261,8 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     auto move = why_not(registry, config, key, asked, request.refused, facts);
 
     // A port that this service got by name or was offered, without a number of its own.
-    for (const auto* named : registry.of_project(root)) {
-        const bool fits = named->key.service == key.service && named->key.protocol == key.protocol && !named->key.requested;
+    for (const auto* named : registry.of_service(root, key.service)) {
+        const bool fits = named->key.protocol == key.protocol && !named->key.requested;
         if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
             return grant(*named, named->port, named->range, as_it_was(*named), caller, facts, std::move(move));
         }

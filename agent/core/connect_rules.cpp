@@ -36,9 +36,9 @@ bool is_shared(const Lease& lease) {
 ConnectView::ConnectView(const Registry& registry, const std::string& root) : m_root(root) {
     for (const auto* lease : registry.of_project(root)) { note_own(registry, *lease); }
     const auto* self = registry.find_project(root);
-    for (const auto& [other, project] : registry.projects()) {
-        if (self == nullptr || !is_sibling(*self, project)) { continue; }
-        for (const auto* lease : registry.of_project(other)) { note_foreign(registry, *lease); }
+    if (self == nullptr) { return; }
+    for (const auto* sibling : registry.relatives_of(*self)) {
+        for (const auto* lease : registry.of_project(sibling->root)) { note_foreign(registry, *lease); }
     }
 }
 

@@ -30,9 +30,7 @@ std::vector<KnownListener> earlier_listeners(const Registry& registry, const Pro
     if (launch.empty()) { return found; }
     look_at(project.root);
     if (!found.empty()) { return found; }
-    for (const auto& [root, other] : registry.projects()) {
-        if (is_sibling(other, project)) { look_at(root); }
-    }
+    for (const auto* sibling : registry.relatives_of(project)) { look_at(sibling->root); }
     return found;
 }
 

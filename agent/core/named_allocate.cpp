@@ -38,9 +38,9 @@ struct Instances {
 };
 Instances instances_of(const Registry& registry, const GetRequest& request) {
     Instances instances;
-    for (const auto* lease : registry.of_project(request.place.project.root)) {
+    for (const auto* lease : registry.of_service(request.place.project.root, request.service)) {
         const auto& key = lease->key;
-        if (key.service != request.service || key.protocol != request.protocol || key.requested == Port{0}) { continue; }
+        if (key.protocol != request.protocol || key.requested == Port{0}) { continue; }
         if (lease->live() || lease->environment != request.environment) {
             instances.taken.insert(key.instance);
         } else {

@@ -19,7 +19,7 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     // Idempotent: what the service has already. Then what it had.
     const Lease* live = nullptr;
     const Lease* earlier = nullptr;
-    for (const auto* lease : registry.of_project(root)) {
+    for (const auto* lease : registry.of_service(root, request.service)) {
         if (!is_asked_for(*lease, request)) { continue; }
         const auto better = [&](const Lease* than) { return than == nullptr || lease->key.instance < than->key.instance; };
         if (lease->live() && better(live)) { live = lease; }

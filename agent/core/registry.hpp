@@ -1,8 +1,10 @@
 // The registry: all leases, projects and sessions, changed by events alone. Pure values; one thread at a time.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -37,6 +39,14 @@ public:
     [[nodiscard]] std::vector<const Lease*> on_port(Port port) const;
     /// Every remembered lease of a project, in the order of ids.
     [[nodiscard]] std::vector<const Lease*> of_project(const std::string& root) const;
+    /// Every remembered lease of one service of a project, in the order of ids.
+    [[nodiscard]] std::vector<const Lease*> of_service(const std::string& root, const std::string& service) const;
+    /// Is there a live lease on this port? One look at a bit, for searches through thousands of ports.
+    [[nodiscard]] bool is_live(Port port) const { return m_live.test(port); }
+    /// The numbers (not 0) that the remembered leases of a project were asked for, with how many leases ask for each.
+    [[nodiscard]] const std::map<Port, int>& requested_in(const std::string& root) const;
+    /// The other known projects that have this one's family or root commit, in the order of their roots.
+    [[nodiscard]] std::vector<const Project*> relatives_of(const Project& project) const;
     /// Every lease that this session (its outermost process) has.
     [[nodiscard]] std::vector<const Lease*> of_session(const ProcessId& outermost) const;
 
@@ -50,6 +60,10 @@ public:
 private:
     void index(const Lease& lease);
     void unindex(const Lease& lease);
+    void count_requested(const Lease& lease, int step);
+    void mark_live(Port port);
+    void index(const Project& project);
+    void unindex(const Project& project);
 
     std::map<LeaseId, Lease> m_leases;
     std::map<std::string, Project> m_projects;
@@ -59,6 +73,10 @@ private:
     std::unordered_map<Cookie, std::vector<LeaseId>> m_by_cookie;
     std::map<std::string, std::vector<LeaseId>> m_by_root;
     std::map<ProcessId, std::vector<LeaseId>> m_by_session;
+    std::bitset<65536> m_live;                                     ///< ports with a live lease
+    std::map<std::string, std::map<Port, int>> m_requested;        ///< by root
+    std::map<std::string, std::set<std::string>> m_by_family;      ///< roots; families and root commits apart
+    std::map<std::string, std::set<std::string>> m_by_root_commit;
     std::uint64_t m_last_seq = 0;
     LeaseId m_next_id = 1;
 };

@@ -18,14 +18,10 @@ std::set<Port> numbers_asked_for(const Registry& registry, const Place& place) {
         if (service.port) { numbers.insert(*service.port); }
     }
     const auto add = [&](const std::string& root) {
-        for (const auto* lease : registry.of_project(root)) {
-            if (lease->key.requested.value_or(0) != 0) { numbers.insert(*lease->key.requested); }
-        }
+        for (const auto& [port, leases] : registry.requested_in(root)) { numbers.insert(port); }
     };
     add(place.project.root);
-    for (const auto& [root, project] : registry.projects()) {
-        if (is_sibling(project, place.project)) { add(root); }
-    }
+    for (const auto* sibling : registry.relatives_of(place.project)) { add(sibling->root); }
     return numbers;
 }
 
@@ -67,9 +63,8 @@ std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& range
             for (int i = 0; i < count; ++i) {
                 const auto step = (static_cast<std::uint64_t>(i) * order.stride + order.first) % static_cast<std::uint64_t>(count);
                 const auto port = static_cast<Port>(static_cast<std::uint64_t>(part.start + half) + step);
-                if (!may_choose(port, range)) { continue; }
+                if (m_registry.is_live(port) || !may_choose(port, range)) { continue; }
                 const Lease* owner = owner_of(m_registry, port);
-                if (owner != nullptr && owner->live()) { continue; }
                 if (owner != nullptr && owner->key != m_key) {
                     claimed.push_back({owner->last_used(), port, range});
                     continue;
@@ -102,7 +97,7 @@ std::pair<Port, const Range*> Search::run_block(const std::vector<const Range*>&
 }
 
 bool Search::is_free(Port port, const Range* range) const {
-    return may_choose(port, range) && owner_of(m_registry, port) == nullptr && !m_facts.in_use(port, true, true);
+    return !m_registry.is_live(port) && may_choose(port, range) && owner_of(m_registry, port) == nullptr && !m_facts.in_use(port, true, true);
 }
 
 bool Search::may_choose(Port port, const Range* range) const {

@@ -43,9 +43,7 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
         refresh();
-        auto known = m_registry.of_project(place.project.root);
-        std::erase_if(known, [&](const Lease* lease) { return lease->key.service != get.service; });
-        with_heard(known, [this, request, reply, get] { answer_lease(decide_get(m_registry, m_config, get, facts()), get.place.project, request, reply); });
+        with_heard(m_registry.of_service(place.project.root, get.service), [this, request, reply, get] { answer_lease(decide_get(m_registry, m_config, get, facts()), get.place.project, request, reply); });
     });
 }
 

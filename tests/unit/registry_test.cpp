@@ -96,14 +96,73 @@ TEST_CASE("projects and sessions come and go by their events", "[registry]") {
 TEST_CASE("indexes tell the same as a search through all leases", "[registry]") {
     Registry registry;
     Changes changes(1);
-    for (int i = 0; i < 2000; ++i) { apply_all(registry, {changes.next(registry)}); }
-    for (Port port = 3000; port < 3010; ++port) {
-        std::vector<LeaseId> expected;
-        for (const auto& entry : registry.leases()) {
-            if (entry.second.port == port) { expected.push_back(entry.first); }
+    for (int i = 0; i < 2000; ++i) {
+        apply_all(registry, {changes.next(registry)});
+        if (i % 50 != 0) { continue; }
+        for (Port port = 3000; port < 3010; ++port) {
+            std::vector<LeaseId> expected;
+            bool live = false;
+            for (const auto& entry : registry.leases()) {
+                if (entry.second.port != port) { continue; }
+                expected.push_back(entry.first);
+                live = live || entry.second.live();
+            }
+            std::vector<LeaseId> found;
+            for (const auto* lease : registry.on_port(port)) { found.push_back(lease->id); }
+            CHECK(found == expected);
+            CHECK(registry.is_live(port) == live);
         }
-        std::vector<LeaseId> found;
-        for (const auto* lease : registry.on_port(port)) { found.push_back(lease->id); }
-        CHECK(found == expected);
+        std::map<std::string, std::map<Port, int>> requested;
+        std::map<std::pair<std::string, std::string>, std::vector<LeaseId>> services;
+        for (const auto& entry : registry.leases()) {
+            const auto& key = entry.second.key;
+            services[{key.root, key.service}].push_back(entry.first);
+            if (key.requested.value_or(0) != 0) { ++requested[key.root][*key.requested]; }
+        }
+        for (const auto& entry : services) {
+            std::vector<LeaseId> found;
+            for (const auto* lease : registry.of_service(entry.first.first, entry.first.second)) { found.push_back(lease->id); }
+            CHECK(found == entry.second);
+            const auto& root = entry.first.first;
+            CHECK(registry.requested_in(root) == requested[root]);
+        }
     }
+    CHECK(registry.of_service("/nowhere", "web").empty());
+    CHECK(registry.requested_in("/nowhere").empty());
+}
+
+TEST_CASE("a port that a lease has left is live only while another one has it", "[registry]") {
+    Registry registry;
+    auto first = full_lease(1);
+    first.state = LeaseState::allocated;
+    first.port = 3001;
+    auto second = first;
+    second.id = 2;
+    second.key.service = "another";
+    apply_all(registry, {LeaseEvent{LeaseChange::allocated, first}, LeaseEvent{LeaseChange::allocated, second}});
+    first.port = 3002;
+    apply_all(registry, {LeaseEvent{LeaseChange::updated, first}});
+    CHECK(registry.is_live(3001));
+    CHECK(registry.is_live(3002));
+    apply_all(registry, {LeaseForgotten{2}});
+    CHECK_FALSE(registry.is_live(3001));
+    first.state = LeaseState::released;
+    apply_all(registry, {LeaseEvent{LeaseChange::released, first}});
+    CHECK_FALSE(registry.is_live(3002));
+}
+
+TEST_CASE("relatives are found by family and by root commit, and follow what is seen of a project", "[registry]") {
+    Registry registry;
+    const Project self{"/a", "a", {}, {}, "git:/x", "c1"};
+    apply_all(registry, {ProjectSeen{self}, ProjectSeen{Project{"/b", "b", {}, {}, "git:/x", ""}}, ProjectSeen{Project{"/c", "c", {}, {}, "git:/y", "c1"}},
+                         ProjectSeen{Project{"/d", "d", {}, {}, "", ""}}, ProjectSeen{Project{"/e", "e", {}, {}, "", ""}}});
+    const auto roots_of = [&registry](const Project& project) {
+        std::vector<std::string> roots;
+        for (const auto* relative : registry.relatives_of(project)) { roots.push_back(relative->root); }
+        return roots;
+    };
+    CHECK(roots_of(self) == std::vector<std::string>{"/b", "/c"});
+    CHECK(roots_of(*registry.find_project("/d")).empty());
+    apply_all(registry, {ProjectSeen{Project{"/b", "b", {}, {}, "git:/z", ""}}});
+    CHECK(roots_of(self) == std::vector<std::string>{"/c"});
 }
