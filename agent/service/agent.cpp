@@ -81,6 +81,8 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         m_options.log_trouble("journal: " + written.error().message + "; running programs go on getting ports");
     }
+    // The disk works while the rest is done here.
+    if (durable) { m_store->request_sync(); }
     std::map<LeaseId, Lease> forgotten_leases;
     for (const auto& event : events) {
         if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
@@ -111,6 +113,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         m_registry.apply(event);
         mind_sockets(event);
+        if (std::holds_alternative<SessionOpened>(event.change) || std::holds_alternative<SessionClosed>(event.change)) { m_processes.forget_sessions(); }
         if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {
             m_session_places.erase(closed->id);
             std::erase_if(m_noticed, [&](const auto& entry) { return entry.first == closed->id; });
@@ -149,7 +152,6 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
     waiting.id = request.id;
     waiting.reply = std::move(reply);
     m_waiting.push_back(std::move(waiting));
-    m_store->request_sync();
 }
 
 void Agent::on_synced() {
@@ -289,13 +291,14 @@ void Agent::mind_sockets(const Event& event) {
     if (before != !m_socketed.empty()) { m_watching = m_outside.watch_sockets(!m_socketed.empty()); }
 }
 
-void Agent::refresh() {
-    if (!m_socketed.empty() && (!m_watching || has_unseen_end())) { take_census(); }
+void Agent::refresh(const std::string* root) {
+    if (!m_socketed.empty() && (!m_watching || has_unseen_end(root))) { take_census(); }
 }
 
-bool Agent::has_unseen_end() const {
-    return std::any_of(m_socketed.begin(), m_socketed.end(), [this](LeaseId id) {
+bool Agent::has_unseen_end(const std::string* root) const {
+    return std::any_of(m_socketed.begin(), m_socketed.end(), [this, root](LeaseId id) {
         const auto* lease = m_registry.find(id);
+        if (root != nullptr && lease != nullptr && lease->key.root != *root) { return false; }
         if (lease == nullptr || !lease->holder || m_granted.contains(id)) { return false; }
         return !m_outlived.contains({id, lease->holder->process}) && is_pid_free(lease->holder->process.pid);
     });
@@ -385,8 +388,9 @@ void Agent::end_conflicts(Port port) {
     for (const auto* lease : m_registry.on_port(port)) {
         if (lease->state == LeaseState::conflict) { conflicts.push_back(*lease); }
     }
+    if (conflicts.empty()) { return; }
     const auto now = facts();
-    if (conflicts.empty() || now.in_use(port, true, true)) { return; }
+    if (now.in_use(port, true, true)) { return; }
     (void)commit(decide_heard(m_registry, conflicts, {}, now));
 }
 

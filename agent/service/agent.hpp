@@ -13,6 +13,7 @@
 #include "core/policy.hpp"
 #include "core/range_usage.hpp"
 #include "service/file_jobs.hpp"
+#include "service/known_processes.hpp"
 #include "service/outside.hpp"
 #include "service/prompt_files.hpp"
 #include "service/remap_tables.hpp"
@@ -195,9 +196,10 @@ private:
     void take_census();
     /// What has ended is seen now, before somebody relies on it: where there are no notifications, and where they are late
     /// (the kernel sends them from a work queue; on a busy machine a program's next start is faster).
-    void refresh();
+    /// With a root: only what that project's leases say is looked at.
+    void refresh(const std::string* root = nullptr);
     /// Has a lease a holder that is gone, and nothing has been heard of its sockets?
-    [[nodiscard]] bool has_unseen_end() const;
+    [[nodiscard]] bool has_unseen_end(const std::string* root) const;
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
     void note_destroyed(Cookie cookie);
@@ -240,14 +242,15 @@ private:
     /// Who the peer is: session, scope, place; null when its process is gone.
     void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
     /// The innermost session above a process.
-    [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process) const;
+    [[nodiscard]] std::optional<Session> scope_of(const ProcessStat& process);
+    [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process);
     void remember_place(const ProcessId& session, const std::string& directory, const Place& place);
     /// Looks who listens on those of these leases whose listener the registry does not know (a program without portwrap, a
     /// stranger, the heir of a dead holder's socket); then `then` runs.
     void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);
     void look_at_heard();
     void with_all_heard(std::function<void()> then);
-    [[nodiscard]] std::vector<HeardSocket> heard_sockets(const std::vector<SeenListener>& seen) const;
+    [[nodiscard]] std::vector<HeardSocket> heard_sockets(const std::vector<SeenListener>& seen);
     /// The roots of leases whose directories are gone, looked up in the pool.
     void with_orphans(std::function<void(std::set<std::string>)> then);
     /// Why what a launch offers is not what its program asks for: said when it listens.
@@ -295,6 +298,7 @@ private:
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;
     std::unordered_map<std::string, PlaceRead> m_place_reads;  ///< under way
+    KnownProcesses m_processes;
     std::map<ProcessId, std::map<std::string, Place>> m_session_places;  ///< read at the session's start; good for its life
     std::map<LeaseId, Move> m_moves;              ///< why a lease is not where it was asked for
     std::set<std::pair<ProcessId, LeaseId>> m_noticed;  ///< said once a session

@@ -16,7 +16,6 @@ using namespace std::chrono_literals;
 constexpr auto k_place_lifetime = 1s;
 /// Directories of one session that are remembered.
 constexpr std::size_t k_session_places = 64;
-constexpr int k_max_ancestors = 64;
 
 /// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
 bool is_project_of_its_own(const Place& place) {
@@ -120,17 +119,14 @@ void Agent::with_directory(const Request& request, const std::string& directory,
     });
 }
 
-std::optional<Session> Agent::scope_of(const ProcessId& process) const {
-    ProcessId current = process;
-    for (int level = 0; level < k_max_ancestors && current.pid > 1; ++level) {
-        if (const auto* session = m_registry.find_session(current)) { return *session; }
-        const auto stat = read_process(current.pid);
-        if (!stat || stat->parent <= 1) { break; }
-        const auto parent = read_process(stat->parent);
-        if (!parent) { break; }
-        current = parent->id;
-    }
-    return std::nullopt;
+std::optional<Session> Agent::scope_of(const ProcessStat& process) {
+    const auto* session = m_processes.session_above(process, m_registry);
+    return session != nullptr ? std::optional(*session) : std::nullopt;
+}
+
+std::optional<Session> Agent::scope_of(const ProcessId& process) {
+    const auto stat = read_process(process.pid);
+    return stat && stat->id == process ? scope_of(*stat) : std::nullopt;
 }
 
 void Agent::remember_place(const ProcessId& session, const std::string& directory, const Place& place) {
@@ -141,16 +137,13 @@ void Agent::remember_place(const ProcessId& session, const std::string& director
 void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then) {
     if (exchange->caller) { return then(&*exchange->caller); }
     const auto pid = exchange->peer.pid;
-    const auto stat = read_process(pid);
-    if (!stat) { return then(nullptr); }  // gone already
+    const auto* process = m_processes.look(pid);
+    if (process == nullptr) { return then(nullptr); }  // gone already
     Caller caller;
-    caller.holder.process = stat->id;
-    caller.holder.started_at = stat->started_at;
-    caller.holder.command = read_command(pid);
-    caller.holder.cwd = read_cwd(pid);
-    caller.arguments = read_arguments(pid);
-    caller.executable = read_executable(pid);
-    caller.scope = scope_of(caller.holder.process);
+    caller.holder = {process->stat.id, process->command, read_cwd(pid), process->stat.started_at};
+    caller.arguments = process->arguments;
+    caller.executable = process->executable;
+    caller.scope = scope_of(process->stat);
     const auto* claimed = caller.scope ? nullptr : m_registry.find_session(hint);
     const bool orphan = claimed != nullptr;
     if (orphan) { caller.scope = *claimed; }
@@ -197,7 +190,7 @@ void Agent::see_project(const Project& project, std::vector<Change>& changes) {
     if (known == nullptr || !(*known == seen)) { changes.insert(changes.begin(), ProjectSeen{std::move(seen)}); }
 }
 
-std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& seen) const {
+std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& seen) {
     std::vector<HeardSocket> heard;
     for (const auto& entry : seen) {
         HeardSocket socket{entry.listener.port, entry.listener.protocol, entry.listener.cookie, {}, std::nullopt};

@@ -65,7 +65,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 const auto stat = read_process(exchange->peer.pid);
                 if (!stat) { return refuse(request, reply, {ErrorCode::agent_unavailable, "the process of the session cannot be seen from here", {}, {}}); }
                 session.id = stat->id;
-                const auto outer = scope_of(stat->id);
+                const auto outer = scope_of(*stat);
                 session.outermost = outer ? outer->outermost : session.id;
                 session.root = place.project.root;
                 session.boot_id = m_options.boot_id;

@@ -67,7 +67,8 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
 
 void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     if (exchange->closed) { return reply({}); }  // it hung up before this was decided: nothing was granted
-    refresh();
+    // Another project's lease that would move the program is looked at below.
+    refresh(&exchange->caller->place.project.root);
     const auto before = exchange->lease;
     auto decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
     // A lease that stands in the way of a program is looked at before it is believed: its holder may be a zombie, or live and

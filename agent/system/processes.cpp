@@ -156,6 +156,9 @@ std::optional<ProcessStat> read_process(pid_t pid) {
     constexpr int k_start_time = 22;
     for (int field = k_first; field < k_start_time; ++field) { next_field(rest); }
     const auto ticks = number<std::uint64_t>(next_field(rest));
+    constexpr int k_image = 48;
+    for (int field = k_start_time + 1; field < k_image; ++field) { next_field(rest); }
+    for (auto& address : stat.image) { address = number<std::uint64_t>(next_field(rest)).value_or(0); }
     if (state.size() != 1 || !parent || !ticks) { return std::nullopt; }
     stat.id = {pid, *ticks};
     stat.parent = *parent;
@@ -184,12 +187,14 @@ std::vector<std::string> read_arguments(pid_t pid) {
     return arguments;
 }
 
-std::string read_command(pid_t pid) {
+std::string read_command(pid_t pid) { return command_of(pid, read_arguments(pid)); }
+
+std::string command_of(pid_t pid, const std::vector<std::string>& arguments) {
     std::string line;
     // A program that rewrites its title (nginx, redis) leaves a tail of empty arguments.
-    std::vector<std::string> arguments = read_arguments(pid);
-    while (!arguments.empty() && arguments.back().empty()) { arguments.pop_back(); }
-    for (const auto& argument : arguments) { line += (line.empty() ? "" : " ") + argument; }
+    auto count = arguments.size();
+    while (count > 0 && arguments[count - 1].empty()) { --count; }
+    for (std::size_t i = 0; i < count; ++i) { line += (line.empty() ? "" : " ") + arguments[i]; }
     std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\t' || c == '\r'; }, ' ');
     line = printable(line);
     if (!line.empty()) { return line; }

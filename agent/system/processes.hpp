@@ -1,6 +1,7 @@
 // What /proc says about processes (proc(5)); Linux only. Reads are bounded and touch no file system but procfs.
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,6 +19,9 @@ struct ProcessStat {
     pid_t parent = 0;
     char state = '?';  ///< R S D T t Z ...
     Time started_at{};
+    /// Where the arguments and the environment begin and end (fields 48 to 51 of proc(5)): others after an exec, and zeros where
+    /// this user may not know.
+    std::array<std::uint64_t, 4> image{};
 };
 
 /// None when the process does not exist (any more).
@@ -28,6 +32,8 @@ struct ProcessStat {
 [[nodiscard]] bool is_pid_free(pid_t pid);
 /// The command line as one printable line of at most 256 bytes; the name in brackets where it is empty.
 [[nodiscard]] std::string read_command(pid_t pid);
+/// The same from its arguments, where they are known already.
+[[nodiscard]] std::string command_of(pid_t pid, const std::vector<std::string>& arguments);
 /// The arguments as they are, at most 4 KiB in all.
 [[nodiscard]] std::vector<std::string> read_arguments(pid_t pid);
 /// Name of the executable file without its directory; empty when unknown.
