@@ -26,8 +26,9 @@ std::vector<std::string> split(const std::string& text, char separator) {
     return parts;
 }
 
-/// The errno of a failed exec, 0 when the program runs. It is nobody's child afterwards.
-int start(const std::vector<std::string>& command) {
+}  // namespace
+
+int run_detached(const std::vector<std::string>& command) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) { return errno; }
     const UniqueFd reading(ends[0]);
@@ -54,8 +55,6 @@ int start(const std::vector<std::string>& command) {
     return ::read(reading.get(), &error, sizeof error) == sizeof error ? error : 0;
 }
 
-}  // namespace
-
 Status open_browser(const std::string& address) {
     const char* chosen = std::getenv("BROWSER");
     auto candidates = split(chosen != nullptr ? chosen : "", ':');
@@ -72,7 +71,7 @@ Status open_browser(const std::string& address) {
         }
         if (command.empty()) { continue; }
         if (!placed) { command.push_back(address); }
-        const int error = start(command);
+        const int error = run_detached(command);
         if (error == 0) { return ok_status(); }
         why += (why.empty() ? "" : "; ") + command[0] + ": " + std::strerror(error);
     }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstring>
@@ -95,6 +96,26 @@ Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
     }
     if (!cwd) { return cwd.error(); }
     return Json{{"cwd", *cwd}};
+}
+
+Result<Reply> await_listener(const Json& parameters) {
+    auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
+    if (!connection) { return connection.error(); }
+    connection->wait_without_limit();
+    return connection->call("lease.wait", parameters);
+}
+
+bool is_heard(const Json& result) {
+    const auto listening = result.find("listening");
+    return listening != result.end() && *listening == true;
+}
+
+Status put_timeout(Json& parameters, const std::string& duration) {
+    constexpr long long k_longest_s = 7LL * 24 * 3600;
+    const auto seconds = parse_duration(duration);
+    if (!seconds) { return seconds.error(); }
+    parameters["timeout_ms"] = std::min(*seconds, k_longest_s) * 1000;
+    return ok_status();
 }
 
 Error unknown_action(const std::string& word, const std::vector<std::string>& actions) {

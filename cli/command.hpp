@@ -86,6 +86,13 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
 /// The agent's parameters that say which project is meant: exactly one of all, project, cwd. Changes to -C's directory.
 Result<Json> project_parameters(const Globals& globals, bool may_be_all);
 
+/// lease.wait with these parameters, for as long as they say.
+Result<Reply> await_listener(const Json& parameters);
+/// Does the result of a wait say that somebody listens?
+[[nodiscard]] bool is_heard(const Json& result);
+/// "30s", as lease.wait takes it (a week at most).
+Status put_timeout(Json& parameters, const std::string& duration);
+
 /// For a word that is none of a command's actions.
 [[nodiscard]] Error unknown_action(const std::string& word, const std::vector<std::string>& actions);
 

@@ -101,19 +101,12 @@ int run_wait(Globals& globals, const Words& arguments) {
     if (!parameters) { return report(globals, parameters.error()); }
     if (auto put = put_target(*parameters, target.value, "port"); !put) { return report(globals, put.error()); }
     if (timeout.given) {
-        constexpr long long k_longest_s = 7LL * 24 * 3600;
-        const auto seconds = parse_duration(timeout.value);
-        if (!seconds) { return report(globals, seconds.error()); }
-        (*parameters)["timeout_ms"] = std::min(*seconds, k_longest_s) * 1000;
+        if (auto put = put_timeout(*parameters, timeout.value); !put) { return report(globals, put.error()); }
     }
-    auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
-    if (!connection) { return report(globals, connection.error()); }
-    connection->wait_without_limit();
-    const auto reply = connection->call("lease.wait", *parameters);
+    const auto reply = await_listener(*parameters);
     if (!reply) { return report(globals, reply.error()); }
     if (!reply->ok) { return report(globals, reply->body); }
-    const auto listening = reply->body.find("listening");
-    const bool heard = listening != reply->body.end() && *listening == true;
+    const bool heard = is_heard(reply->body);
     if (globals.json) {
         const int printed = print_json(reply->body);
         return printed != 0 || heard ? printed : 1;

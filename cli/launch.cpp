@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "browser.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
 #include "portwrap/remap_table.hpp"
@@ -336,6 +337,8 @@ int launch(const LaunchOptions& given) {
         ::setenv("LD_PRELOAD", merge_preload(text_of("LD_PRELOAD"), *preload).c_str(), 1);
         ::setenv("ASAN_OPTIONS", asan_options(text_of("ASAN_OPTIONS")).c_str(), 1);
     }
+    // Not a child of the command's, which has this process: it would be a stranger to it.
+    if (options.open) { (void)run_detached({directory_of(own_program()) + "/portctl", "open", "--wait", "10m", "--", string_of(body, "service")}); }
     const bool is_nested = text_of(k_env_session) == string_of(body, "session") && text_of(k_env_table) == string_of(body, "table");
     set_variables(body, names, inherited, is_nested);
     ::setenv(k_env_runtime, runtime.c_str(), 1);

@@ -33,6 +33,7 @@ struct LaunchOptions {
     bool quiet = false;
     bool verbose = false;
     bool connect = true;
+    bool open = false;                 ///< the browser, when it listens
     std::string show;                  ///< help or version: to be printed on stdout, nothing runs
     std::vector<std::string> command;  ///< never empty when `show` is
 };

@@ -37,6 +37,7 @@ Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& argum
     text("-r,--range", options.range, "RANGE", "The range to choose from");
     text("-k,--kind", options.kind, "KIND", "web, api, database, cache, ...");
     app.add_flag("-n,--dry-run", options.dry_run, "Print on stderr what would happen, run nothing");
+    app.add_flag("--open", options.open, "Open the browser when it listens");
     app.add_flag("-q,--quiet", options.quiet, "No messages (also PORTWRAP_QUIET=1)");
     app.add_flag("-v,--verbose", options.verbose, "Explain on stderr what is done");
     app.add_flag("--no-connect", no_connect, "Leave the command's connections to localhost alone");

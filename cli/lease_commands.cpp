@@ -55,11 +55,31 @@ int run_url(Globals& globals, const Words& arguments) {
 
 int run_open(Globals& globals, const Words& arguments) {
     Word target;
+    Word patience;
     const auto end = parse_command(
         globals, "open [SERVICE|REQUESTED] [OPTIONS]", "Opens the address in the browser: $BROWSER, else xdg-open.",
-        "  portctl open web",
-        arguments, [&](CLI::App& app) { add_word(app, target, "SERVICE|REQUESTED", "A service, or the port that the program asked for", false); });
+        "  portctl open web\n"
+        "  portctl open web --wait 1m    when it listens",
+        arguments, [&](CLI::App& app) {
+            add_word(app, target, "SERVICE|REQUESTED", "A service, or the port that the program asked for", false);
+            app.add_option("--wait", patience.value, "Wait until the service listens, so long at most: 30s, 2m")
+                ->option_text("DURATION")
+                ->take_last()
+                ->each([&](const std::string&) { patience.given = true; });
+        });
     if (end) { return *end; }
+    if (patience.given) {
+        auto parameters = project_parameters(globals, false);
+        if (!parameters) { return report(globals, parameters.error()); }
+        if (auto put = first_mistake({put_service(*parameters, target.value), put_timeout(*parameters, patience.value)}); !put) { return report(globals, put.error()); }
+        const auto reply = await_listener(*parameters);
+        if (!reply) { return report(globals, reply.error()); }
+        if (!reply->ok) { return report(globals, reply->body); }
+        if (!is_heard(reply->body)) {
+            write_line(STDERR_FILENO, "portctl: nothing listens as " + printable(target.value) + " after " + printable(patience.value));
+            return 1;
+        }
+    }
     return ask_for_current(globals, target, "lease.url", [&](const Json& result) {
         if (const auto opened = open_browser(text_field(result, "url")); !opened) { return report(globals, opened.error()); }
         return globals.json ? print_json(result) : 0;

@@ -163,3 +163,17 @@ def test_dry_run_prints_and_changes_nothing(house):
     assert "ready" not in done.stdout
     assert house.leases() == []
     assert house.ask("agent", "status")["agent"]["sessions"] == 0
+
+
+def test_open_starts_the_browser_when_it_listens(house, listener):
+    shop = house.project("shop", files={"package.json": "{}"})
+    seen = house.directory / "seen"
+    browser = house.directory / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{seen}.new" && mv "{seen}.new" "{seen}"\n')
+    browser.chmod(0o755)
+    process = house.wrap("--open", listener, "bind", "3000", cwd=shop, env={"BROWSER": f"{browser} %s"})
+    port = process.wait_for(r"^\d+ (\d+)$")[1]
+    wait_until(seen.exists, "the browser is started")
+    assert seen.read_text() == f"http://localhost:{port}\n"
+    # It is no child of the command's.
+    assert process.stdout.splitlines()[0].split()[0] == str(process.pid)
