@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 
 #include "command.hpp"
@@ -24,7 +25,10 @@ std::string render_audit(const Json& result) {
         const auto kind = text_field(finding, "kind");
         std::string who = "-";
         if (const auto& listener = inner_field(finding, "listener"); !listener.empty()) {
-            who = "pid " + number_text(listener, "pid") + " (" + text_field(listener, "user") + ") " + text_field(listener, "command");
+            const auto container = text_field(listener, "container");
+            who = (container.empty() ? "" : "container " + container + ", ") + "pid " + number_text(listener, "pid") + " (" + text_field(listener, "user") + ") " +
+                  text_field(listener, "command");
+            if (const auto cwd = text_field(listener, "cwd"); !cwd.empty()) { who += " in " + cwd; }
         }
         rows.push_back({{number_text(finding, "port")},
                         {kind, kind == "not_running" ? Colour::dim : Colour::red},
@@ -84,7 +88,7 @@ int show_health(const Globals& globals, const Json& result) {
 int run_health(Globals& globals, const Words& arguments) {
     Word service;
     bool watch = false;
-    double timeout = 5;
+    std::optional<double> timeout;
     double interval = 5;
     const auto end = parse_command(
         globals, "health [SERVICE] [--watch] [OPTIONS]",
@@ -95,7 +99,7 @@ int run_health(Globals& globals, const Words& arguments) {
             add_word(app, service, "SERVICE", "Only this one", false);
             app.add_flag("--watch", watch, "Again and again, until interrupted");
             app.add_option("--interval", interval, "Seconds between two checks (5)")->option_text("SECONDS")->check(CLI::Range(0.1, 86400.0))->take_last();
-            app.add_option("--timeout", timeout, "Seconds to wait for an answer (5)")->option_text("SECONDS")->check(CLI::Range(0.01, 20.0))->take_last();
+            app.add_option("--timeout", timeout, "Seconds to wait for an answer (else as configured, 5)")->option_text("SECONDS")->check(CLI::Range(0.01, 20.0))->take_last();
         });
     if (end) { return *end; }
     auto parameters = project_parameters(globals, false);
@@ -103,7 +107,7 @@ int run_health(Globals& globals, const Words& arguments) {
     if (service.given) {
         if (const auto put = put_service(*parameters, service.value); !put) { return report(globals, put.error()); }
     }
-    (*parameters)["timeout_ms"] = static_cast<int>(timeout * 1000);
+    if (timeout) { (*parameters)["timeout_ms"] = static_cast<int>(*timeout * 1000); }
     for (;;) {
         const int status = ask(globals, "lease.health", *parameters, [&](const Json& result) { return show_health(globals, result); });
         if (!watch || status > 1) { return status; }

@@ -33,6 +33,8 @@ constexpr std::array<std::string_view, 4> k_revisions{"2025-11-25", "2025-06-18"
 constexpr const char* k_leases_uri = "portwrap://leases";
 constexpr std::size_t k_max_message = 1'000'000;
 constexpr std::size_t k_max_waiting = 1024;
+constexpr int k_roots_patience_ms = 3000;
+constexpr int k_watch_again_ms = 1000;  ///< after the agent ended
 
 constexpr int k_parse_error = -32700;
 constexpr int k_invalid_request = -32600;
@@ -136,13 +138,14 @@ public:
 
     int run() {
         while (true) {
-            const bool idle = m_waiting.empty();
+            const bool idle = m_waiting.empty() || waits_for_roots();
             if (m_ended && idle) { break; }
             std::array<pollfd, 2> fds{{{m_ended ? -1 : STDIN_FILENO, POLLIN, 0}, {m_changes.get(), POLLIN, 0}}};
-            if (::poll(fds.data(), fds.size(), idle ? -1 : 0) < 0 && errno != EINTR) { break; }
+            if (::poll(fds.data(), fds.size(), idle ? patience() : 0) < 0 && errno != EINTR) { break; }
             if (fds[0].revents != 0) { read_input(); }
             if (fds[1].revents != 0) { read_changes(); }
-            if (!m_waiting.empty()) {
+            if (m_watch_again && m_watch_again->left() == 0) { watch_again(); }
+            if (!m_waiting.empty() && !waits_for_roots()) {
                 const auto message = std::move(m_waiting.front());
                 m_waiting.pop_front();
                 handle(message);
@@ -211,9 +214,23 @@ private:
         m_waiting.push_back(std::move(message));
     }
 
+    /// Which project is meant is not known before the client has said its roots: calls of tools wait for that, for a while.
+    [[nodiscard]] bool waits_for_roots() const {
+        return !m_ended && m_roots_deadline && m_roots_deadline->left() > 0 && !m_waiting.empty() && text_of(m_waiting.front(), "method") == "tools/call";
+    }
+
+    /// In milliseconds, for poll(2) when there is nothing to do.
+    [[nodiscard]] int patience() const {
+        int least = -1;
+        if (waits_for_roots()) { least = m_roots_deadline->left(); }
+        if (m_watch_again) { least = least < 0 ? m_watch_again->left() : std::min(least, m_watch_again->left()); }
+        return least;
+    }
+
     /// The client's answer to our question for its roots.
     void take_response(const Json& message) {
         if (text_of(message, "id") != "roots-" + std::to_string(m_roots_asked)) { return; }
+        m_roots_deadline.reset();
         for (const auto& root : inner_field(inner_field(message, "result"), "roots")) {
             if (!root.is_object()) { continue; }
             if (auto path = path_of_uri(text_of(root, "uri"))) {
@@ -225,6 +242,7 @@ private:
 
     void ask_for_roots() {
         if (!m_client_has_roots) { return; }
+        m_roots_deadline = Deadline::in_milliseconds(k_roots_patience_ms);
         send(Json{{"jsonrpc", "2.0"}, {"id", "roots-" + std::to_string(++m_roots_asked)}, {"method", "roots/list"}});
     }
 
@@ -435,6 +453,7 @@ private:
     }
 
     void end_watch() {
+        m_watch_again.reset();
         m_changes.reset();
         if (m_watcher <= 0) { return; }
         ::kill(m_watcher, SIGTERM);
@@ -446,10 +465,23 @@ private:
         char buffer[65536];
         const auto count = ::read(m_changes.get(), buffer, sizeof buffer);
         if (count < 0 && errno == EINTR) { return; }
-        if (count <= 0) { return end_watch(); }
+        if (count <= 0) {
+            // The agent was restarted, say: it, or the next one, is watched again, and what happened meanwhile is told.
+            end_watch();
+            m_watch_again = Deadline::in_milliseconds(k_watch_again_ms);
+            return;
+        }
         // Several events that came together are one change for whoever reads the resource again.
         if (std::find(buffer, buffer + count, '\n') == buffer + count) { return; }
-        send(Json{{"jsonrpc", "2.0"}, {"method", "notifications/resources/updated"}, {"params", {{"uri", k_leases_uri}}}});
+        tell_of_changes();
+    }
+
+    void tell_of_changes() { send(Json{{"jsonrpc", "2.0"}, {"method", "notifications/resources/updated"}, {"params", {{"uri", k_leases_uri}}}}); }
+
+    void watch_again() {
+        m_watch_again.reset();
+        begin_watch();
+        tell_of_changes();
     }
 
     std::string m_directory;
@@ -458,6 +490,8 @@ private:
     bool m_ended = false;
     bool m_client_has_roots = false;
     int m_roots_asked = 0;
+    std::optional<Deadline> m_roots_deadline;  ///< while the client's answer is due
+    std::optional<Deadline> m_watch_again;     ///< while somebody subscribes and nothing is watched
     std::deque<Json> m_waiting;
     UniqueFd m_changes;
     pid_t m_watcher = 0;

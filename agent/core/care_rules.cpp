@@ -17,6 +17,12 @@ std::string quoted(const std::string& text) {
 
 std::string in_project(const std::string& root) { return " --project " + quoted(root); }
 
+/// Ends the lease that nobody uses; where both are used, the program of the first. By name: the number is both's.
+std::string end_one_of(const Lease& lease, const Lease& other) {
+    const auto& ended = !lease.listening() || other.listening() ? lease : other;
+    return (ended.listening() ? "portctl stop " : "portctl release ") + quoted(ended.key.service) + in_project(ended.key.root);
+}
+
 }  // namespace
 
 Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard) {
@@ -30,15 +36,16 @@ Audit audit_leases(const Registry& registry, const std::optional<std::string>& r
         ++audit.allocated;
         const auto release = "portctl release " + std::to_string(lease->port) + in_project(lease->key.root);
         for (const auto* other : registry.on_port(lease->port)) {
-            if (other->live() && other->id < lease->id && other->key.protocol == lease->key.protocol) {
-                audit.findings.push_back({FindingKind::duplicate, lease->id, 0, release});
-                break;
-            }
+            // Said once, of the later one; but each project hears of its own.
+            const bool said_there = (!root || other->key.root == *root) && other->id > lease->id;
+            if (!other->live() || other->id == lease->id || said_there || other->key.protocol != lease->key.protocol) { continue; }
+            audit.findings.push_back({FindingKind::duplicate, lease->id, 0, end_one_of(*lease, *other)});
+            break;
         }
         bool active = false;
         bool stranger = false;
-        for (std::size_t i = 0; i < heard.size() && lease->key.protocol == Protocol::tcp; ++i) {
-            if (heard[i].port != lease->port) { continue; }
+        for (std::size_t i = 0; i < heard.size(); ++i) {
+            if (heard[i].port != lease->port || heard[i].protocol != lease->key.protocol) { continue; }
             if (may_listen(*lease, heard[i])) {
                 active = true;
             } else if (!std::exchange(stranger, true)) {
@@ -64,13 +71,22 @@ Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Co
         if (!gone.contains(lease.key.root) || !concerns(lease.key.root) || !lease.sockets.empty()) { continue; }
         if (!lease.live() && !lease.claimed) { continue; }
         done.insert(id);
-        if (lease.live() && facts.in_use(lease.port, true, false)) { continue; }  // somebody runs in the directory that was removed
+        // Somebody runs in the directory that was removed.
+        if (lease.live() && facts.in_use(lease.port, lease.key.protocol == Protocol::tcp, lease.key.protocol == Protocol::udp)) { continue; }
         decision.answer.push_back({lease, CleanupReason::worktree_gone});
         Lease over = lease;
-        if (lease.live()) { over.origin = LeaseOrigin::named; }  // remembered, so that a worktree of this name has its ports again
+        if (!lease.live()) {
+            over.claimed = false;
+            decision.changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(over)});
+            continue;
+        }
+        over.origin = LeaseOrigin::named;  // remembered, so that a worktree of this name has its ports again
         decision.changes.push_back(ended(std::move(over), LeaseChange::released, false, config, facts));
     }
-    for (auto& change : decide_expiry(registry, config, facts).changes) {
+    // Who asks for a cleanup means it, also where nothing ends by itself.
+    Config asked = config;
+    asked.auto_cleanup = true;
+    for (auto& change : decide_expiry(registry, asked, facts).changes) {
         const auto* event = std::get_if<LeaseEvent>(&change);
         const auto* forgotten = std::get_if<LeaseForgotten>(&change);
         const auto id = event != nullptr ? event->lease.id : forgotten != nullptr ? forgotten->id : 0;

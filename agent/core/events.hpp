@@ -21,11 +21,12 @@ enum class LeaseChange {
     released,    ///< ended; remembered
     conflicted,  ///< a stranger listens on it
     expired,     ///< ended by time
+    moved,       ///< its worktree lies elsewhere now
 };
 template <>
 struct Words<LeaseChange> {
-    static constexpr std::array<std::string_view, 9> k_words{"allocated", "bound",    "activated",  "held",   "silenced",
-                                                             "updated",   "released", "conflicted", "expired"};
+    static constexpr std::array<std::string_view, 10> k_words{"allocated", "bound",    "activated",  "held",    "silenced",
+                                                              "updated",   "released", "conflicted", "expired", "moved"};
 };
 
 struct LeaseEvent {
@@ -41,6 +42,11 @@ struct ProjectSeen {
     Project project;
     bool operator==(const ProjectSeen&) const = default;
 };
+/// Its directory is elsewhere now, or gone, and nothing of it is remembered any more.
+struct ProjectForgotten {
+    std::string root;
+    bool operator==(const ProjectForgotten&) const = default;
+};
 struct SessionOpened {
     Session session;
     bool operator==(const SessionOpened&) const = default;
@@ -50,7 +56,7 @@ struct SessionClosed {
     bool operator==(const SessionClosed&) const = default;
 };
 
-using Change = std::variant<LeaseEvent, LeaseForgotten, ProjectSeen, SessionOpened, SessionClosed>;
+using Change = std::variant<LeaseEvent, LeaseForgotten, ProjectSeen, ProjectForgotten, SessionOpened, SessionClosed>;
 
 struct Event {
     std::uint64_t seq = 0;  ///< 1, 2, 3...; given by Registry::stamp

@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/search.hpp"
 
@@ -38,8 +39,9 @@ std::string owner_words(const Registry& registry, const Lease& lease) {
 
 /// Empty when the row can be taken in.
 std::string why_not(const Registry& registry, const Config& config, const ImportRow& row, const LeaseKey& key, const Lease* known, const Taken& taken,
-                    const Facts& facts) {
+                    const Registry& with_blocks, const Facts& facts) {
     const auto number = std::to_string(row.port);
+    if (const auto* owner = block_owner(with_blocks, config, key.root, row.port)) { return "port " + number + " is in the block of project \"" + owner->name + "\""; }
     if (is_system_port(config, row.port)) { return "port " + number + " is reserved for portwrap's own services"; }
     if (const auto before = taken.ports.find({row.port, row.protocol}); before != taken.ports.end()) {
         return "row " + std::to_string(before->second) + " has port " + number + " already";
@@ -59,13 +61,14 @@ std::string why_not(const Registry& registry, const Config& config, const Import
     return {};
 }
 
-Lease imported_lease(Lease lease, const ImportRow& row, const Config& config, const Facts& facts) {
+Lease imported_lease(Lease lease, const ImportRow& row, const Registry& with_blocks, const Config& config, const Facts& facts) {
     const bool running = !lease.sockets.empty();
     if (!lease.live()) { lease.released_at.reset(); }
     lease.origin = LeaseOrigin::named;
     lease.port = row.port;
     lease.claimed = false;
-    lease.range = range_name_at(config, row.port, {});
+    const auto serving = serving_ranges(with_blocks, config, *row.project, {}, facts);  // owns the block that is named
+    lease.range = range_name_at(config, row.port, serving.block ? serving.ranges : std::vector<const Range*>{});
     lease.environment = row.environment;
     if (row.kind) { lease.kind = row.kind; }
     if (row.description) { lease.description = row.description; }
@@ -77,9 +80,9 @@ Lease imported_lease(Lease lease, const ImportRow& row, const Config& config, co
     lease.state = row.state;
     lease.expires_at = row.state == LeaseState::reserved ? row.expires_at : std::nullopt;
     if (row.last_active_at) { lease.last_active_at = row.last_active_at; }
-    if (row.state == LeaseState::active) {
-        lease.listened = true;
-        if (!lease.last_active_at) { lease.last_active_at = facts.now; }
+    if (row.state == LeaseState::active) { lease.listened = true; }
+    if (row.state == LeaseState::active && !lease.last_active_at) {
+        lease.last_active_at = facts.now;
     } else if (facts.now - lease.last_used() >= config.inactive) {
         // Taken in today: what was allocated long ago must not expire at once.
         lease.last_active_at = facts.now;
@@ -95,6 +98,8 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
     Taken taken;
     std::set<std::string> seen;
     auto next_id = registry.next_lease_id();
+    // Under the preset `blocks` each project of the file gets its block before the next one does.
+    Registry with_blocks = registry;
     for (const auto& row : rows) {
         if (!row.project) {
             decision.answer.refused.push_back({row.row, "nobody knows whose it is"});
@@ -103,7 +108,12 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
         LeaseKey key{row.project->root, row.service, row.protocol, row.requested, row.instance};
         const auto* known = known_role(registry, key);
         if (known != nullptr) { key = known->key; }
-        if (auto reason = why_not(registry, config, row, key, known, taken, facts); !reason.empty()) {
+        if (!seen.contains(key.root)) {
+            Project project = *row.project;
+            project.block = block_for(with_blocks, config, project, facts);
+            for (const auto& event : with_blocks.stamp({ProjectSeen{std::move(project)}}, facts.now)) { with_blocks.apply(event); }
+        }
+        if (auto reason = why_not(registry, config, row, key, known, taken, with_blocks, facts); !reason.empty()) {
             decision.answer.refused.push_back({row.row, std::move(reason)});
             continue;
         }
@@ -116,10 +126,11 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
             fresh.id = next_id++;
             fresh.key = key;
         }
-        auto lease = imported_lease(std::move(fresh), row, config, facts);
+        auto lease = imported_lease(std::move(fresh), row, with_blocks, config, facts);
         if (seen.insert(row.project->root).second) {
-            const auto* project = registry.find_project(row.project->root);
-            if (project == nullptr || !(*project == *row.project)) { decision.changes.emplace_back(ProjectSeen{*row.project}); }
+            const auto* before = registry.find_project(row.project->root);
+            const auto* project = with_blocks.find_project(row.project->root);
+            if (before == nullptr || !(*before == *project)) { decision.changes.emplace_back(ProjectSeen{*project}); }
         }
         if (known == nullptr || !(*known == lease)) {
             unclaim_others(registry, lease, decision.changes);

@@ -76,6 +76,7 @@ Lease listened_on(Lease lease, const Facts& facts) {
     lease.state = LeaseState::active;
     lease.listened = true;
     lease.kept_port.reset();
+    if (lease.health == Health::not_running) { lease.health = Health::unknown; }
     lease.last_active_at = facts.now;
     if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
     return lease;
@@ -107,7 +108,7 @@ Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& co
         lease.range = range_name_at(config, lease.port, range != nullptr ? std::vector{range} : std::vector<const Range*>{});
     }
     lease.state = LeaseState::released;
-    lease.health = Health::unknown;
+    lease.health = lease.listened ? Health::not_running : Health::unknown;
     lease.claimed = keeps_claim && lease.listened && lease.claims && config.claims;
     lease.holder.reset();
     lease.session.reset();
@@ -125,7 +126,7 @@ Change after_sockets_changed(Lease lease, const Config& config, const Facts& fac
     if (lease.state == LeaseState::active) { lease.last_active_at = facts.now; }
     if (lease.by_name()) {
         lease.state = LeaseState::allocated;
-        lease.health = Health::unknown;
+        lease.health = lease.listened ? Health::not_running : Health::unknown;
         lease.holder.reset();
         lease.session.reset();
         return LeaseEvent{LeaseChange::silenced, std::move(lease)};

@@ -82,6 +82,11 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
             lease.session.reset();
             lease.holder.reset();
             changes.push_back(LeaseEvent{LeaseChange::silenced, lease});
+        } else if (lease.by_name() && lease.sockets.empty() && lease.state == LeaseState::active && !facts.in_use(lease.port, true, true)) {
+            // A file of another tool said so when it was imported.
+            lease.state = LeaseState::allocated;
+            lease.health = Health::not_running;
+            changes.push_back(LeaseEvent{LeaseChange::silenced, lease});
         }
         if (!lease.sockets.empty() && lease.session) { used.insert(*lease.session); }
     }
@@ -195,7 +200,8 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             } else if (config.auto_cleanup && lease.by_name() && lease.sockets.empty()) {
                 auto end = lease.last_used() + config.inactive;
                 // A program that runs without portwrap may be listening on it.
-                if (end <= facts.now && facts.in_use(lease.port, true, false)) { end = facts.now + std::chrono::hours(1); }
+                const bool udp = lease.key.protocol == Protocol::udp;
+                if (end <= facts.now && facts.in_use(lease.port, !udp, udp)) { end = facts.now + std::chrono::hours(1); }
                 if (end <= facts.now) {
                     decision.changes.push_back(ended(lease, LeaseChange::expired, false, config, facts));
                 } else {

@@ -14,7 +14,7 @@ bool in_any_range(const std::vector<const Range*>& ranges, Port port) {
     return std::any_of(ranges.begin(), ranges.end(), [port](const Range* range) { return range->contains(port); });
 }
 
-std::string quoted(const std::string& name) { return "\"" + name + "\""; }
+std::string in_quotes(const std::string& name) { return "\"" + name + "\""; }
 
 /// How many ports of the ranges would be nobody's if all that is over, by the config's terms, ended now.
 int freed_by_cleanup(const Registry& registry, Config config, const std::vector<const Range*>& ranges, const Facts& facts) {
@@ -88,14 +88,14 @@ Refusal range_exhausted(const Registry& registry, const Config& config, const st
     if (exhausted.holders.size() > k_named_holders) { exhausted.holders.resize(k_named_holders); }
     exhausted.cleanup_frees = freed_by_cleanup(registry, config, ranges, facts);
 
-    refusal.message = "every port of the range " + quoted(refusal.range) + " is taken";
+    refusal.message = "every port of the range " + in_quotes(refusal.range) + " is taken";
     if (ranges.size() > 1) {
         refusal.message += ", and of";
-        for (std::size_t i = 1; i < ranges.size(); ++i) { refusal.message += (i == 1 ? " " : ", ") + quoted(ranges[i]->name); }
+        for (std::size_t i = 1; i < ranges.size(); ++i) { refusal.message += (i == 1 ? " " : ", ") + in_quotes(ranges[i]->name); }
     }
     if (!exhausted.holders.empty()) {
         const auto& most = exhausted.holders.front();
-        refusal.message += "; project " + quoted(most.name) + " holds most: " + std::to_string(most.ports) + " of " + std::to_string(exhausted.total);
+        refusal.message += "; project " + in_quotes(most.name) + " holds most: " + std::to_string(most.ports) + " of " + std::to_string(exhausted.total);
     } else {
         refusal.message += "; none by a lease: portctl check PORT tells who has one";
     }
@@ -127,7 +127,7 @@ std::string RangeFill::warning(const std::string& range) const {
         const int total = level.range.size();
         if (level.range.name != range || !is_nearly_full(level.allocated, total)) { continue; }
         const auto tenths = std::lround(utilization(level.allocated, total) * 10.0);
-        return "the range " + quoted(range) + " is " + std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " % full (" +
+        return "the range " + in_quotes(range) + " is " + std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " % full (" +
                std::to_string(level.allocated) + " of " + std::to_string(total) + " ports)";
     }
     return {};

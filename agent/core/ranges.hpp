@@ -58,6 +58,8 @@ struct Config {
     std::chrono::hours remembered{24 * 30}; ///< released_days
     std::chrono::hours history{24 * 30};    ///< history_days
     std::optional<std::chrono::minutes> idle_exit;  ///< the agent leaves after this long without leases, sessions and clients
+    std::optional<std::chrono::seconds> health_interval;  ///< listening services are checked this often; none: on request alone
+    std::chrono::seconds health_timeout{5};                ///< to wait for an answer
     std::string log_level = "info";
     bool operator==(const Config&) const = default;
 };

@@ -88,6 +88,11 @@ void Registry::apply(const Event& event) {
         if (const auto known = m_projects.find(seen->project.root); known != m_projects.end()) { unindex(known->second); }
         m_projects.insert_or_assign(seen->project.root, seen->project);
         index(seen->project);
+    } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
+        if (const auto known = m_projects.find(gone->root); known != m_projects.end()) {
+            unindex(known->second);
+            m_projects.erase(known);
+        }
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
         m_sessions.insert_or_assign(opened->session.id, opened->session);
     } else if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {

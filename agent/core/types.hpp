@@ -90,6 +90,8 @@ struct Project {
     std::string root_commit;  ///< equal for clones; empty when unknown
     /// Its own block of ports, given by the agent under the preset `blocks`; the files know nothing of it.
     std::optional<PortInterval> block{};
+    std::string git_dir{};  ///< the worktree's own git directory; a linked one's file "gitdir" says where the worktree is
+    std::string git_id{};   ///< which git directory that is, wherever it lies by now; empty when unknown
     bool operator==(const Project&) const = default;
 };
 
@@ -103,6 +105,7 @@ struct ServiceConfig {
     std::optional<std::string> kind;
     std::optional<std::string> type;
     std::optional<std::string> health;  ///< HTTP path
+    std::optional<std::chrono::seconds> health_timeout;  ///< to wait for an answer
     std::optional<bool> shared;
     bool sockname_requested = false;  ///< "sockname": "requested"
     bool operator==(const ServiceConfig&) const = default;

@@ -47,6 +47,11 @@ struct Server::Deadline {
     std::function<void()> then;
 };
 
+struct Server::DescriptorWatch {
+    HandlePtr<uv_poll_t> poll;
+    std::function<void()> then;
+};
+
 struct Server::ProcessWatch {
     UniqueFd pidfd;  // closed after the poll handle has stopped using it
     HandlePtr<uv_poll_t> poll;
@@ -130,6 +135,19 @@ Status Server::listen(UniqueFd socket, std::string path, bool owns_file) {
     if (error != 0) { return Error{ErrorCode::agent_unavailable, std::string("cannot listen: ") + uv_strerror(error)}; }
     watch_socket_file();
     return ok_status();
+}
+
+void Server::watch_descriptor(int fd, std::function<void()> then) {
+    auto watch = std::make_unique<DescriptorWatch>();
+    watch->then = std::move(then);
+    watch->poll = initialised<uv_poll_t>(watch.get(), [&](uv_poll_t* poll) { return uv_poll_init(&m_loop, poll, fd); });
+    if (!watch->poll) { return; }
+    uv_poll_start(watch->poll.get(), UV_READABLE, [](uv_poll_t* poll, int, int) noexcept {
+        auto* readable = static_cast<DescriptorWatch*>(poll->data);
+        if (readable != nullptr) { readable->then(); }
+    });
+    uv_unref(reinterpret_cast<uv_handle_t*>(watch->poll.get()));
+    m_descriptors.push_back(std::move(watch));
 }
 
 bool Server::socket_file_is_ours() const {
@@ -288,6 +306,7 @@ void Server::stop() {
     m_destroyed.reset();
     m_signals.clear();
     m_processes.clear();
+    m_descriptors.clear();
     std::vector<std::shared_ptr<Connection>> connections;
     for (const auto& [key, connection] : m_connections) { connections.push_back(connection); }
     for (const auto& connection : connections) {

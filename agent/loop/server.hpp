@@ -71,12 +71,14 @@ public:
     void wake_at(Time time) override;
     void watch_process(const ProcessId& process) override;
     bool watch_sockets(bool on) override;
+    void watch_descriptor(int fd, std::function<void()> then) override;
     void stop() override;
 
 private:
     struct Connection;
     struct ProcessWatch;
     struct Deadline;
+    struct DescriptorWatch;
 
     void accept();
     void drop(Connection& connection);
@@ -113,6 +115,7 @@ private:
     std::map<Connection*, std::shared_ptr<Connection>> m_connections;
     std::map<ProcessId, std::unique_ptr<ProcessWatch>> m_processes;
     std::map<std::uint64_t, std::unique_ptr<Deadline>> m_deadlines;
+    std::vector<std::unique_ptr<DescriptorWatch>> m_descriptors;
     std::uint64_t m_next_deadline = 0;
     HandlePtr<uv_timer_t> m_half_messages;  ///< runs only while there is one
     std::size_t m_input = 0;                ///< bytes that all connections have sent and that were not decided yet

@@ -106,6 +106,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
             m_moves.erase(forgotten->id);
+            m_health.erase(forgotten->id);
             if (const auto* before = m_registry.find(forgotten->id); before != nullptr && !m_streams.empty()) { forgotten_leases.emplace(before->id, *before); }
             if (const auto* before = m_registry.find(forgotten->id); before != nullptr && before->key.requested == Port{0} && before->holder) {
                 m_dropped[before->port] = {before->holder->process, now + k_dropped_for};
@@ -236,7 +237,7 @@ void Agent::on_timer() {
         };
     }
     (void)commit(decide_expiry(m_registry, m_config, now).changes);
-    mind_removed_worktrees();
+    mind_removed_roots();
     // Sessions that waited for what has ended now.
     std::vector<ProcessId> ended;
     for (const auto& [id, session] : m_registry.sessions()) {
@@ -272,6 +273,7 @@ void Agent::start() {
     m_prompt_files.start(m_registry);
     watch([this](const Event& event, const Registry& registry) { m_prompt_files.on_event(event, registry); });
     watch_ranges();
+    start_root_care();
     on_timer();
     with_all_heard([] {});
 }
@@ -288,7 +290,10 @@ void Agent::mind_sockets(const Event& event) {
     } else if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
         m_socketed.erase(forgotten->id);
     }
-    if (before != !m_socketed.empty()) { m_watching = m_outside.watch_sockets(!m_socketed.empty()); }
+    if (before != !m_socketed.empty()) {
+        m_watching = m_outside.watch_sockets(!m_socketed.empty());
+        mind_health();
+    }
 }
 
 void Agent::refresh(const std::string* root) {
@@ -407,7 +412,7 @@ void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& 
 }
 
 Agent::Handler Agent::find_handler(std::string_view method) {
-    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), care_methods(), event_methods(), agent_methods(), config_methods()}) {
+    for (const auto& group : {shim_methods(), session_methods(), lease_methods(), port_methods(), exchange_methods(), range_methods(), care_methods(), health_methods(), event_methods(), agent_methods(), config_methods()}) {
         for (const auto& row : group) {
             if (row.name == method) { return row.handler; }
         }
@@ -431,7 +436,7 @@ void Agent::refuse_port(const Request& request, const ReplyTo& reply, Refusal re
     refusal.message = taken_message(m_registry, refusal.port, owner, refusal.code == ErrorCode::port_in_use);
     if (owner != nullptr) { return refuse(request, reply, refusal); }
     auto seen = std::make_shared<std::vector<SeenListener>>();
-    m_outside.run_in_pool([seen, port = refusal.port] { *seen = look_at_listeners({port}); },
+    m_file_jobs.run(FileJobs::Lane::processes, [seen, port = refusal.port] { *seen = look_at_listeners({port}); },
                           [this, request, reply, refusal, seen]() mutable {
                               if (!seen->empty()) { refusal.message += stranger_words(seen->front()); }
                               reply({error_line(request.id, k_rpc_refused, refusal.message,

@@ -22,6 +22,7 @@
 #include "storage/store.hpp"
 #include "system/listeners.hpp"
 #include "system/root_commit.hpp"
+#include "system/root_watch.hpp"
 #include "system/user_config.hpp"
 
 namespace portwrap {
@@ -96,6 +97,7 @@ private:
     [[nodiscard]] static std::span<const Method> exchange_methods();
     [[nodiscard]] static std::span<const Method> range_methods();
     [[nodiscard]] static std::span<const Method> care_methods();
+    [[nodiscard]] static std::span<const Method> health_methods();
     [[nodiscard]] static std::span<const Method> event_methods();
     [[nodiscard]] static std::span<const Method> agent_methods();
     [[nodiscard]] static std::span<const Method> config_methods();
@@ -167,6 +169,21 @@ private:
     void lease_audit(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_cleanup(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void lease_health(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    /// What a check of one lease said.
+    struct HealthResult {
+        Time at{};
+        Health health = Health::unknown;
+        std::optional<double> response_ms;
+        std::string error;
+    };
+    struct HealthJob;
+    /// Probes in the pool, all at once; what they said becomes the leases' health and history before `then`.
+    void check_health(const std::shared_ptr<HealthJob>& job, std::function<void()> then);
+    void add_to_health_job(HealthJob& job, const Place& place, const std::optional<std::string>& service, bool listening_only, std::optional<std::chrono::milliseconds> timeout) const;
+    [[nodiscard]] Json health_shape(const HealthResult& result) const;
+    /// Checks of their own, while the config asks for them and something listens.
+    void mind_health();
+    void check_all_health();
     void project_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void project_provision(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void session_open(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -255,8 +272,24 @@ private:
     void with_orphans(std::function<void(std::set<std::string>)> then);
     /// Why what a launch offers is not what its program asks for: said when it listens.
     void remember_moves(const std::vector<Change>& offers, const Session& session);
-    /// Releases the ports of linked worktrees that were removed: in the pool, and nobody waits for it.
-    void mind_removed_worktrees();
+    /// What is known of a change of a root before one has looked.
+    struct RootNews {
+        bool changed = false;  ///< something has happened to it
+        bool deleted = false;  ///< an inode of it was deleted
+        bool again = false;    ///< this is the second look
+    };
+    void start_root_care();
+    void mind_root(const Event& event);
+    void on_roots_changed();
+    /// In the pool: watches it, and releases its ports if it is gone, moves them if its worktree has moved.
+    void look_at_root(const std::string& root, RootNews news);
+    void release_root(const std::string& root);
+    void move_project(const std::string& from, const Project& to);
+    /// A place that was read: if it is a project of another root that has moved here, its ports come along before `then`.
+    void with_moves(const Place& place, std::function<void()> then);
+    void look_at_all_roots();
+    /// What no watch sees, now and then; nobody waits for it.
+    void mind_removed_roots();
     /// What an exchange was granted and has not confirmed; 0 for nothing.
     void set_granted(Exchange& exchange, LeaseId lease);
     /// What is known of the project is part of these changes; under the preset `blocks` its block, too.
@@ -270,7 +303,12 @@ private:
     Options m_options;
     Time m_started_at{};
     std::optional<Time> m_last_cleanup;
-    Time m_worktrees_looked_at{};
+    std::optional<RootWatch> m_root_watch;
+    std::unordered_map<std::string, RootNews> m_root_looks;  ///< under way, with what has happened since
+    std::set<std::string> m_unwatched_roots;                 ///< for which the kernel had no watch left
+    std::set<std::string> m_gone_roots;                      ///< where a program still listens
+    Time m_all_roots_looked_at{};
+    Time m_unwatched_looked_at{};
     std::optional<Time> m_wake_at;
     PortInterval m_ephemeral;
     std::vector<PortInterval> m_kernel_reserved;
@@ -313,6 +351,8 @@ private:
     std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
     std::set<std::pair<LeaseId, ProcessId>> m_outlived;  ///< holders that were gone at the last census, where the lease's sockets were not
     bool m_watching = false;       ///< notifications come
+    std::map<LeaseId, std::deque<HealthResult>> m_health;  ///< the last results, the newest last
+    bool m_health_due = false;     ///< a check of its own is under way or will be
     bool m_blind = false;          ///< the last census could not ask for sockets
     /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.
     std::deque<Cookie> m_destroyed;

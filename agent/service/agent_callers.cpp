@@ -61,9 +61,11 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
                             return;
                         }
                         if (m_places.size() > 256) { m_places.clear(); }
-                        m_places[directory] = {*found, m_outside.now()};
-                        auto node = m_place_reads.extract(directory);
-                        for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
+                        with_moves(*found, [this, found, directory] {
+                            m_places[directory] = {*found, m_outside.now()};
+                            auto node = m_place_reads.extract(directory);
+                            for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
+                        });
                     });
 }
 
@@ -223,7 +225,7 @@ void Agent::look_at_heard() {
     auto seen = std::make_shared<std::vector<SeenListener>>();
     std::set<Port> ports;
     for (const auto& [id, lease] : look->leases) { ports.insert(lease.port); }
-    m_outside.run_in_pool([seen, ports] { *seen = look_at_listeners(ports); }, [this, look, seen] {
+    m_file_jobs.run(FileJobs::Lane::processes, [seen, ports] { *seen = look_at_listeners(ports); }, [this, look, seen] {
         std::vector<Lease> looked_at;
         for (const auto& [id, lease] : look->leases) { looked_at.push_back(lease); }
         (void)commit(decide_heard(m_registry, looked_at, heard_sockets(*seen), facts()));

@@ -46,6 +46,8 @@ std::vector<std::pair<std::string, Json>> values_of(const Config& config) {
         {"released_days", days(config.remembered)},
         {"history_days", days(config.history)},
         {"idle_exit", config.idle_exit ? Json(std::to_string(config.idle_exit->count()) + "m") : Json(false)},
+        {"health_interval", config.health_interval ? Json(std::to_string(config.health_interval->count()) + "s") : Json(false)},
+        {"health_timeout", std::to_string(config.health_timeout.count()) + "s"},
         {"log_level", config.log_level},
     };
     for (const auto& range : config.ranges) { values.emplace_back("ranges." + range.name, range_value(range)); }
@@ -73,6 +75,7 @@ void Agent::apply_config() {
     }
     m_store->set_ranges(ranges.dump());
     mind_idleness();
+    mind_health();
 }
 
 void Agent::reload_config(std::function<void()> then) {
@@ -80,7 +83,8 @@ void Agent::reload_config(std::function<void()> then) {
     const auto work = [read, path = m_options.config_path, variables = m_options.variables, ephemeral = m_ephemeral] {
         *read = read_user_config(path, variables, ephemeral);
     };
-    m_file_jobs.run(m_options.config_path, work, [this, read, then = std::move(then), answered = false](FileJobs::Progress progress) mutable {
+    auto answered = std::make_shared<bool>(false);
+    m_file_jobs.run(m_options.config_path, work, [this, read, then = std::move(then), answered](FileJobs::Progress progress) {
         if (progress == FileJobs::Progress::ended && *read) {
             m_options.user = std::move(**read);
             m_config_problem.clear();
@@ -91,7 +95,7 @@ void Agent::reload_config(std::function<void()> then) {
             m_config_problem = progress == FileJobs::Progress::ended ? read->error().message : "the file system of " + m_options.config_path + " does not answer";
             m_options.log_trouble("config: " + m_config_problem + "; the last good one stays in use");
         }
-        if (then && !std::exchange(answered, true)) { then(); }
+        if (then && !std::exchange(*answered, true)) { then(); }
     });
 }
 

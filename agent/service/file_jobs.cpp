@@ -7,6 +7,16 @@ namespace portwrap {
 void FileJobs::run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done) {
     auto job = std::make_shared<Job>(Job{m_mounts.of(path), std::move(work), std::move(done), {}});
     job->cancel_deadline = m_outside.call_after(k_deadline, [told = job->done] { told(Progress::late); });
+    add(std::move(job));
+}
+
+void FileJobs::run(Lane lane, std::function<void()> work, std::function<void()> done) {
+    // No path is named like this.
+    const char* name = lane == Lane::processes ? "processes" : "health";
+    add(std::make_shared<Job>(Job{name, std::move(work), [done = std::move(done)](Progress) { done(); }, [] {}}));
+}
+
+void FileJobs::add(std::shared_ptr<Job> job) {
     if (may_start(*job)) { return start(job); }
     m_waiting.push_back(std::move(job));
 }

@@ -1,5 +1,7 @@
 // Jobs that touch users' files: any of them may hang in a file system that does not answer (a dead network mount). They have
 // a part of the pool's threads, each mount but "/" only a few of those, and a deadline, so that nobody waits for ever.
+// Long jobs of other sorts (walks of /proc, the journal's history, health checks) have a lane each, with as few threads, so that many clients cannot
+// fill the pool with them.
 #pragma once
 
 #include <deque>
@@ -29,13 +31,18 @@ public:
     enum class Progress { late, ended };
     void run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done);
 
+    /// Jobs that come to an end by themselves: only so many of a lane at once, the others wait.
+    enum class Lane { processes, health };
+    void run(Lane lane, std::function<void()> work, std::function<void()> done);
+
 private:
     struct Job {
-        std::string mount;
+        std::string mount;  ///< or the lane
         std::function<void()> work;
         std::function<void(Progress)> done;
         std::function<void()> cancel_deadline;
     };
+    void add(std::shared_ptr<Job> job);
     [[nodiscard]] bool may_start(const Job& job) const;
     void start(const std::shared_ptr<Job>& job);
     void start_waiting();

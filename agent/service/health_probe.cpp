@@ -104,26 +104,28 @@ int http_status(std::string_view bytes) {
     return status >= 100 && (bytes[12] == ' ' || bytes[12] == '\r') ? status : -1;
 }
 
-void run_probes(std::vector<Probe>& probes, std::chrono::milliseconds timeout) {
+void run_probes(std::vector<Probe>& probes) {
     const auto started = Clock::now();
     std::vector<Running> running;
     for (auto& probe : probes) { running.push_back(start(probe)); }
     for (;;) {
         std::vector<pollfd> waiting;
         std::vector<Running*> whose;
+        auto next = Clock::time_point::max();
         for (auto& one : running) {
             if (!one.fd.valid()) { continue; }
+            const auto end = started + one.probe->timeout;
+            if (end <= Clock::now()) {
+                fail(one, "no answer within " + std::to_string(one.probe->timeout.count()) + " ms");
+                continue;
+            }
+            next = std::min(next, end);
             waiting.push_back({one.fd.get(), static_cast<short>(!one.connected || !one.to_send.empty() ? POLLOUT : POLLIN), 0});
             whose.push_back(&one);
         }
         if (waiting.empty()) { return; }
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(started + timeout - Clock::now()).count();
-        const int ready = left <= 0 ? 0 : ::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), static_cast<int>(left));
-        if (ready < 0 && errno == EINTR) { continue; }
-        if (ready <= 0) {
-            for (auto* one : whose) { fail(*one, "no answer within " + std::to_string(timeout.count()) + " ms"); }
-            return;
-        }
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now()).count();
+        if (::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), static_cast<int>(std::max<long>(left, 0))) <= 0) { continue; }
         for (std::size_t i = 0; i < waiting.size(); ++i) {
             if (waiting[i].revents != 0) { go_on(*whose[i], started); }
         }

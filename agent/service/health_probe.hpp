@@ -14,13 +14,14 @@ struct Probe {
     Port port = 0;
     bool ipv6 = false;                ///< connect to ::1, else to 127.0.0.1
     std::optional<std::string> path;  ///< HTTP GET; none: a connection will do
+    std::chrono::milliseconds timeout{5000};
     // the answer
     bool healthy = false;
     std::optional<double> response_ms;
     std::string error;  ///< one line; empty when healthy
 };
-/// All at once, none for longer than `timeout`.
-void run_probes(std::vector<Probe>& probes, std::chrono::milliseconds timeout);
+/// All at once, none for longer than its time.
+void run_probes(std::vector<Probe>& probes);
 
 /// The status of an HTTP response's first bytes; 0 while there is no whole status line, -1 when it is none.
 [[nodiscard]] int http_status(std::string_view bytes);

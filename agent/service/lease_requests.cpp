@@ -158,7 +158,7 @@ void Agent::lease_transfer(const std::shared_ptr<Exchange>&, const Request& requ
 }
 
 void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
-    mind_removed_worktrees();
+    mind_removed_roots();
     Params params(request.params);
     ListFilter filter;
     const bool all = params.flag("all");

@@ -24,6 +24,8 @@ public:
     /// Joins or leaves the kernel's socket-destroy notifications: while anybody is subscribed, every close of a TCP
     /// socket on the machine costs some microseconds. True when they come; then Agent::on_sockets_destroyed is called.
     virtual bool watch_sockets(bool on) = 0;
+    /// Calls `then` whenever this descriptor can be read, as long as the loop runs; the descriptor must live as long.
+    virtual void watch_descriptor(int fd, std::function<void()> then) = 0;
     /// Ends the loop after the replies have been written.
     virtual void stop() = 0;
 };

@@ -73,7 +73,8 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
             members->commands.assign(sessions.begin(), sessions.end());
             members->holders.assign(holders.begin(), holders.end());
             auto shape = std::make_shared<Json>();
-            m_outside.run_in_pool(
+            m_file_jobs.run(
+                FileJobs::Lane::processes,
                 [members, shape] {
                     auto roots = members->commands;
                     roots.insert(roots.end(), members->holders.begin(), members->holders.end());

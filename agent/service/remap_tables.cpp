@@ -171,7 +171,14 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
             table->view = ConnectView(registry, root);
             publish(*table);
         }
+    } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
+        m_families.erase(gone->root);
+        close_if_unused(gone->root);
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
+        // Its worktree may have been moved: then it reads this one from its next program on.
+        for (const auto& [root, table] : m_tables) {
+            if (root != opened->session.root) { table->sessions.erase(opened->session.id); }
+        }
         if (auto* table = find_or_open(opened->session.root, registry)) { table->sessions.insert(opened->session.id); }
     } else if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {
         std::vector<std::string> roots;

@@ -5,6 +5,7 @@
 
 #include "portwrap/protocol.hpp"
 #include "storage/event_codec.hpp"
+#include "system/containers.hpp"
 #include "system/places.hpp"
 
 namespace portwrap {
@@ -117,6 +118,15 @@ std::vector<SeenListener> look_at_listeners(const std::set<Port>& ports) {
         entry.listener = std::move(listener);
         seen.push_back(std::move(entry));
     }
+    std::vector<ContainerClue> clues;
+    for (const auto& entry : seen) {
+        ContainerClue clue{entry.listener.port, entry.listener.protocol, {}};
+        if (entry.process) { clue.pids.push_back(entry.process->pid); }
+        for (const auto& parent : entry.parents) { clue.pids.push_back(parent.first); }
+        clues.push_back(std::move(clue));
+    }
+    auto names = find_containers(clues, engine_sockets());
+    for (std::size_t i = 0; i < seen.size(); ++i) { seen[i].container = std::move(names[i]); }
     return seen;
 }
 
@@ -124,7 +134,7 @@ Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenL
     Json details = Json::object();
     if (refusal.code == ErrorCode::port_in_use || refusal.code == ErrorCode::port_leased || refusal.code == ErrorCode::not_owner) {
         details = {{"conflicting_project", nullptr}, {"conflicting_root", nullptr}, {"conflicting_service", nullptr}, {"started_at", nullptr},
-                   {"pid", nullptr}, {"user", nullptr}, {"command", nullptr}, {"external", !refusal.conflict.has_value()}};
+                   {"pid", nullptr}, {"user", nullptr}, {"command", nullptr}, {"container", nullptr}, {"external", !refusal.conflict.has_value()}};
         if (refusal.conflict) {
             const auto& lease = *refusal.conflict;
             details["conflicting_project"] = name_of(registry, lease.key.root);
@@ -139,6 +149,7 @@ Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenL
         } else if (stranger != nullptr) {
             details["started_at"] = time_or_null(stranger->started_at);
             details["user"] = stranger->user;
+            details["container"] = or_null(stranger->container);
             if (stranger->process) {
                 details["pid"] = stranger->process->pid;
                 details["command"] = stranger->command;
@@ -168,6 +179,7 @@ std::string stranger_words(const SeenListener& seen) {
     if (seen.process) { add("pid " + std::to_string(seen.process->pid)); }
     if (!seen.process) { add("user " + seen.user); }
     if (!seen.command.empty()) { add(seen.command); }
+    if (seen.container) { add("container " + printable(*seen.container, 128)); }
     if (seen.started_at) { add("since " + clock(*seen.started_at)); }
     return words + ")";
 }
@@ -202,7 +214,7 @@ Json listener_shape(const Registry& registry, const SeenListener& seen) {
             {"command", seen.process ? Json(seen.command) : Json(nullptr)},
             {"cwd", seen.cwd.empty() ? Json(nullptr) : Json(seen.cwd)},
             {"project", std::move(project)},
-            {"container", nullptr},
+            {"container", or_null(seen.container)},
             {"started_at", time_or_null(seen.started_at)}};
 }
 

@@ -24,6 +24,7 @@ struct SeenListener {
     std::string cwd;
     std::optional<Time> started_at;
     std::vector<std::pair<pid_t, std::string>> parents{};  ///< pid and command, the nearest first
+    std::optional<std::string> container{};  ///< by name: it runs in one, or carries one's traffic
 };
 /// Everything about the listeners of these ports, TCP's and UDP's. Blocking: walks /proc.
 [[nodiscard]] std::vector<SeenListener> look_at_listeners(const std::set<Port>& ports);

@@ -314,6 +314,7 @@ Error bad_line(const std::string& what) { return Error{ErrorCode::storage_error,
 
 constexpr std::string_view k_forgotten = "forgotten";
 constexpr std::string_view k_project_seen = "project_seen";
+constexpr std::string_view k_project_forgotten = "project_forgotten";
 constexpr std::string_view k_session_opened = "session_opened";
 constexpr std::string_view k_session_closed = "session_closed";
 
@@ -334,6 +335,13 @@ Result<Change> change_from(const std::string& kind, const json& line) {
         auto project = project_from_record(record("project"));
         if (!project) { return project.error(); }
         return Change{ProjectSeen{std::move(*project)}};
+    }
+    if (kind == k_project_forgotten) {
+        ProjectForgotten gone;
+        Members members(line);
+        members.member("root", gone.root);
+        if (!members.good()) { return members.error(); }
+        return Change{std::move(gone)};
     }
     if (kind == k_session_opened) {
         auto session = session_from_record(record("session"));
@@ -439,6 +447,8 @@ void append_record(std::string& out, const Project& project) {
         .member("root_commit", project.root_commit)
         .member("block_start", project.block ? std::optional<Port>(project.block->start) : std::nullopt)
         .member("block_end", project.block ? std::optional<Port>(project.block->end) : std::nullopt)
+        .member("git_dir", project.git_dir)
+        .member("git_id", project.git_id)
         .end();
 }
 
@@ -513,6 +523,7 @@ Result<Project> project_from_record(const json& record) {
     std::optional<Port> start;
     std::optional<Port> end;
     members.member("block_start", start).member("block_end", end);
+    members.later_member("git_dir", project.git_dir).later_member("git_id", project.git_id);
     if (!members.good()) { return members.error(); }
     if (start && end && *start <= *end) { project.block = PortInterval{*start, *end}; }
     return project;
@@ -560,6 +571,8 @@ std::string encode_event(const Event& event) {
         kind(k_forgotten).member("lease_id", forgotten->id);
     } else if (const auto* seen = std::get_if<ProjectSeen>(&event.change)) {
         kind(k_project_seen).member("project", seen->project);
+    } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
+        kind(k_project_forgotten).member("root", gone->root);
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
         kind(k_session_opened).member("session", opened->session);
     } else if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {

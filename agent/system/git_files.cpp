@@ -2,6 +2,10 @@
 // git init --separate-git-dir.
 #include "system/git_files.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstdio>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
@@ -98,6 +102,23 @@ std::optional<std::string> read_branch(const std::string& git_dir) {
         return std::nullopt;
     }
     return std::string(text.substr(0, k_shown));
+}
+
+std::string read_git_id(const std::string& git_dir) {
+    struct statx about {};
+    constexpr unsigned k_wanted = STATX_INO | STATX_BTIME;
+    if (::statx(AT_FDCWD, git_dir.c_str(), AT_STATX_SYNC_AS_STAT, k_wanted, &about) != 0 || (about.stx_mask & k_wanted) != k_wanted) { return {}; }
+    char text[64];
+    std::snprintf(text, sizeof text, "%llx.%llx.%x", static_cast<unsigned long long>(about.stx_ino),
+                  static_cast<unsigned long long>(about.stx_btime.tv_sec), about.stx_btime.tv_nsec);
+    return text;
+}
+
+std::string linked_root(const std::string& git_dir) {
+    const auto text = read_project_file(git_dir + "/gitdir");
+    if (!text) { return {}; }
+    // Absolute, or relative to the git directory (worktree.useRelativePaths).
+    return canonical_or_empty((fs::path(git_dir) / without_line_end(*text)).parent_path());
 }
 
 std::string main_worktree(const std::string& common_dir) {

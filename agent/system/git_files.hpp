@@ -23,6 +23,11 @@ struct GitWorktree {
 [[nodiscard]] GitWorktree read_git_entry(const std::string& directory);
 /// The checked-out branch, or the first 12 hex digits of a detached HEAD.
 [[nodiscard]] std::optional<std::string> read_branch(const std::string& git_dir);
+/// Which git directory this is, wherever it lies by now: its inode and time of birth, which a copy does not share and which no later
+/// directory has again. Empty where the file system does not tell them.
+[[nodiscard]] std::string read_git_id(const std::string& git_dir);
+/// Where a linked worktree is, as its git directory's file "gitdir" says; empty for other worktrees.
+[[nodiscard]] std::string linked_root(const std::string& git_dir);
 /// Root of the main worktree; of a bare repository the repository itself.
 [[nodiscard]] std::string main_worktree(const std::string& common_dir);
 

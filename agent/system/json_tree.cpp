@@ -1,5 +1,7 @@
 #include "system/json_tree.hpp"
 
+#include <charconv>
+
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -239,6 +241,30 @@ Problem read_texts(const Node& node, const std::string& path, std::vector<std::s
         if (auto problem = read_text(child, path + "[" + std::to_string(into.size()) + "]", text)) { return problem; }
         into.push_back(std::move(text));
     }
+    return std::nullopt;
+}
+
+std::optional<std::chrono::seconds> parse_duration(std::string_view text) {
+    if (text.size() < 2) { return std::nullopt; }
+    std::int64_t number = 0;
+    const auto* end = text.data() + text.size() - 1;
+    const auto read = std::from_chars(text.data(), end, number);
+    constexpr std::int64_t k_most = 1'000'000;
+    if (read.ec != std::errc() || read.ptr != end || number < 1 || number > k_most) { return std::nullopt; }
+    switch (text.back()) {
+        case 's': return std::chrono::seconds(number);
+        case 'm': return std::chrono::minutes(number);
+        case 'h': return std::chrono::hours(number);
+        case 'd': return std::chrono::hours(24 * number);
+        default: return std::nullopt;
+    }
+}
+
+Problem read_health_timeout(const Node& node, const std::string& path, std::chrono::seconds& into) {
+    constexpr std::chrono::seconds k_longest(20);  // the clients' patience is 30 s
+    const auto time = node.kind == Node::Kind::string ? parse_duration(node.text) : std::nullopt;
+    if (!time || *time > k_longest) { return problem_at(node, path, "must be a time from \"1s\" to \"20s\""); }
+    into = *time;
     return std::nullopt;
 }
 

@@ -48,5 +48,9 @@ inline constexpr const char* k_word_rule = "must be 1 to 64 letters, digits or a
 /// One of these words; `into` is its place among them.
 [[nodiscard]] Problem read_choice(const Node& node, const std::string& path, const std::vector<std::string_view>& words, std::size_t& into);
 [[nodiscard]] Problem read_texts(const Node& node, const std::string& path, std::vector<std::string>& into);
+/// "90s", "30m", "2h", "7d"; none when it is not one of these.
+[[nodiscard]] std::optional<std::chrono::seconds> parse_duration(std::string_view text);
+/// How long a service may take to answer a health check: "1s" to "20s", for the clients' patience is 30 s.
+[[nodiscard]] Problem read_health_timeout(const Node& node, const std::string& path, std::chrono::seconds& into);
 
 }  // namespace portwrap::json_tree

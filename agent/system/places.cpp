@@ -164,7 +164,11 @@ Place find_place(const std::string& directory, const std::string& home, RootComm
     if (project.name.empty()) { project.name = directory_name(root); }
     if (git) {
         const GitWorktree& worktree = git->worktree;
-        if (!worktree.git_dir.empty()) { project.branch = read_branch(worktree.git_dir); }
+        if (!worktree.git_dir.empty()) {
+            project.branch = read_branch(worktree.git_dir);
+            project.git_dir = worktree.git_dir;
+            project.git_id = read_git_id(worktree.git_dir);
+        }
         if (!worktree.common_dir.empty()) {
             project.family = "git:" + worktree.common_dir;
             if (roots != nullptr && !worktree.git_dir.empty()) { project.root_commit = roots->of(worktree.git_dir, worktree.common_dir); }
@@ -180,6 +184,25 @@ Place find_place(const std::string& directory, const std::string& home, RootComm
 bool is_gone(const std::string& directory) {
     struct stat st {};
     return ::stat(directory.c_str(), &st) != 0 ? errno == ENOENT || errno == ENOTDIR : !S_ISDIR(st.st_mode);
+}
+
+bool has_left(const std::string& root, const std::string& git_id) {
+    if (is_gone(root)) { return true; }
+    const auto here = read_git_entry(root);
+    return here.git_dir.empty() || read_git_id(here.git_dir) != git_id;
+}
+
+Whereabouts find_whereabouts(const Project& project, const std::string& home, RootCommits* roots) {
+    Whereabouts found;
+    found.gone = is_gone(project.root);
+    if (!project.worktree_of) { return found; }
+    found.main_gone = is_gone(*project.worktree_of);
+    if (project.git_id.empty() || read_git_id(project.git_dir) != project.git_id || !has_left(project.root, project.git_id)) { return found; }
+    const auto root = linked_root(project.git_dir);
+    if (root.empty() || root == project.root) { return found; }
+    auto place = find_place(root, home, roots);
+    if (place.project.root == root && place.project.git_id == project.git_id) { found.moved = std::move(place); }
+    return found;
 }
 
 }  // namespace portwrap

@@ -2,6 +2,7 @@
 // Blocking file access: call it on a pool thread, never on the event loop.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,16 @@ class RootCommits;
 
 /// The directory does not exist (any more). What cannot be seen is not gone.
 [[nodiscard]] bool is_gone(const std::string& directory);
+
+/// What has become of a project's directory.
+struct Whereabouts {
+    bool gone = false;            ///< nothing is at its root any more
+    bool main_gone = false;       ///< for a linked worktree: nor at its main worktree's: a disk may have been unmounted
+    std::optional<Place> moved;   ///< where its worktree is now
+};
+[[nodiscard]] Whereabouts find_whereabouts(const Project& project, const std::string& home, RootCommits* roots = nullptr);
+/// The worktree that was at this root, with this git directory, is there no more.
+[[nodiscard]] bool has_left(const std::string& root, const std::string& git_id);
 
 /// Parses .portwrap.json (JSON with comments). The error's message is "LINE: what" or "KEY: what", without the path.
 [[nodiscard]] Result<ProjectConfig> parse_project_config(std::string_view text);

@@ -40,13 +40,32 @@ Problem read_directory(const Node& node, const std::string& path, std::optional<
 }
 
 /// It becomes part of a request line.
-Problem read_health(const Node& node, const std::string& path, std::optional<std::string>& into) {
+Problem read_health_path(const Node& node, const std::string& path, std::optional<std::string>& into) {
     std::string text;
     if (auto problem = read_text(node, path, text)) { return problem; }
     const bool good = text.starts_with('/') && text.size() <= 1024 &&
                       std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7F; });
     if (!good) { return problem_at(node, path, "must be a path that begins with / and has no spaces"); }
     into = text;
+    return std::nullopt;
+}
+
+Problem read_health(const Node& node, const std::string& path, ServiceConfig& service) {
+    if (node.kind != Node::Kind::object) { return read_health_path(node, path, service.health); }
+    for (const auto& child : node.children) {
+        const std::string where = path_of(path, child.key);
+        Problem problem;
+        if (child.key == "path") {
+            problem = read_health_path(child, where, service.health);
+        } else if (child.key == "timeout") {
+            std::chrono::seconds timeout{};
+            problem = read_health_timeout(child, where, timeout);
+            service.health_timeout = timeout;
+        } else {
+            problem = problem_at(child, where, "unknown key");
+        }
+        if (problem) { return problem; }
+    }
     return std::nullopt;
 }
 
@@ -71,7 +90,7 @@ Problem read_service(const Node& node, const std::string& path, ServiceConfig& s
         } else if (child.key == "type") {
             problem = read_word(child, where, service.type);
         } else if (child.key == "health") {
-            problem = read_health(child, where, service.health);
+            problem = read_health(child, where, service);
         } else if (child.key == "shared") {
             problem = read_boolean(child, where, service.shared);
         } else if (child.key == "sockname") {

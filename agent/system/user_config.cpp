@@ -232,13 +232,21 @@ Problem read_days(const Node& node, const std::string& path, std::chrono::hours&
     return std::nullopt;
 }
 
-Problem read_idle_exit(const Node& node, const std::string& path, std::optional<std::chrono::minutes>& into) {
+/// A time, or false. `examples` are for the message.
+Problem read_duration(const Node& node, const std::string& path, const char* examples, std::optional<std::chrono::seconds>& into) {
     if (node.kind == Node::Kind::null || (node.kind == Node::Kind::boolean && !node.boolean)) {
         into.reset();
         return std::nullopt;
     }
     into = node.kind == Node::Kind::string ? parse_duration(node.text) : std::nullopt;
-    return into ? Problem() : problem_at(node, path, "must be a time like \"30m\" or \"2h\", or false");
+    return into ? Problem() : problem_at(node, path, std::string("must be a time like ") + examples + ", or false");
+}
+
+Problem read_idle_exit(const Node& node, const std::string& path, std::optional<std::chrono::minutes>& into) {
+    std::optional<std::chrono::seconds> time;
+    auto problem = read_duration(node, path, "\"30m\" or \"2h\"", time);
+    into = time ? std::optional(std::chrono::ceil<std::chrono::minutes>(*time)) : std::nullopt;
+    return problem;
 }
 
 Problem read_key(const Node& node, UserConfig& user, RangeLines& lines) {
@@ -282,6 +290,10 @@ Problem read_key(const Node& node, UserConfig& user, RangeLines& lines) {
         problem = read_days(node, path, config.history);
     } else if (node.key == "idle_exit") {
         problem = read_idle_exit(node, path, config.idle_exit);
+    } else if (node.key == "health_interval") {
+        problem = read_duration(node, path, "\"30s\" or \"5m\"", config.health_interval);
+    } else if (node.key == "health_timeout") {
+        problem = read_health_timeout(node, path, config.health_timeout);
     } else if (node.key == "log_level") {
         constexpr std::array<std::string_view, 4> k_levels{"debug", "info", "warn", "error"};
         problem = read_choice(node, path, {k_levels.begin(), k_levels.end()}, choice);
@@ -421,20 +433,6 @@ ConfigVariables config_variables() {
         if (const char* value = std::getenv(name)) { variables[name] = value; }
     }
     return variables;
-}
-
-std::optional<std::chrono::minutes> parse_duration(std::string_view text) {
-    if (text.size() < 2) { return std::nullopt; }
-    const auto number = whole_number(text.substr(0, text.size() - 1));
-    constexpr std::int64_t k_most = 1'000'000;
-    if (!number || *number < 1 || *number > k_most) { return std::nullopt; }
-    switch (text.back()) {
-        case 's': return std::chrono::ceil<std::chrono::minutes>(std::chrono::seconds(*number));
-        case 'm': return std::chrono::minutes(*number);
-        case 'h': return std::chrono::hours(*number);
-        case 'd': return std::chrono::hours(24 * *number);
-        default: return std::nullopt;
-    }
 }
 
 Result<UserConfig> parse_user_config(const std::optional<std::string>& text, const std::string& path, const ConfigVariables& variables,

@@ -32,7 +32,4 @@ struct UserConfig {
 /// Reads the file first. Blocking file access.
 [[nodiscard]] Result<UserConfig> read_user_config(const std::string& path, const ConfigVariables& variables, const PortInterval& ephemeral);
 
-/// "90s", "30m", "2h", "7d" in minutes, rounded up; none when it is not one of these.
-[[nodiscard]] std::optional<std::chrono::minutes> parse_duration(std::string_view text);
-
 }  // namespace portwrap

@@ -115,6 +115,65 @@ def test_the_leases_are_a_resource(house, shop):
     assert unknown["thrown"] == -32002
 
 
+def test_a_subscriber_is_told_of_changes_also_after_the_agent_was_restarted(house, shop):
+    server = house.start("portctl", "mcp", cwd=shop)
+
+    def say(**message):
+        server.say(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+    def updates():
+        return server.stdout.count('"notifications/resources/updated"')
+
+    def told_of_a_change():
+        before = updates()
+        house.portctl("get", f"s{before}", cwd=shop)
+        wait_until(lambda: updates() > before, lambda: server.stdout)
+
+    say(id=1, method="resources/subscribe", params={"uri": "portwrap://leases"})
+    server.wait_for('"id":1')
+    # The stream of events begins a moment later: changes go on until one is told.
+    wait_until(lambda: house.portctl("get", "first", cwd=shop) and (house.portctl("release", "first", cwd=shop), updates() > 0)[1], "the stream begins")
+    told_of_a_change()
+    before = updates()
+    assert house.portctl("agent", "restart").returncode == 0
+    wait_until(lambda: updates() > before, "what may have happened meanwhile is told")
+    wait_until(lambda: house.portctl("get", "second", cwd=shop) and (house.portctl("release", "second", cwd=shop), updates() > before + 1)[1], "the stream goes on")
+    told_of_a_change()
+    say(id=2, method="resources/unsubscribe", params={"uri": "portwrap://leases"})
+    server.wait_for('"id":2')
+    silent = updates()
+    house.portctl("get", "after", cwd=shop)
+    say(id=3, method="ping")
+    server.wait_for('"id":3')
+    assert updates() == silent
+    server.close_stdin()
+    assert server.wait() == 0
+
+
+def test_the_sdk_s_client_subscribes(house, shop):
+    subscribed, _, updated = client(house, shop, ["subscribe", "portwrap://leases"], ["call", "get-port", {"serviceName": "web"}], ["updated"])
+    assert subscribed == {} and updated == "portwrap://leases"
+
+
+def test_a_call_waits_for_the_roots_that_say_whose_it_is(house, shop):
+    blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
+    server = house.start("portctl", "mcp", cwd=shop)
+
+    def say(**message):
+        server.say(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+    say(id=1, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}})
+    say(method="notifications/initialized")
+    say(id=2, method="tools/call", params={"name": "get-port", "arguments": {"serviceName": "web"}})
+    asked = server.wait_for(r'"id":"(roots-\d+)"')[1]
+    assert '"id":2' not in server.stdout
+    say(id=asked, result={"roots": [{"uri": "https://example.org/"}, {"uri": f"file://{blog}"}]})
+    server.wait_for('"id":2')
+    assert [lease["project"]["root"] for lease in house.leases()] == [str(blog)]
+    server.close_stdin()
+    assert server.wait() == 0
+
+
 def test_malformed_messages_are_refused_and_the_server_goes_on(house, shop):
     server = house.start("portctl", "mcp", cwd=shop)
 

@@ -10,19 +10,13 @@ const [cwd, root] = process.argv.slice(2);
 const steps = JSON.parse(readFileSync(0, 'utf8'));
 const transport = new StdioClientTransport({ command: 'portctl', args: ['mcp'], cwd, env: process.env, stderr: 'inherit' });
 const client = new Client({ name: 'test', version: '1' }, { capabilities: root ? { roots: {} } : {} });
-let asked;
-const rootsAsked = new Promise((resolve) => { asked = resolve; });
 if (root) {
-  client.setRequestHandler(ListRootsRequestSchema, () => {
-    setImmediate(asked);
-    return { roots: [{ uri: pathToFileURL(root).href, name: 'root' }] };
-  });
+  client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [{ uri: pathToFileURL(root).href, name: 'root' }] }));
 }
 let updated;
 const firstUpdate = new Promise((resolve) => { updated = resolve; });
 client.setNotificationHandler(ResourceUpdatedNotificationSchema, (message) => updated(message.params.uri));
 await client.connect(transport);
-if (root) { await rootsAsked; await client.ping(); }
 
 const run = {
   tools: () => client.listTools(),

@@ -1,8 +1,13 @@
 // Audit, cleanup and ports in advance, as data in, data out.
 #include <catch2/catch.hpp>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "core/care_rules.hpp"
 #include "core_world.hpp"
+#include "portwrap/unique_fd.hpp"
 #include "service/health_probe.hpp"
 
 using namespace portwrap;
@@ -122,7 +127,7 @@ TEST_CASE("a worktree gets the services of its config, else those of its main wo
     CHECK(decision.answer[0].port != decision.answer[1].port);
     world.apply(std::move(decision.changes));
     CHECK(decide_provision(world.registry, world.config, linked, "me", world.facts()).changes.empty());
-    linked.config.services.push_back({"db", {}, {}, {}, {}, "database", {}, {}, {}, false});
+    linked.config.services.push_back({"db", {}, {}, {}, {}, "database", {}, {}, {}, {}, false});
     decision = decide_provision(world.registry, world.config, linked, "me", world.facts());
     REQUIRE(decision.answer.size() == 1);
     CHECK(decision.answer[0].port == 5432);
@@ -137,4 +142,99 @@ TEST_CASE("an HTTP status is read from the first bytes", "[care]") {
     CHECK(http_status("SSH-2.0-x") == -1);
     CHECK(http_status("HTTP/1.1 2x0 OK\r\n") == -1);
     CHECK(http_status("SSH-2.0-OpenSSH_9") == -1);
+}
+
+TEST_CASE("a stranger's datagrams are no conflict for a TCP port, and its own protocol is one", "[care]") {
+    World world;
+    auto udp = world.get(world.place("/r/a"), "dns");
+    const auto tcp = world.get(world.place("/r/a"), "web");
+    udp.key.protocol = Protocol::udp;
+    world.apply({LeaseEvent{LeaseChange::updated, udp}});
+    auto datagrams = world.heard(tcp.port, "/elsewhere");
+    datagrams.protocol = Protocol::udp;
+    CHECK(audit_leases(world.registry, std::nullopt, {datagrams}).conflicts == 0);
+    datagrams.port = udp.port;
+    CHECK(audit_leases(world.registry, std::nullopt, {datagrams}).conflicts == 1);
+    CHECK(audit_leases(world.registry, std::nullopt, {world.heard(udp.port, "/elsewhere")}).conflicts == 0);
+}
+
+TEST_CASE("each of two projects hears of its duplicate, and the fix ends the one that nobody uses", "[care]") {
+    World world;
+    const auto first = world.get(world.place("/r/a"), "web");
+    auto second = world.get(world.place("/r/b"), "api");
+    second.port = first.port;
+    world.listen(second, 9);
+    const auto duplicates = [&](const std::optional<std::string>& root) {
+        std::vector<std::string> fixes;
+        for (const auto& finding : audit_leases(world.registry, root, {{first.port, Protocol::tcp, 9, {}, {}}}).findings) {
+            if (finding.kind == FindingKind::duplicate) { fixes.push_back(finding.fix); }
+        }
+        return fixes;
+    };
+    const std::vector<std::string> fix{"portctl release 'web' --project '/r/a'"};
+    CHECK(duplicates(std::nullopt) == fix);
+    CHECK(duplicates("/r/a") == fix);
+    CHECK(duplicates("/r/b") == fix);
+    CHECK(duplicates("/r/c").empty());
+}
+
+TEST_CASE("a cleanup that somebody asks for is done also where nothing ends by itself", "[care]") {
+    World world;
+    world.config.auto_cleanup = false;
+    world.get(world.place("/r/a"), "old");
+    auto later = world.facts();
+    later.now += 24h * 8;
+    CHECK(decide_expiry(world.registry, world.config, later).changes.empty());
+    CHECK(world.clean({}, 24h * 8) == std::vector{CleanupReason::inactive});
+}
+
+TEST_CASE("a removed worktree's claims end, and are remembered no longer for it", "[care]") {
+    World world;
+    const auto place = world.place("/r/a");
+    const auto bound = world.serve(world.start(place), 3000);
+    world.close(bound.cookie);
+    const auto before = world.lease(bound.lease);
+    REQUIRE(before.claimed);
+    world.now += 1h;
+    CHECK(world.clean({"/r/a"}) == std::vector{CleanupReason::worktree_gone});
+    CHECK_FALSE(world.lease(bound.lease).claimed);
+    CHECK(world.lease(bound.lease).released_at == before.released_at);
+}
+
+TEST_CASE("a listener that ends leaves not_running, and a new one is unknown until it is checked", "[care]") {
+    World world;
+    const auto place = world.place("/r/a");
+    auto lease = world.get(place, "web");
+    CHECK(lease.health == Health::unknown);
+    world.listen(lease, 7);
+    lease = world.lease(lease.id);
+    lease.health = Health::healthy;
+    world.apply({LeaseEvent{LeaseChange::updated, lease}});
+    world.close(7);
+    CHECK(world.lease(lease.id).health == Health::not_running);
+    CHECK(world.lease(lease.id).state == LeaseState::allocated);
+    const auto bound = world.serve(world.start(place), lease.port);
+    CHECK(bound.lease == lease.id);
+    CHECK(world.lease(lease.id).health == Health::unknown);
+}
+
+TEST_CASE("each probe has its own time", "[care]") {
+    const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::listen(listener.get(), 4) == 0);
+    socklen_t size = sizeof address;
+    REQUIRE(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    std::vector<Probe> probes(3);
+    for (auto& probe : probes) { probe.port = ntohs(address.sin_port); }
+    probes[0].path = "/";
+    probes[0].timeout = 20ms;
+    probes[1].path = "/";
+    probes[1].timeout = 60ms;
+    run_probes(probes);
+    CHECK(probes[0].error == "no answer within 20 ms");
+    CHECK(probes[1].error == "no answer within 60 ms");
+    CHECK(probes[2].healthy);
 }

@@ -294,3 +294,35 @@ TEST_CASE("every template has the port in it and no word left unfilled", "[excha
     }
     CHECK(find_template("nothing") == nullptr);
 }
+
+TEST_CASE("under the preset blocks each imported project has a block of its own, and nobody's port lies in another's", "[exchange]") {
+    World world;
+    world.config = default_config(Preset::blocks);
+    const auto answer = world.import({row(1, 3005, "web"), row(2, 3105, "web", "/home/me/blog"), row(3, 3006, "api", "/home/me/blog")});
+    REQUIRE(answer.imported.size() == 2);
+    CHECK(world.registry.find_project("/home/me/shop")->block == PortInterval{3000, 3099});
+    CHECK(world.registry.find_project("/home/me/blog")->block == PortInterval{3100, 3199});
+    CHECK(answer.imported[1].range == "block");
+    REQUIRE(answer.refused.size() == 1);
+    CHECK(answer.refused[0].reason == "port 3006 is in the block of project \"shop\"");
+    // Again: nothing changes, the blocks stay.
+    CHECK(decide_import(world.registry, world.config, {row(1, 3005, "web")}, {}, true, world.facts()).changes.empty());
+}
+
+TEST_CASE("an imported row that was active and that nobody runs ends with its inactivity", "[exchange]") {
+    World world;
+    auto running = row(1, 3005, "web");
+    running.state = LeaseState::active;
+    running.last_active_at = k_now - 24h * 100;
+    world.import({running});
+    auto later = world.facts();
+    CHECK(decide_expiry(world.registry, world.config, later).changes.empty());
+    later.now += 24h * 8;
+    CHECK(decide_expiry(world.registry, world.config, later).changes.size() == 1);
+    // A comparison with the system knows better than the file.
+    Census census;
+    census.is_alive = [](const ProcessId&) { return false; };
+    world.apply(decide_census(world.registry, world.config, census, world.facts()));
+    CHECK(world.registry.leases().begin()->second.state == LeaseState::allocated);
+    CHECK(world.registry.leases().begin()->second.health == Health::not_running);
+}

@@ -25,6 +25,7 @@ public:
     void wake_at(Time) override {}
     void watch_process(const ProcessId&) override {}
     bool watch_sockets(bool) override { return false; }
+    void watch_descriptor(int, std::function<void()>) override {}
     void stop() override {}
 
     void end(std::size_t index) {
@@ -88,4 +89,18 @@ TEST_CASE("jobs beyond the bound wait their turn", "[file_jobs]") {
     CHECK(loop.pool.size() == FileJobs::k_at_once);
     for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
     CHECK(order.size() == FileJobs::k_at_once + 3);
+}
+
+TEST_CASE("a lane has a few threads, and the others go on", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    int done = 0;
+    for (int i = 0; i < 10; ++i) { jobs.run(FileJobs::Lane::processes, [] {}, [&] { ++done; }); }
+    CHECK(loop.pool.size() == static_cast<std::size_t>(FileJobs::k_at_once_on_a_mount));
+    CHECK(loop.deadlines.empty());
+    jobs.run(FileJobs::Lane::health, [] {}, [&] { ++done; });
+    CHECK(loop.pool.size() == static_cast<std::size_t>(FileJobs::k_at_once_on_a_mount) + 1);
+    for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
+    CHECK(loop.pool.size() == 11);
+    CHECK(done == 11);
 }

@@ -549,7 +549,7 @@ TEST_CASE("services are named by the config, the directory and the port's role",
     CHECK(service_of(place, std::nullopt, Port{24678}) == "main.hmr");
     place.package_dir = "apps/web";
     CHECK(service_of(place, std::nullopt, Port{3000}) == "apps/web");
-    place.config.services = {{"web", Port{5173}, {}, {}, {}, {}, {}, {}, {}, false}, {"api", Port{3000}, {}, {}, "apps", {}, {}, {}, {}, false}};
+    place.config.services = {{"web", Port{5173}, {}, {}, {}, {}, {}, {}, {}, {}, false}, {"api", Port{3000}, {}, {}, "apps", {}, {}, {}, {}, {}, false}};
     CHECK(service_of(place, std::nullopt, Port{5173}) == "web");
     CHECK(service_of(place, std::nullopt, Port{8000}) == "api");
     Session scope;

@@ -33,6 +33,8 @@ TEST_CASE("every kind of event comes back as it was, with everything set and wit
     std::vector<Change> changes{LeaseForgotten{3},
                                 ProjectSeen{Project{"/r\xff", "n", "main", "/m", "git:/x", "abc"}},
                                 ProjectSeen{},
+                                ProjectSeen{Project{"/r", "n", {}, {}, "", "", PortInterval{3000, 3099}, "/m/.git/worktrees/x\xff", "1a.2b.3"}},
+                                ProjectForgotten{"/r\xff"},
                                 SessionOpened{full_session()},
                                 SessionOpened{},
                                 SessionClosed{ProcessId{4, 5}},

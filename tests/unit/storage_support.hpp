@@ -117,7 +117,8 @@ class Changes {
 public:
     explicit Changes(unsigned seed) : m_random(seed) {}
     Change next(const Registry& registry) {
-        switch (below(10)) {
+        switch (below(11)) {
+            case 4: return ProjectForgotten{root()};
             case 0: return LeaseForgotten{1 + below(20)};
             case 1: return ProjectSeen{Project{root(), "p" + std::to_string(below(5)), {}, root(), "", ""}};
             case 2: {

@@ -290,3 +290,44 @@ TEST_CASE("printable text has no controls and no broken UTF-8", "[places]") {
     CHECK(printable(std::string(1000, 'x')).size() == 256);
     CHECK(printable(std::string_view("a\0b", 3)) == "ab");
 }
+
+TEST_CASE("a git directory is known again wherever it lies, and a copy of it is another", "[places]") {
+    const Scratch scratch;
+    scratch.repository("shop");
+    scratch.git("shop", {"worktree", "add", "-q", "-b", "fix", scratch.at("fix")});
+    const auto before = find_place(scratch.at("fix"), "/nowhere").project;
+    const auto main = find_place(scratch.at("shop"), "/nowhere").project;
+    REQUIRE_FALSE(before.git_id.empty());
+    CHECK(before.git_dir == scratch.at("shop/.git/worktrees/fix"));
+    CHECK(main.git_dir == scratch.at("shop/.git"));
+    CHECK(main.git_id != before.git_id);
+    CHECK_FALSE(has_left(before.root, before.git_id));
+    CHECK_FALSE(find_whereabouts(before, "/nowhere").moved);
+
+    scratch.git("shop", {"worktree", "move", scratch.at("fix"), scratch.at("moved")});
+    const auto found = find_whereabouts(before, "/nowhere");
+    CHECK(found.gone);
+    REQUIRE(found.moved);
+    CHECK(found.moved->project.root == scratch.at("moved"));
+    CHECK(found.moved->project.git_id == before.git_id);
+    CHECK(has_left(before.root, before.git_id));
+
+    fs::rename(scratch.at("shop"), scratch.at("renamed"));
+    CHECK(find_place(scratch.at("renamed"), "/nowhere").project.git_id == main.git_id);
+    fs::copy(scratch.at("renamed"), scratch.at("copy"), fs::copy_options::recursive);
+    CHECK(find_place(scratch.at("copy"), "/nowhere").project.git_id != main.git_id);
+}
+
+TEST_CASE("a worktree that was removed has not moved, and a lost main worktree is told apart", "[places]") {
+    const Scratch scratch;
+    scratch.repository("shop");
+    scratch.git("shop", {"worktree", "add", "-q", "-b", "fix", scratch.at("fix")});
+    const auto project = find_place(scratch.at("fix"), "/nowhere").project;
+    fs::remove_all(scratch.at("fix"));
+    auto found = find_whereabouts(project, "/nowhere");
+    CHECK(found.gone);
+    CHECK_FALSE(found.main_gone);
+    CHECK_FALSE(found.moved);
+    fs::remove_all(scratch.at("shop"));
+    CHECK(find_whereabouts(project, "/nowhere").main_gone);
+}

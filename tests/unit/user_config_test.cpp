@@ -1,6 +1,7 @@
 // The user's config as text in, values or one clear error out.
 #include <catch2/catch.hpp>
 
+#include "system/json_tree.hpp"
 #include "system/user_config.hpp"
 
 using namespace portwrap;
@@ -144,10 +145,10 @@ TEST_CASE("variables of other tools override the file", "[user_config]") {
 }
 
 TEST_CASE("durations are a number with a unit", "[user_config]") {
-    CHECK(parse_duration("90s") == std::chrono::minutes(2));
-    CHECK(parse_duration("30m") == std::chrono::minutes(30));
-    CHECK(parse_duration("7d") == std::chrono::minutes(7 * 24 * 60));
-    for (const char* text : {"", "m", "30", "-1m", "1.5h", "0m", "1w", " 1m", "99999999999m"}) { CHECK_FALSE(parse_duration(text)); }
+    CHECK(json_tree::parse_duration("90s") == std::chrono::seconds(90));
+    CHECK(json_tree::parse_duration("30m") == std::chrono::minutes(30));
+    CHECK(json_tree::parse_duration("7d") == std::chrono::minutes(7 * 24 * 60));
+    for (const char* text : {"", "m", "30", "-1m", "1.5h", "0m", "1w", " 1m", "99999999999m"}) { CHECK_FALSE(json_tree::parse_duration(text)); }
 }
 
 TEST_CASE("a block is not pinned where no port is ever chosen", "[user_config]") {

@@ -121,12 +121,28 @@ std::string yaml_key(const std::string& text) {
     return plain && text != "true" && text != "false" && text != "null" && text != "yes" && text != "no" && text != "on" && text != "off" ? text : Json(text).dump();
 }
 
+/// As compose wants the names of projects: lower case, digits, "-" and "_", a letter or digit first. Of the root's own name, so that
+/// worktrees and clones differ.
+std::string compose_project(const std::string& root) {
+    std::string name;
+    for (const char c : root.substr(root.rfind('/') + 1)) {
+        const auto lower = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        const bool kept = (lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9') || ((lower == '-' || lower == '_') && !name.empty());
+        if (kept) { name += lower; }
+    }
+    return name.empty() ? "project" : name;
+}
+
 /// Compose appends lists of ports of several files: without !override the port of the first file stays published.
 std::string compose(const std::vector<const Lease*>& leases) {
     std::string text =
-        "# Made by `portctl export --format compose`: the ports of this copy of the project on the host.\n"
-        "# docker compose -f compose.yaml -f THIS_FILE up (a name of its own keeps copies apart: COMPOSE_PROJECT_NAME)\n"
-        "services:\n";
+        "# Made by `portctl export --format compose`: the ports of this copy of the project on the host. `!override` needs Docker Compose\n"
+        "# 2.24 or later: without it the ports of the first file stay published, too. Containers, networks and volumes of copies are kept\n"
+        "# apart by a name of their own:\n";
+    std::set<std::string> roots;
+    for (const auto* lease : leases) { roots.insert(lease->key.root); }
+    for (const auto& root : roots) { text += "#   COMPOSE_PROJECT_NAME=" + compose_project(root) + " docker compose -f compose.yaml -f THIS_FILE up\n"; }
+    text += "services:\n";
     std::vector<std::string> services;
     for (const auto* lease : leases) {
         if (!is_auxiliary_service(lease->key.service) && std::find(services.begin(), services.end(), lease->key.service) == services.end()) {

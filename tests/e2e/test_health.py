@@ -1,0 +1,78 @@
+"""Health: per-service paths and time-outs, results as history, checks by themselves, and the end of a listener without polling."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+
+from house import wait_until
+
+CONFIG = '{"services": {"web": {"health": {"path": "/content.txt", "timeout": "1s"}}, "mute": {"health": {"path": "/", "timeout": "1s"}}}}'
+
+
+@pytest.fixture
+def shop(house):
+    return house.project("shop", files={"package.json": '{"name": "shop"}', ".portwrap.json": CONFIG})
+
+
+def web(house, shop):
+    (lease,) = [lease for lease in house.leases(shop) if lease["service"] == "web"]
+    return lease
+
+
+def test_a_service_has_a_timeout_of_its_own_and_results_are_kept(house, shop):
+    house.serve_unwrapped(int(house.portctl("get", "web", cwd=shop).stdout), shop)
+    mute = int(house.portctl("get", "mute", cwd=shop).stdout)
+    with socket.create_server(("127.0.0.1", mute)):
+        for _ in range(2):
+            reply = house.ask("health", cwd=shop, status=1)
+    checks = {check["lease"]["service"]: check for check in reply["checks"]}
+    assert checks["mute"]["error"] == "no answer within 1000 ms"
+    assert [entry["health"] for entry in checks["mute"]["history"]] == ["unhealthy"] * 2
+    assert [entry["health"] for entry in checks["web"]["history"]] == ["healthy"] * 2
+    assert checks["web"]["history"][1] == {name: checks["web"][name] for name in ("health", "response_ms", "checked_at", "error")}
+    reply = house.ask("health", cwd=shop)
+    checks = {check["lease"]["service"]: check for check in reply["checks"]}
+    assert [entry["health"] for entry in checks["mute"]["history"]] == ["unhealthy", "unhealthy", "not_running"]
+
+
+def test_a_listener_that_goes_away_is_not_running_and_nobody_has_to_look(house, shop):
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    watch = house.start("portctl", "watch", "--json", cwd=shop)
+    server = house.wrap("python3", "-m", "http.server", str(port), cwd=shop)
+    wait_until(lambda: '"activated"' in watch.stdout, lambda: watch.stdout)
+    assert web(house, shop)["health"] == "unknown"
+    server.kill()
+    watch.wait_for('"event":"silenced"')
+    last = [json.loads(line) for line in watch.stdout.splitlines() if '"silenced"' in line][-1]
+    assert last["lease"]["health"] == "not_running" and last["lease"]["state"] == "allocated"
+
+
+def test_services_are_checked_by_themselves_where_the_config_says_so(house, shop):
+    (house.config / "portwrap").mkdir()
+    (house.config / "portwrap/config.json").write_text('{"health_interval": "1s"}')
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    server = house.wrap("python3", "-m", "http.server", str(port), cwd=shop)
+    wait_until(lambda: web(house, shop)["health"] == "healthy", "it is well")
+    (holder,) = [lease["holder"]["pid"] for lease in house.leases(shop) if lease["holder"]]
+    os.kill(holder, signal.SIGSTOP)
+    wait_until(lambda: web(house, shop)["health"] == "unhealthy", "it is stopped")
+    os.kill(holder, signal.SIGCONT)
+    wait_until(lambda: web(house, shop)["health"] == "healthy", "it goes on")
+    server.kill()
+    wait_until(lambda: web(house, shop)["health"] == "not_running", "it has ended")
+
+
+def test_health_is_watched(house, shop):
+    house.serve_unwrapped(int(house.portctl("get", "web", cwd=shop).stdout), shop)
+    watch = house.start("portctl", "health", "web", "--watch", "--interval", "0.1", "--json", cwd=shop)
+    watch.wait_for('"healthy"', count=3)
+    assert json.loads(watch.stdout.splitlines()[0])["checks"][0]["health"] == "healthy"
+
+
+def test_a_wrong_timeout_is_named_with_its_line(house, shop):
+    (shop / ".portwrap.json").write_text('{"services": {"web": {\n"health": {"path": "/", "timeout": "1h"}}}}')
+    done = house.run("portwrap", "--dry-run", "true", cwd=shop)
+    assert ".portwrap.json:2: services.web.health.timeout: must be a time from" in done.stdout + done.stderr
