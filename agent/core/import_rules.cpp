@@ -7,6 +7,7 @@
 
 #include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
+#include "core/named_rules.hpp"
 #include "core/search.hpp"
 
 namespace portwrap {
@@ -61,14 +62,35 @@ std::string why_not(const Registry& registry, const Config& config, const Import
     return {};
 }
 
-Lease imported_lease(Lease lease, const ImportRow& row, const Registry& with_blocks, const Config& config, const Facts& facts) {
+/// The range that the file names where it has the port here too, else the one that the lease has there already, else the
+/// one that would have served it.
+std::string range_of(const Registry& registry, const Config& config, const ImportRow& row, const Lease& lease, const Facts& facts) {
+    const auto has_port = [&](const std::string& name) {
+        const auto* range = find_range(config, name);
+        return range != nullptr && range->contains(row.port);
+    };
+    if (has_port(row.range)) { return row.range; }
+    if (lease.port == row.port && has_port(lease.range)) { return lease.range; }
+    GetRequest as_asked;
+    as_asked.place.project = *row.project;
+    as_asked.service = row.service;
+    as_asked.environment = row.environment;
+    as_asked.kind = row.kind ? row.kind : lease.kind;
+    const auto serving = serving_ranges(registry, config, *row.project, range_query_of(config, as_asked), facts);
+    // A file says nothing of the program, so that the chain of all others comes after the ranges of a type.
+    auto special = serving.ranges;
+    std::erase_if(special, [](const Range* range) { return range->kind == RangeKind::chain; });
+    const auto name = range_name_at(config, row.port, special);
+    return name.empty() ? range_name_at(config, row.port, serving.ranges) : name;
+}
+
+Lease imported_lease(Lease lease, const ImportRow& row, std::string range, const Config& config, const Facts& facts) {
     const bool running = !lease.sockets.empty();
     if (!lease.live()) { lease.released_at.reset(); }
     lease.origin = LeaseOrigin::named;
     lease.port = row.port;
     lease.claimed = false;
-    const auto serving = serving_ranges(with_blocks, config, *row.project, {}, facts);  // owns the block that is named
-    lease.range = range_name_at(config, row.port, serving.block ? serving.ranges : std::vector<const Range*>{});
+    lease.range = std::move(range);
     lease.environment = row.environment;
     if (row.kind) { lease.kind = row.kind; }
     if (row.description) { lease.description = row.description; }
@@ -126,7 +148,8 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
             fresh.id = next_id++;
             fresh.key = key;
         }
-        auto lease = imported_lease(std::move(fresh), row, with_blocks, config, facts);
+        auto range = range_of(with_blocks, config, row, fresh, facts);
+        auto lease = imported_lease(std::move(fresh), row, std::move(range), config, facts);
         if (seen.insert(row.project->root).second) {
             const auto* before = registry.find_project(row.project->root);
             const auto* project = with_blocks.find_project(row.project->root);

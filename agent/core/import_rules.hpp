@@ -22,6 +22,7 @@ struct ImportRow {
     int instance = 0;
     Environment environment = Environment::dev;
     std::optional<std::string> kind;
+    std::string range;  ///< as the file names it; the config here may have none of that name
     LeaseState state = LeaseState::allocated;
     std::optional<std::string> description;
     std::optional<std::string> hostname;

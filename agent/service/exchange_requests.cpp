@@ -180,6 +180,7 @@ void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& req
             for (const auto& lease : decision.answer.imported) { result["imported"].push_back(imported_shape(m_registry, lease, job->read.rows)); }
             result["refused"] = Json::array();
             for (const auto& row : decision.answer.refused) { result["refused"].push_back({{"row", row.row}, {"reason", row.reason}}); }
+            result["strict_refused"] = strict && !decision.answer.refused.empty();
             if (dry_run || decision.changes.empty()) { return reply({result_line(request.id, result), false}); }
             commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
         });

@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "service/exchange/write_text.hpp"
 #include "service/requests.hpp"
 #include "service/wire.hpp"
 #include "system/places.hpp"
@@ -88,7 +89,8 @@ std::string read_record(const Record& record, ImportRow& row) {
     if (const auto text = field(record, {"requested_port", "asked"}); !text.empty()) {
         const auto requested = whole_number(text, 65535);
         if (!requested) { return "the requested port " + shown(text) + " is not a port"; }
-        row.requested = static_cast<Port>(*requested);
+        // The number of somebody's port 0 means nothing to anybody else.
+        if (*requested != 0) { row.requested = static_cast<Port>(*requested); }
     }
     row.name = field(record, k_project_names);
     row.directory = field(record, k_directory_names);
@@ -128,11 +130,17 @@ std::string read_record(const Record& record, ImportRow& row) {
     };
     if (!text_of({"kind"}, 64, row.kind)) { return "the kind is too long"; }
     if (!text_of({"description", "notes"}, 1024, row.description)) { return "the description is too long"; }
-    if (!text_of({"hostname", "cloudflare_hostname"}, 253, row.hostname)) { return "the host's name is too long"; }
+    if (const auto hostname = field(record, {"hostname", "cloudflare_hostname"}); !hostname.empty()) {
+        if (!is_hostname(hostname)) { return shown(hostname) + " " + k_hostname_rule; }
+        row.hostname = hostname;
+    }
+    if (const auto range = field(record, {"range"}); range.size() <= 64) { row.range = range; }
     row.allocated_by = printable(field(record, {"allocated_by", "owner", "created_by"}));
-    row.allocated_at = lenient_time(field(record, {"allocated_at", "assigned_at", "created_at", "registered_at"}));
+    row.allocated_at = lenient_time(field(record, {"allocated_at", "allocated", "assigned_at", "created_at", "registered_at"}));
     row.last_active_at = lenient_time(field(record, {"last_active_at", "last_seen", "last_used", "last_used_at"}));
-    row.expires_at = lenient_time(field(record, {"expires_at"}));
+    const auto expires = field(record, {"expires_at", "expires"});
+    row.expires_at = lenient_time(expires);
+    if (row.state == LeaseState::reserved && !expires.empty() && !row.expires_at) { return "the reservation's end " + shown(expires) + " is not a time"; }
     return {};
 }
 
@@ -152,6 +160,28 @@ struct TableRow {
     int line = 0;
     std::vector<std::string> cells;
 };
+
+constexpr const char* k_no_titles = "the first line must name the columns, one of them \"port\" (as in port,project,service)";
+
+bool is_port_title(const std::string& cell) { return std::find(k_port_names.begin(), k_port_names.end(), field_name(cell)) != k_port_names.end(); }
+
+bool has_port_title(const std::vector<TableRow>& rows) {
+    return !rows.empty() && std::any_of(rows.front().cells.begin(), rows.front().cells.end(), is_port_title);
+}
+
+/// |---|---:| of markdown, ----+---- of psql.
+bool is_rule(const std::vector<std::string>& cells) {
+    return std::all_of(cells.begin(), cells.end(), [](const std::string& cell) {
+        return cell.find('-') != std::string::npos && cell.find_first_not_of("-+: ") == std::string::npos;
+    });
+}
+
+/// What psql writes around its rows: the line below the titles, "(2 rows)" in any language.
+bool is_frame(const std::vector<std::string>& cells) {
+    if (cells.size() != 1) { return false; }
+    const auto& cell = cells.front();
+    return is_rule(cells) || (cell.size() > 2 && cell.starts_with('(') && cell.ends_with(')') && cell[1] >= '0' && cell[1] <= '9');
+}
 
 /// RFC 4180, also with another separator; quotes inside of quotes are doubled.
 std::vector<TableRow> split_csv(std::string_view text, char separator) {
@@ -207,6 +237,7 @@ std::vector<TableRow> split_markdown(std::string_view text) {
         auto line = trimmed(text.substr(0, end));
         text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
         ++number;
+        if (line.starts_with("+-")) { continue; }  // a frame that a database's client draws
         if (!line.starts_with('|')) {
             if (!rows.empty()) { break; }  // the first table of the document
             continue;
@@ -227,7 +258,7 @@ std::vector<TableRow> split_markdown(std::string_view text) {
         if (!trimmed(cell).empty()) { row.cells.emplace_back(trimmed(cell)); }
         rows.push_back(std::move(row));
     }
-    if (rows.size() > 1) { rows.erase(rows.begin() + 1); }  // |---|---:|
+    if (rows.size() > 1 && is_rule(rows[1].cells)) { rows.erase(rows.begin() + 1); }
     return rows;
 }
 
@@ -235,13 +266,11 @@ Result<RowsRead> read_table(std::vector<TableRow> rows, ImportFormat format) {
     RowsRead read;
     read.format = format;
     if (rows.empty()) { return Error{ErrorCode::invalid_request, "there is no table"}; }
+    if (!has_port_title(rows)) { return Error{ErrorCode::invalid_request, k_no_titles}; }
     std::vector<std::string> titles;
     for (const auto& cell : rows.front().cells) { titles.push_back(field_name(cell)); }
-    const bool has_port = std::any_of(titles.begin(), titles.end(), [](const std::string& title) {
-        return std::find(k_port_names.begin(), k_port_names.end(), title) != k_port_names.end();
-    });
-    if (!has_port) { return Error{ErrorCode::invalid_request, "the first row names no column \"port\""}; }
     for (std::size_t i = 1; i < rows.size(); ++i) {
+        if (is_frame(rows[i].cells)) { continue; }
         if (rows[i].cells.size() != titles.size()) {
             read.refused.push_back({rows[i].line, "it has " + std::to_string(rows[i].cells.size()) + " fields, the first row has " + std::to_string(titles.size())});
             continue;
@@ -261,6 +290,15 @@ char separator_of(std::string_view text) {
         if (std::count(first.begin(), first.end(), candidate) > std::count(first.begin(), first.end(), best)) { best = candidate; }
     }
     return best;
+}
+
+/// Is there a port in the first line, where the columns should be named?
+bool begins_with_values(std::string_view text) {
+    const auto line = trimmed(text).substr(0, trimmed(text).find('\n'));
+    const auto rows = split_csv(line, separator_of(line));
+    return !rows.empty() && std::any_of(rows.front().cells.begin(), rows.front().cells.end(), [](const std::string& cell) {
+        return whole_number(cell, 65535).value_or(0) != 0;
+    });
 }
 
 /// API_PORT=3001; a comment "# service: packages/web" says the name that cannot be read from the variable's.
@@ -284,13 +322,9 @@ Result<RowsRead> read_env(std::string_view text) {
         const auto name = trimmed(line.substr(0, equals));
         auto value = trimmed(line.substr(equals + 1));
         if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front()) { value = value.substr(1, value.size() - 2); }
-        if (name != "PORT" && !name.ends_with("_PORT")) { continue; }
-        Record record{{"port", std::string(value)}};
-        if (!service.empty()) {
-            record["service"] = service;
-        } else if (name != "PORT") {
-            record["service"] = lowered(name.substr(0, name.size() - 5));
-        }
+        const auto said = read_variable_name(name);
+        if (!said) { continue; }
+        const Record record{{"port", std::string(value)}, {"service", service.empty() ? said->service : service}, {"instance", std::to_string(said->instance)}};
         add_record(read, number, record);
     }
     return read;
@@ -300,8 +334,17 @@ Result<RowsRead> read_env(std::string_view text) {
 
 constexpr int k_depth = 16;
 
-Result<Json> parse_file(std::string_view text) {
+struct Document {
+    Json value;
+    /// The keys of the objects one level down, as they stand in the file: Json sorts them, and a Json that does not sort finds
+    /// a key only by looking at all before it.
+    std::map<std::string, std::vector<std::string>, std::less<>> order;
+};
+
+Result<Document> parse_file(std::string_view text) {
+    Document document;
     std::string problem;
+    std::string inside;
     std::vector<std::set<std::string>> keys;
     const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
         if (depth > k_depth) { problem = "it is nested deeper than " + std::to_string(k_depth) + " levels"; }
@@ -310,12 +353,14 @@ Result<Json> parse_file(std::string_view text) {
         if (event == Json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second) {
             problem = "the key \"" + printable(parsed.get<std::string>(), 64) + "\" stands twice";
         }
+        if (event == Json::parse_event_t::key && depth == 1) { inside = parsed.get<std::string>(); }
+        if (event == Json::parse_event_t::key && depth == 2) { document.order[inside].push_back(parsed.get<std::string>()); }
         return problem.empty();
     };
-    auto parsed = Json::parse(text.begin(), text.end(), watch, false);
+    document.value = Json::parse(text.begin(), text.end(), watch, false);
     if (!problem.empty()) { return Error{ErrorCode::invalid_request, problem}; }
-    if (parsed.is_discarded()) { return Error{ErrorCode::invalid_request, "it is not JSON"}; }
-    return parsed;
+    if (document.value.is_discarded()) { return Error{ErrorCode::invalid_request, "it is not JSON"}; }
+    return document;
 }
 
 /// Scalars by their text; an object one level below as "name.field" under its own name's rules.
@@ -348,37 +393,57 @@ const Json* member(const Json& object, const char* name) {
     return found == object.end() ? nullptr : &*found;
 }
 
-/// A list of records, or an object of them keyed by port or by name.
-void add_collection(RowsRead& read, const Json& collection, const char* key_is) {
+bool is_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
+
+/// Does what stands under a key say which port it is about?
+bool says_port(const Json& value) {
+    if (value.is_string()) { return is_digits(value.get_ref<const std::string&>()); }
+    if (!value.is_object()) { return value.is_number(); }
+    for (const auto& [key, inner] : value.items()) {
+        if (is_port_title(key)) { return true; }
+    }
+    return false;
+}
+
+struct Collection {
+    const Json& rows;                      ///< a list of records, or an object of them keyed by port or by name
+    const std::vector<std::string>& keys;  ///< of the object, in the order of the file
+    const char* key_is;                    ///< the field that a key is which is no number
+    bool by_port;                          ///< such a key is no name where nothing else says the port
+};
+
+void add_collection(RowsRead& read, const Collection& collection) {
     int number = 0;
-    if (collection.is_array()) {
-        for (const auto& value : collection) { add_object(read, ++number, value); }
+    if (collection.rows.is_array()) {
+        for (const auto& value : collection.rows) { add_object(read, ++number, value); }
         return;
     }
-    for (const auto& [key, value] : collection.items()) {
-        Record record;
-        const bool port = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
-        record[port ? "port" : key_is] = key;
+    for (const auto& key : collection.keys) {
+        const auto& value = collection.rows.at(key);
+        const auto add = [&](const Json& entry) {
+            const bool port = is_digits(key) || (collection.by_port && !says_port(entry));
+            Record record{{port ? "port" : collection.key_is, key}};
+            if (entry.is_number() || entry.is_string()) {
+                record[port ? collection.key_is : "port"] = entry.is_string() ? entry.get<std::string>() : entry.dump();
+                add_record(read, ++number, record);
+            } else {
+                add_object(read, ++number, entry, std::move(record));
+            }
+        };
         if (value.is_array()) {
-            for (const auto& entry : value) { add_object(read, ++number, entry, record); }
-        } else if (value.is_number() || value.is_string()) {
-            record[port ? key_is : "port"] = value.is_string() ? value.get<std::string>() : value.dump();
-            add_record(read, ++number, record);
+            for (const auto& entry : value) { add(entry); }
         } else {
-            add_object(read, ++number, value, record);
+            add(value);
         }
     }
 }
 
 /// An application registry calls the project `name`.
-void add_applications(RowsRead& read, const Json& applications) {
-    Json renamed = applications;
-    for (auto& entry : renamed) {
-        if (entry.is_object() && entry.contains("name") && !entry.contains("project")) {
-            entry["project"] = entry["name"];
-        }
+Json with_projects(Json applications) {
+    for (auto& entry : applications) {
+        if (entry.is_object() && entry.contains("name") && !entry.contains("project")) { entry["project"] = entry["name"]; }
     }
-    add_collection(read, renamed, "project");
+    return applications;
 }
 
 std::optional<ImportFormat> format_of(const Json& document) {
@@ -392,17 +457,20 @@ std::optional<ImportFormat> format_of(const Json& document) {
 Result<RowsRead> read_json(std::string_view text, std::optional<ImportFormat> wanted) {
     const auto document = parse_file(text);
     if (!document) { return document.error(); }
-    const auto format = wanted ? wanted : format_of(*document);
+    const auto format = wanted ? wanted : format_of(document->value);
     if (!format) { return Error{ErrorCode::invalid_request, "it has no \"leases\", \"allocations\", \"applications\" or \"ports\""}; }
     const char* name = *format == ImportFormat::json ? "leases" : *format == ImportFormat::worktrees ? "allocations" : *format == ImportFormat::applications ? "applications" : "ports";
-    const auto* rows = member(*document, name);
+    const auto* rows = member(document->value, name);
     if (rows == nullptr || !rows->is_structured()) { return Error{ErrorCode::invalid_request, std::string("it has no \"") + name + "\" with rows"}; }
     RowsRead read;
     read.format = *format;
+    const auto found = document->order.find(name);
+    const auto keys = found == document->order.end() ? std::vector<std::string>() : found->second;
     if (*format == ImportFormat::applications) {
-        add_applications(read, *rows);
+        const auto renamed = with_projects(*rows);
+        add_collection(read, {renamed, keys, "project", true});
     } else {
-        add_collection(read, *rows, *format == ImportFormat::worktrees ? "worktree" : "project");
+        add_collection(read, {*rows, keys, *format == ImportFormat::worktrees ? "worktree" : "project", false});
     }
     return read;
 }
@@ -471,14 +539,8 @@ std::optional<ImportFormat> detect_format(std::string_view text) {
     const auto start = trimmed(text);
     if (start.starts_with('{')) {
         const auto document = parse_file(text);
-        return document ? format_of(*document) : std::nullopt;
+        return document ? format_of(document->value) : std::nullopt;
     }
-    const auto has_port_title = [](const std::vector<TableRow>& rows) {
-        return !rows.empty() && std::any_of(rows.front().cells.begin(), rows.front().cells.end(), [](const std::string& cell) {
-            const auto name = field_name(cell);
-            return std::find(k_port_names.begin(), k_port_names.end(), name) != k_port_names.end();
-        });
-    };
     if (has_port_title(split_markdown(text))) { return ImportFormat::markdown; }
     if (has_port_title(split_csv(start.substr(0, start.find('\n')), separator_of(start)))) { return ImportFormat::csv; }
     if (const auto env = read_env(text); env && (!env->rows.empty() || !env->refused.empty())) { return ImportFormat::env; }
@@ -490,6 +552,7 @@ Result<RowsRead> read_rows(std::string_view text, std::optional<ImportFormat> fo
     if (!format) {
         if (trimmed(text).starts_with('{')) { return read_json(text, std::nullopt); }
         format = detect_format(text);
+        if (!format && begins_with_values(text)) { return Error{ErrorCode::invalid_request, k_no_titles}; }
     }
     if (!format) { return Error{ErrorCode::invalid_request, "it looks like no format that can be read (--format says which it is)"}; }
     switch (*format) {

@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <map>
 #include <utility>
 
 #include "portwrap/protocol.hpp"
 #include "service/shapes.hpp"
 #include "storage/event_codec.hpp"
+#include "system/places.hpp"
 
 namespace portwrap {
 namespace {
@@ -37,18 +40,19 @@ constexpr Field k_fields[] = {
     {"root", "Root", [](const Registry&, const Lease& lease) { return lease.key.root; }},
     {"environment", "Environment", [](const Registry&, const Lease& lease) { return std::string(word(lease.environment)); }},
     {"kind", "Kind", [](const Registry&, const Lease& lease) { return lease.kind.value_or(""); }},
-    {"range", nullptr, [](const Registry&, const Lease& lease) { return lease.range; }},
+    {"range", "Range", [](const Registry&, const Lease& lease) { return lease.range; }},
     {"state", "State", [](const Registry&, const Lease& lease) { return std::string(word(lease.state)); }},
     {"description", "Description", [](const Registry&, const Lease& lease) { return lease.description.value_or(""); }},
     {"hostname", "Hostname", [](const Registry&, const Lease& lease) { return lease.hostname.value_or(""); }},
     {"allocated_by", nullptr, [](const Registry&, const Lease& lease) { return lease.allocated_by; }},
-    {"allocated_at", nullptr, [](const Registry&, const Lease& lease) { return format_time(lease.allocated_at); }},
+    {"allocated_at", "Allocated", [](const Registry&, const Lease& lease) { return format_time(lease.allocated_at); }},
     {"last_active_at", nullptr, [](const Registry&, const Lease& lease) { return text_of(lease.last_active_at); }},
-    {"expires_at", nullptr, [](const Registry&, const Lease& lease) { return text_of(lease.expires_at); }},
+    {"expires_at", "Expires", [](const Registry&, const Lease& lease) { return text_of(lease.expires_at); }},
 };
 
 std::string csv_cell(const std::string& text) {
-    if (text.find_first_of(",\"\r\n") == std::string::npos && !text.starts_with(' ') && !text.ends_with(' ')) { return text; }
+    const bool reads_as_nothing = text == "NULL" || text == "\\N";
+    if (!reads_as_nothing && text.find_first_of(",\"\r\n") == std::string::npos && !text.starts_with(' ') && !text.ends_with(' ')) { return text; }
     std::string quoted = "\"";
     for (const char c : text) { quoted += c == '"' ? std::string("\"\"") : std::string(1, c); }
     return quoted + '"';
@@ -95,21 +99,47 @@ std::string markdown(const Registry& registry, const std::vector<const Lease*>& 
     return text;
 }
 
-/// The service that a variable's name says by itself, as a reader finds it.
-std::string service_said_by(const std::string& variable) {
-    if (variable == "PORT") { return "main"; }
-    auto service = variable.substr(0, variable.size() - std::string_view("_PORT").size());
-    for (char& c : service) { c = static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
-    return service;
+/// `number` tells services apart whose names give the same variable: MY_API_PORT, MY_API_2_PORT.
+std::string variable_of(const Lease& lease, int number) {
+    std::string name;
+    if (lease.key.service != "main") {
+        for (const char c : lease.key.service) {
+            name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : '_';
+        }
+        if (std::isdigit(static_cast<unsigned char>(name.front())) != 0) { name.insert(name.begin(), '_'); }
+        name += '_';
+    }
+    if (number > 1) { name += std::to_string(number) + "_"; }
+    name += "PORT";
+    if (lease.key.instance > 0) { name += "_" + std::to_string(lease.key.instance + 1); }
+    return name;
 }
 
-std::string env(const std::vector<const Lease*>& leases) {
-    std::string text;
+/// One variable for each instance of a service. What cannot have one is named in a comment, so that nothing is missing unsaid.
+std::string env(const Registry& registry, const std::vector<const Lease*>& leases) {
+    std::set<std::string> plain;  // what a name gives by itself is nobody else's number
+    for (const auto* lease : leases) { plain.insert(variable_of(*lease, 1)); }
     std::set<std::string> used;
+    std::map<std::pair<std::string, int>, std::pair<std::string, const Lease*>> written;
+    std::string text;
     for (const auto* lease : leases) {
-        const auto name = variable_name(*lease);
-        if (!used.insert(name).second) { continue; }  // the lowest port of a service stands first
-        if (lease->key.instance == 0 && service_said_by(name) != lease->key.service) { text += "# service: " + lease->key.service + "\n"; }
+        const std::pair role(lease->key.service, lease->key.instance);
+        if (const auto before = written.find(role); before != written.end()) {  // the lowest port stands first
+            const auto* other = before->second.second;
+            const bool elsewhere = other->key.root != lease->key.root;
+            const auto named = [&](const Lease& one) {
+                return std::to_string(one.port) + (one.key.protocol == Protocol::udp ? "/udp" : "") +
+                       (elsewhere ? " of project \"" + printable(project_name(registry, one)) + "\"" : "");
+            };
+            text += "# not written: " + lease->key.service + " " + named(*lease) + "; " + before->second.first + " is " + named(*other) + "\n";
+            continue;
+        }
+        auto name = variable_of(*lease, 1);
+        for (int number = 2; used.contains(name) || (number > 2 && plain.contains(name)); ++number) { name = variable_of(*lease, number); }
+        used.insert(name);
+        written.emplace(role, std::pair(name, lease));
+        const auto said = read_variable_name(name);
+        if (!said || said->service != lease->key.service) { text += "# service: " + lease->key.service + "\n"; }
         text += name + "=" + std::to_string(lease->port) + "\n";
     }
     return text;
@@ -178,25 +208,34 @@ std::string json(const Registry& registry, const Config& config, const std::vect
 
 }  // namespace
 
-std::string variable_name(const Lease& lease) {
-    std::string name;
-    if (lease.key.service != "main") {
-        for (const char c : lease.key.service) {
-            name += std::isalnum(static_cast<unsigned char>(c)) != 0 ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : '_';
+std::string variable_name(const Lease& lease) { return variable_of(lease, 1); }
+
+std::optional<SaidVariable> read_variable_name(std::string_view name) {
+    SaidVariable said;
+    const auto is_port = [](std::string_view text) { return text == "PORT" || (text.size() > 5 && text.ends_with("_PORT")); };
+    if (const auto line = name.rfind('_'); line != std::string_view::npos && is_port(name.substr(0, line))) {
+        const auto digits = name.substr(line + 1);
+        int number = 0;
+        const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+        if (problem == std::errc() && end == digits.data() + digits.size() && number > 1 && number <= 10'000) {
+            said.instance = number - 1;
+            name = name.substr(0, line);
         }
-        if (std::isdigit(static_cast<unsigned char>(name.front())) != 0) { name.insert(name.begin(), '_'); }
-        name += '_';
     }
-    name += "PORT";
-    if (lease.key.instance > 0) { name += "_" + std::to_string(lease.key.instance + 1); }
-    return name;
+    if (!is_port(name)) { return std::nullopt; }
+    if (name == "PORT") {
+        said.service = "main";
+        return said;
+    }
+    for (const char c : name.substr(0, name.size() - 5)) { said.service += static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
+    return said;
 }
 
 std::string write_text(ExportFormat format, const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now) {
     switch (format) {
         case ExportFormat::csv: return csv(registry, leases);
         case ExportFormat::markdown: return markdown(registry, leases);
-        case ExportFormat::env: return env(leases);
+        case ExportFormat::env: return env(registry, leases);
         case ExportFormat::compose: return compose(leases);
         case ExportFormat::json: break;
     }

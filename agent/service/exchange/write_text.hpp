@@ -2,6 +2,7 @@
 // env can be read back by read_rows.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,5 +22,12 @@ struct Words<ExportFormat> {
 
 /// "API_PORT" for api, "PORT" for main, "API_PORT_2" for a second instance.
 [[nodiscard]] std::string variable_name(const Lease& lease);
+
+/// What a variable's name says by itself; none when it is no port's ("API_PORTS").
+struct SaidVariable {
+    std::string service;
+    int instance = 0;
+};
+[[nodiscard]] std::optional<SaidVariable> read_variable_name(std::string_view name);
 
 }  // namespace portwrap
