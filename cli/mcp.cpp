@@ -1,7 +1,7 @@
 // portctl mcp: the Model Context Protocol on standard input and output, one JSON-RPC message a line (MCP 2025-11-25, "stdio").
 // Thin over the agent's own requests: this file knows the tools' arguments and how results are wrapped, no rule of ports.
 // One thread: everything that has arrived is read before the next request is answered, so that a cancellation is seen in time.
-// Changes come from `portctl watch`, which runs while somebody subscribes.
+// Changes come from a child that watches the agent's events while somebody subscribes.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -432,9 +432,8 @@ private:
 
     void begin_watch() {
         if (m_watcher > 0) { return; }
-        const auto program = own_program();
         int ends[2];
-        if (program.empty() || ::pipe2(ends, O_CLOEXEC) != 0) { return; }
+        if (::pipe2(ends, O_CLOEXEC) != 0) { return; }
         m_changes.reset(ends[0]);
         const UniqueFd out(ends[1]);
         const pid_t parent = ::getpid();
@@ -446,10 +445,20 @@ private:
             ::dup2(nothing.get(), STDIN_FILENO);
             ::dup2(nothing.get(), STDERR_FILENO);
             ::dup2(out.get(), STDOUT_FILENO);
-            ::execl(program.c_str(), "portctl", "watch", "--all", "--json", nullptr);
-            ::_exit(127);
+            relay_changes();
+            ::_exit(1);
         }
         if (m_watcher < 0) { m_changes.reset(); }
+    }
+
+    /// A line once the stream has begun (what changed before that is told, too), and one for each event; returns when it ends.
+    static void relay_changes() {
+        auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
+        if (!connection) { return; }
+        const auto begun = connection->call("lease.watch", Json{{"all", true}});
+        if (!begun || !begun->ok) { return; }
+        connection->wait_without_limit();
+        while (write_out("\n") && connection->next_message()) {}
     }
 
     void end_watch() {
@@ -481,7 +490,6 @@ private:
     void watch_again() {
         m_watch_again.reset();
         begin_watch();
-        tell_of_changes();
     }
 
     std::string m_directory;

@@ -70,7 +70,7 @@ def test_requests_leave_nothing_behind_in_the_agent(house, listener):
         wait_until(lambda: not [lease for lease in house.leases() if lease["state"] == "active"], "all programs have ended")
         return holdings(pid)
 
-    mixed(4000)  # with the first snapshots of the registry
+    mixed(max(4000, REQUESTS))  # with the first snapshots of the registry
     run_programs(12)
     before = settled()
     mixed(REQUESTS)

@@ -131,8 +131,8 @@ def test_a_subscriber_is_told_of_changes_also_after_the_agent_was_restarted(hous
 
     say(id=1, method="resources/subscribe", params={"uri": "portwrap://leases"})
     server.wait_for('"id":1')
-    # The stream of events begins a moment later: changes go on until one is told.
-    wait_until(lambda: house.portctl("get", "first", cwd=shop) and (house.portctl("release", "first", cwd=shop), updates() > 0)[1], "the stream begins")
+    # The stream of events begins a moment later, and says so: what has changed meanwhile may have been missed.
+    wait_until(lambda: updates() > 0, "the stream begins")
     told_of_a_change()
     before = updates()
     assert house.portctl("agent", "restart").returncode == 0

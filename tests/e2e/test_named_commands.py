@@ -72,8 +72,13 @@ def test_list_of_worktrees_and_orphans(house):
     assert lease["project"]["root"] == str(linked)
     assert house.ask("list", "--orphans")["leases"] == []
     house.git(main, "worktree", "remove", "--force", str(linked))
+    wait_until(lambda: len(house.leases()) == 1, "a worktree that is removed loses its ports")
+    assert house.ask("list", "--orphans")["leases"] == []
+    other = house.project("other", files={"package.json": "{}"})
+    house.portctl("get", "web", cwd=other)
+    other.rename(house.home / "away")  # a disk that is not there looks the same
     (lease,) = house.ask("list", "--orphans")["leases"]
-    assert lease["project"]["root"] == str(linked)
+    assert lease["project"]["root"] == str(other)
 
 
 def test_who_and_url(house, shop, listener):

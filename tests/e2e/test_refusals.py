@@ -9,7 +9,7 @@ import pytest
 
 from house import is_listening, wait_until
 
-DETAILS = {"conflicting_project", "conflicting_root", "conflicting_service", "started_at", "pid", "user", "command", "external"}
+DETAILS = {"conflicting_project", "conflicting_root", "conflicting_service", "started_at", "pid", "user", "command", "container", "external"}
 
 
 @pytest.fixture
