@@ -56,8 +56,11 @@ Words possible_roots(const std::string& directory) {
         if (exists(path + "/.git/HEAD")) { return {path}; }
         const auto pointer = read_beginning(path + "/.git");
         if (!pointer.starts_with("gitdir:")) { continue; }
-        if (pointer.substr(0, pointer.find('\n')).find("/.git/modules/") == std::string::npos) { return {path}; }
-        module = path;  // a submodule belongs to its superproject
+        const auto modules = pointer.substr(0, pointer.find('\n')).find("/modules/");
+        const bool is_submodule = modules != std::string::npos && pointer.find("/.git/") <= modules;
+        // A submodule belongs to its superproject, a worktree of a submodule to itself.
+        if (!is_submodule || pointer.find("/worktrees/", modules) != std::string::npos) { return {path}; }
+        module = path;
     }
     if (!module.empty()) { return {module}; }
     if (!config.empty()) { return {config}; }

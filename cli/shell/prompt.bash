@@ -7,11 +7,12 @@ __portwrap_look() {
     __portwrap_pwd=$PWD
     __portwrap_files=()
     local old=${OLDPWD-} here=$PWD real= config= line= root= module= path
+    if [[ ! $PWD -ef . ]]; then return 0; fi # deleted: cd would make the shell's name for it longer each time
     # The physical path without a fork: there, and back the way that the shell knows.
     if ! builtin cd -P . 2> /dev/null; then return 0; fi
     real=$PWD
     if [[ $here != "$real" && $here -ef . ]]; then builtin cd -L "$here" 2> /dev/null; fi
-    if [[ -n $old ]]; then OLDPWD=$old; fi
+    if [[ -n $old ]]; then OLDPWD=$old; else unset OLDPWD; fi
     path=$real
     while [[ -n $path ]]; do
         __portwrap_files+=("$__portwrap_runtime/prompt${path//\//\/@}/segment")
@@ -22,7 +23,9 @@ __portwrap_look() {
             elif [[ -f $path/.git && -r $path/.git ]]; then
                 line=
                 { IFS= read -r line < "$path/.git"; } 2> /dev/null
-                if [[ $line == gitdir:*/.git/modules/* ]]; then
+                if [[ $line == gitdir:*/.git/*modules/*/worktrees/* ]]; then
+                    root=$path # a worktree of a submodule
+                elif [[ $line == gitdir:*/.git/modules/* || $line == gitdir:*/.git/worktrees/*/modules/* ]]; then
                     module=$path # a submodule belongs to its superproject
                 elif [[ $line == gitdir:* ]]; then
                     root=$path
@@ -61,7 +64,9 @@ __portwrap_hook() {
     fi
     # Out with what was put in last, unless a theme has made its prompt anew; then in with what is true now.
     rest=${PS1-}
-    if [[ -n $__portwrap_shown && $rest == "$__portwrap_shown"* ]]; then rest=$__portwrap_lead${rest#"$__portwrap_shown"}; fi
+    if [[ -n $__portwrap_shown && $rest == *"$__portwrap_shown"* ]]; then
+        rest=${rest%%"$__portwrap_shown"*}$__portwrap_lead${rest#*"$__portwrap_shown"}
+    fi
     __portwrap_shown= __portwrap_lead=
     if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then
         while [[ $rest == '\n'* ]]; do lead+='\n' rest=${rest#'\n'}; done
@@ -76,7 +81,9 @@ __portwrap_hook() {
 if [[ -z ${__portwrap_ready-} ]]; then
     __portwrap_ready=1 __portwrap_pwd= __portwrap_segment= __portwrap_shown= __portwrap_lead= PORTWRAP_PROMPT=
     __portwrap_files=()
-    # After whatever the user has there, which may make PS1 anew each time.
+fi
+# After whatever the user has there, which may make PS1 anew each time; also when the start file is read again.
+if [[ ${PROMPT_COMMAND[*]-} != *__portwrap_hook* ]]; then
     if [[ -n ${PROMPT_COMMAND[*]-} && ${PROMPT_COMMAND@a} == *a* ]]; then
         PROMPT_COMMAND+=(__portwrap_hook)
     else

@@ -24,7 +24,9 @@ function __portwrap_look
             else if test -f "$dir/.git" -a -r "$dir/.git"
                 set -l line
                 read line <"$dir/.git"
-                if string match -q 'gitdir:*/.git/modules/*' -- "$line"
+                if string match -q 'gitdir:*/.git/*modules/*/worktrees/*' -- "$line"
+                    set root $mirror # a worktree of a submodule
+                else if string match -q -e -r '^gitdir:.*/\.git/(worktrees/.*/)?modules/' -- "$line"
                     set module $mirror # a submodule belongs to its superproject
                 else if string match -q 'gitdir:*' -- "$line"
                     set root $mirror
@@ -83,6 +85,11 @@ if not set -q __portwrap_ready
     set -g __portwrap_segment
     set -g __portwrap_files
     set -g PORTWRAP_PROMPT ''
+end
+
+# Also when the user's prompt was made anew, and the start file is read again.
+if not functions fish_prompt 2>/dev/null | string match -q '*__portwrap_update*'
+    functions -e __portwrap_users_prompt 2>/dev/null
     if not functions -q fish_prompt
         function fish_prompt
             printf '%s> ' (prompt_pwd)

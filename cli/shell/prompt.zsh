@@ -17,7 +17,9 @@ __portwrap_look() {
             elif [[ -f $dir/.git && -r $dir/.git ]]; then
                 line=
                 { IFS= read -r line < $dir/.git } 2> /dev/null
-                if [[ $line == gitdir:*/.git/modules/* ]]; then
+                if [[ $line == gitdir:*/.git/*modules/*/worktrees/* ]]; then
+                    root=$dir # a worktree of a submodule
+                elif [[ $line == gitdir:*/.git/modules/* || $line == gitdir:*/.git/worktrees/*/modules/* ]]; then
                     module=$dir # a submodule belongs to its superproject
                 elif [[ $line == gitdir:* ]]; then
                     root=$dir
@@ -55,7 +57,9 @@ __portwrap_hook() {
     fi
     # Out with what was put in last, unless a theme has made its prompt anew; then in with what is true now.
     rest=${PROMPT-}
-    if [[ -n $__portwrap_shown && $rest == "$__portwrap_shown"* ]]; then rest=${rest#"$__portwrap_shown"}; fi
+    if [[ -n $__portwrap_shown && $rest == *"$__portwrap_shown"* ]]; then
+        rest=${rest%%"$__portwrap_shown"*}${rest#*"$__portwrap_shown"}
+    fi
     __portwrap_shown=
     if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then
         __portwrap_shown=$PORTWRAP_PROMPT
@@ -68,6 +72,6 @@ if [[ -z ${__portwrap_ready-} ]]; then
     typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
     typeset -ga __portwrap_files
     __portwrap_files=()
-    autoload -Uz add-zsh-hook
-    add-zsh-hook precmd __portwrap_hook
 fi
+autoload -Uz add-zsh-hook
+add-zsh-hook precmd __portwrap_hook # once, however often the start file is read

@@ -196,6 +196,10 @@ def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell
     ("fish", "set -g fish_prompt_pwd_dir_length 0\nfunction cd\n    builtin cd $argv\nend\n", ""),
     ("zsh", "setopt nounset ksh_arrays sh_word_split\nprecmd() { PROMPT='ready> ' }\n", ""),
     ("zsh", "setopt prompt_subst extended_glob\n", "PROMPT='${PORTWRAP_PROMPT}ready> '\n"),
+    # The start file is read again after the user's prompt was made anew.
+    ("bash", "", "PROMPT_COMMAND=:\neval \"$(portctl init bash)\"\n"),
+    ("zsh", "", "precmd_functions=()\neval \"$(portctl init zsh)\"\n"),
+    ("fish", "", "function fish_prompt\n    printf 'ready> '\nend\nportctl init fish | source\n"),
 ])
 def test_the_users_own_settings_and_the_segment_live_together(house, open_terminal, shell, before, after):
     shop = house.project("shop", files={"package.json": "{}"})
@@ -209,6 +213,30 @@ def test_the_users_own_settings_and_the_segment_live_together(house, open_termin
     house.portctl("release", "web", cwd=shop)
     terminal.expect("ready>")
     assert "rror" not in terminal.screen() and "unbound" not in terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_worktree_of_a_submodule_is_a_project_and_a_submodule_of_a_worktree_is_none(house, open_terminal, shell):
+    above = house.project("above", files={"package.json": "{}"})
+    below = house.project("below", files={"package.json": "{}"})
+    for root in (above, below):
+        house.git(root, "init", "-q")
+        house.git(root, "add", ".")
+        house.git(root, "commit", "-q", "-m", "first")
+    house.git(above, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(below), "sub")
+    house.git(above, "commit", "-q", "-m", "second")
+    inner = above / "inner"
+    house.git(above / "sub", "worktree", "add", "-q", "-b", "inner", str(inner))
+    linked = house.home / "linked"
+    house.git(above, "worktree", "add", "-q", "-b", "linked", str(linked))
+    house.git(linked, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    ports = {root: int(house.portctl("get", "web", cwd=root).stdout) for root in (inner, linked)}
+    terminal = open_terminal(shell, inner)
+    terminal.expect(f":{ports[inner]} ready>")
+    terminal.do(f"cd {linked}/sub")
+    terminal.expect(f":{ports[linked]} ready>")
+    assert house.portctl("prompt", cwd=inner).stdout == f"~:{ports[inner]}\n"
+    assert house.portctl("prompt", cwd=linked / "sub").stdout == f"~:{ports[linked]}\n"
 
 
 def test_a_quoted_prompt_keeps_its_quotes_and_the_status(house, open_terminal):
