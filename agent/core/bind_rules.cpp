@@ -43,6 +43,14 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
     return query;
 }
 
+/// The lease as a caller has it that asked for this number. What it adopted keeps the launch that its own number is of:
+/// for the caller's next run it teaches nothing.
+Lease bound_by(Lease lease, const Caller& caller, Port asked, const Facts& facts) {
+    const bool offered = lease.sockets.empty() && is_own_session(lease, caller.session, facts);
+    if (caller.scope && (lease.key.requested == asked || offered)) { lease.started_by = launch_name(*caller.scope); }
+    return granted_to(std::move(lease), caller, facts);
+}
+
 /// An adopted lease keeps its environment and kind.
 RangeQuery as_it_was(const Lease& lease) { return {std::nullopt, lease.environment, lease.kind, {}, false}; }
 
@@ -64,13 +72,13 @@ Move why_not(const Registry& registry, const Config& config, const LeaseKey& key
 }
 
 Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const RangeQuery& query,
-                           const Caller& caller, const Facts& facts, Move move) {
+                           const Caller& caller, Port asked, const Facts& facts, Move move) {
     lease = moved_to(std::move(lease), port, std::move(range));
     lease.environment = query.environment;
     lease.kind = query.kind;
     if (const auto service = configured(caller.place, lease.key.service)) { lease.shared = service->shared; }
     lease.claims = caller.place.config.claims;
-    auto granted = granted_to(std::move(lease), caller, facts);
+    auto granted = bound_by(std::move(lease), caller, asked, facts);
     const auto id = granted.id;
     return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
 }
@@ -103,7 +111,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (returns) {
         const auto port = lease.port;
         auto range = lease.range;
-        return grant(std::move(lease), port, std::move(range), query, caller, facts, {});
+        return grant(std::move(lease), port, std::move(range), query, caller, 0, facts, {});
     }
     Search search(registry, config, facts, caller.place, key);
     search.exclude(request.refused);
@@ -111,7 +119,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (further) { search.use_upper_half(); }
     const auto [port, range] = search.run(serving.ranges);
     if (port == 0) { return kernel_chooses; }
-    return grant(std::move(lease), port, range->name, query, caller, facts, {});
+    return grant(std::move(lease), port, range->name, query, caller, 0, facts, {});
 }
 
 /// The same service asked for the same number with the other protocol before: one claim for both.
@@ -185,7 +193,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
                 if (lease->sockets.empty()) { continue; }  // granted in this very exchange, and the kernel refused it
                 return {{}, {asked, lease->id, {}}};       // somebody of the session has it: the kernel's word is final
             }
-            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}}, {asked, lease->id, {}}};
+            return {{LeaseEvent{LeaseChange::allocated, bound_by(*lease, caller, asked, facts)}}, {asked, lease->id, {}}};
         }
     }
 
@@ -199,7 +207,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool same = lease->live() && lease->key.root == root && lease->key.service == key.service && lease->key.requested == key.requested;
         if (same && is_own_session(*lease, caller.session, facts) && can_join(*lease)) {
             if (request.refused.contains(lease->port) && lease->sockets.empty()) { continue; }
-            return {{LeaseEvent{LeaseChange::allocated, granted_to(*lease, caller, facts)}},
+            return {{LeaseEvent{LeaseChange::allocated, bound_by(*lease, caller, asked, facts)}},
                     {lease->port, lease->id, lease->port == asked ? Move{} : why_not(registry, config, lease->key, asked, request.refused, facts)}};
         }
     }
@@ -222,7 +230,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
             meant.key.instance = 0;
             const Lease* other = nullptr;
             while ((other = registry.find(meant.key)) != nullptr && other->live() && other->id != lease->id) { ++meant.key.instance; }
-            auto decision = grant(std::move(meant), lease->port, lease->range, query, caller, facts, {MoveReason::asked, std::nullopt});
+            auto decision = grant(std::move(meant), lease->port, lease->range, query, caller, asked, facts, {MoveReason::asked, std::nullopt});
             if (other != nullptr && other->id != lease->id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
             return decision;
         }
@@ -236,7 +244,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool moved_here = !owner->live() && owner->origin == LeaseOrigin::process && owner->key.requested != key.requested &&
                                 used_to != nullptr && !used_to->live() && free_for(key, used_to->port);
         if (!same_base && !moved_here && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
-            return grant(*owner, asked, owner->range, as_it_was(*owner), caller, facts, {});
+            return grant(*owner, asked, owner->range, as_it_was(*owner), caller, asked, facts, {});
         }
     }
 
@@ -251,12 +259,12 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const auto port = lease.port;
         auto range = lease.range;
         auto move = port == asked ? Move{} : why_not(registry, config, key, asked, request.refused, facts);
-        return grant(std::move(lease), port, std::move(range), query, caller, facts, std::move(move));
+        return grant(std::move(lease), port, std::move(range), query, caller, asked, facts, std::move(move));
     }
 
     // The port itself, when it is nobody's.
     if (may_have(asked)) {
-        return grant(std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, facts, {});
+        return grant(std::move(lease), asked, range_name_at(config, asked, ranges), query, caller, asked, facts, {});
     }
     auto move = why_not(registry, config, key, asked, request.refused, facts);
 
@@ -264,7 +272,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     for (const auto* named : registry.of_service(root, key.service)) {
         const bool fits = named->key.protocol == key.protocol && !named->key.requested;
         if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
-            return grant(*named, named->port, named->range, as_it_was(*named), caller, facts, std::move(move));
+            return grant(*named, named->port, named->range, as_it_was(*named), caller, asked, facts, std::move(move));
         }
     }
 
@@ -273,7 +281,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     search.set_asker(caller.holder.process);
     const auto [port, range] = search.run(ranges);
     if (port == 0) { return {{}, {asked, 0, std::move(move)}}; }
-    return grant(std::move(lease), port, range->name, query, caller, facts, std::move(move));
+    return grant(std::move(lease), port, range->name, query, caller, asked, facts, std::move(move));
 }
 
 std::vector<Change> decide_bound(const Registry& registry, const Caller& caller, LeaseId id, Port port, Cookie cookie, const Facts& facts) {
@@ -323,7 +331,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         lease = new_lease(registry, key, facts);
         lease.port = port;
         lease.range = range_name_at(config, port, serving_ranges(registry, config, caller.place.project, query, facts).ranges);
-        lease = granted_to(std::move(lease), caller, facts);
+        lease = bound_by(std::move(lease), caller, port, facts);
     }
     // A number that is used with both protocols is listed as TCP's.
     if (protocol == Protocol::tcp && lease.key.protocol == Protocol::udp) {
@@ -339,7 +347,6 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     if (first) { lease.holder = caller.holder; }
     lease.session = caller.session;
     lease.boot_id = facts.boot_id;
-    if (caller.scope) { lease.started_by = launch_name(*caller.scope); }
     lease.claimed = false;
     lease = listened_on(std::move(lease), facts);
     Decision<LeaseId> decision{{}, lease.id};

@@ -10,7 +10,7 @@
 namespace portwrap {
 
 /// The command of a session and the directory below the root in which it was given: what a lease remembers of the run
-/// that used it last (Lease::started_by), and by which the next run of the same command is recognised.
+/// that asked for its number last (Lease::started_by), and by which the next run of the same command is recognised.
 [[nodiscard]] std::string launch_name(const Session& session);
 
 struct KnownListener {

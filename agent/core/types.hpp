@@ -182,7 +182,7 @@ struct Lease {
     std::optional<std::string> description;
     std::optional<std::string> hostname;
     std::string allocated_by;
-    std::string started_by;  ///< launch_name of the session that listened last; "" when there was none
+    std::string started_by;  ///< launch_name of the session that asked for its number last; "" when there was none
     Time allocated_at{};
     std::optional<Time> last_active_at;
     std::optional<Time> released_at;

@@ -173,7 +173,9 @@ class World:
             connection = Rpc(other)
             there = connection.call("lease.list", {"all": True, "states": EVERY_STATE})["result"]["leases"]
             connection.close()
-            assert sorted(map(json.dumps, there)) == sorted(map(json.dumps, here)), [lease for lease in there + here if (lease in there) != (lease in here)]
+            differ = [(lease in here, lease) for lease in there + here if (lease in there) != (lease in here)]
+            assert not differ, "\n".join(f"{'here' if mine else 'read'}: {lease}\n{self.story(lease['port'])}" for mine, lease in differ)
+            assert len(there) == len(here)
             assert not re.search("damaged|unusable|cut short|torn|corrupt", other.log), other.log
             other.stop_agent()
         finally:

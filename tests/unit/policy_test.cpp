@@ -65,6 +65,22 @@ TEST_CASE("what listened remembers the command that started it, and the next run
     CHECK(earlier_listeners(world.registry, app.place.project, "").empty());
 }
 
+TEST_CASE("a launch that adopts another number's port learns its own number, not that one", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    auto first = world.start(place);
+    first.scope->command = "server 5000";
+    world.external.insert(5000);
+    const auto moved = world.serve(first, 5000);
+    REQUIRE(moved.port != 5000);
+    world.close(moved.cookie);
+    auto second = world.start(place);
+    second.scope->command = "server";
+    REQUIRE(world.serve(second, moved.port).lease == moved.lease);
+    CHECK(earlier_listeners(world.registry, place.project, "server").empty());
+    CHECK(earlier_listeners(world.registry, place.project, "server 5000").size() == 1);
+}
+
 TEST_CASE("the ports stay the same when the servers start in the other order", "[policy]") {
     World world;
     const auto a = world.place("/a");
