@@ -46,8 +46,9 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
 /// The lease as a caller has it that asked for this number. What it adopted keeps the launch that its own number is of:
 /// for the caller's next run it teaches nothing.
 Lease bound_by(Lease lease, const Caller& caller, Port asked, const Facts& facts) {
-    const bool offered = lease.sockets.empty() && is_own_session(lease, caller.session, facts);
-    if (caller.scope && (lease.key.requested == asked || offered)) { lease.started_by = launch_name(*caller.scope); }
+    const bool offered = lease.live() && lease.sockets.empty() && is_own_session(lease, caller.session, facts);
+    const bool meant = lease.key.requested == asked && lease.key.service == service_of(caller.place, caller.scope, asked);
+    if (caller.scope && (meant || offered)) { lease.started_by = launch_name(*caller.scope); }
     return granted_to(std::move(lease), caller, facts);
 }
 

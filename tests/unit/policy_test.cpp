@@ -81,6 +81,23 @@ TEST_CASE("a launch that adopts another number's port learns its own number, not
     CHECK(earlier_listeners(world.registry, place.project, "server 5000").size() == 1);
 }
 
+TEST_CASE("a launch that adopts another service's port does not learn that service", "[policy]") {
+    World world;
+    auto place = world.place("/a");
+    place.package_dir = "api";
+    auto api = world.start(place);
+    api.scope->command = "server";
+    api.scope->cwd = "/a/api";
+    const auto served = world.serve(api, 8080);
+    world.close(served.cookie);
+    place.package_dir.clear();
+    auto main = world.start(place);
+    main.scope->command = "server";
+    REQUIRE(world.serve(main, 8080).lease == served.lease);
+    CHECK(earlier_listeners(world.registry, place.project, "server").empty());
+    CHECK(earlier_listeners(world.registry, place.project, "server (in api)").size() == 1);
+}
+
 TEST_CASE("the ports stay the same when the servers start in the other order", "[policy]") {
     World world;
     const auto a = world.place("/a");
