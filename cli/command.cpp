@@ -30,21 +30,21 @@ Result<std::string> working_directory() {
 }  // namespace
 
 void add_global_options(CLI::App& app, Globals& globals) {
-    app.add_flag("--json", globals.json, "Print JSON")->group("Global options");
+    app.add_flag("--json", globals.json, "Print JSON")->group(k_global_options);
     app.add_option("-C", globals.directory, "As if started in DIR")
         ->option_text("DIR")
         ->take_last()
-        ->group("Global options");
+        ->group(k_global_options);
     app.add_option("--project", globals.project, "Another project than that of the directory")
         ->option_text("NAME|PATH")
         ->take_last()
-        ->group("Global options");
-    app.add_flag("--all", globals.all, "Every project; with release: every port of the project")->group("Global options");
+        ->group(k_global_options);
+    app.add_flag("--all", globals.all, "Every project; with release: every port of the project")->group(k_global_options);
 }
 
 void add_first_options(CLI::App& app, Globals& globals, bool& version) {
-    app.set_help_flag("--help,-h", "Print this help")->group("Global options");
-    app.add_flag("--version", version, "Print the version")->group("Global options");
+    app.set_help_flag("--help,-h", "Print this help")->group(k_global_options);
+    app.add_flag("--version", version, "Print the version")->group(k_global_options);
     add_global_options(app, globals);
 }
 
@@ -53,7 +53,7 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
                                  const std::function<void(CLI::App&)>& configure) {
     CLI::App app{summary, "portctl"};
     set_usage(app, std::string("portctl ") + usage);
-    app.set_help_flag("--help,-h", "Print this help")->group("Global options");
+    app.set_help_flag("--help,-h", "Print this help")->group(k_global_options);
     configure(app);
     add_global_options(app, globals);
     if (globals.inspect) {

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 
 namespace portwrap {
+
+constexpr const char* k_global_options = "Global options";
 
 class HelpFormat : public CLI::Formatter {
 public:
@@ -20,7 +23,23 @@ public:
         return option->get_positional() && !option->get_option_text().empty() ? std::string() : CLI::Formatter::make_option_opts(option);
     }
 
+    std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode) const override {
+        return make_description(app) + make_usage(app, std::move(name)) + make_positionals(app) + make_option_groups(app) + '\n' + make_footer(app);
+    }
+
 private:
+    /// The command's own options first, those of every command after them.
+    std::string make_option_groups(const CLI::App* app) const {
+        auto groups = app->get_groups();
+        std::stable_partition(groups.begin(), groups.end(), [](const std::string& group) { return group != k_global_options; });
+        std::string text;
+        for (const auto& group : groups) {
+            const auto options = app->get_options([&group](const CLI::Option* option) { return option->get_group() == group && option->nonpositional(); });
+            if (!group.empty() && !options.empty()) { text += make_group(group, false, options); }
+        }
+        return text;
+    }
+
     std::string m_usage;
 };
 

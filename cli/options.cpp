@@ -2,6 +2,7 @@
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <string_view>
 
 #include "text.hpp"
 
@@ -9,10 +10,11 @@ namespace portwrap {
 
 void add_text_options(CLI::App& app, std::span<TextOption> options) {
     for (auto& option : options) {
-        app.add_option(option.option, option.value, option.help)
-            ->option_text(option.label)
-            ->take_last()
-            ->each([&option](const std::string&) { option.given = true; });
+        auto* added = app.add_option(option.option, option.value, option.help)
+                          ->option_text(option.label)
+                          ->take_last()
+                          ->each([&option](const std::string&) { option.given = true; });
+        if (std::string_view(option.parameter) == "environment") { added->check(CLI::IsMember({"dev", "test", "production"})); }
     }
 }
 

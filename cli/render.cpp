@@ -253,11 +253,12 @@ std::string render_lease_name(const Json& lease) {
 }
 
 std::string render_leases(const Json& leases, bool with_project, TableForm form, const Style& style) {
+    const bool csv = form == TableForm::csv;
     std::vector<Column> columns;
     if (with_project) { columns.push_back({"PROJECT", false, 12}); }
     for (const Column& column : {Column{"SERVICE", false, 10}, Column{"PORT", true, 0}, Column{"ASKED", true, 0},
                                  Column{"STATE", false, 0}, Column{"HEALTH", false, 0}, Column{"PID", true, 0},
-                                 Column{"AGE", true, 0}, Column{"DESCRIPTION", false, 8}}) {
+                                 Column{csv ? "ALLOCATED_AT" : "AGE", true, 0}, Column{"DESCRIPTION", false, 8}}) {
         columns.push_back(column);
     }
     std::vector<std::vector<Cell>> rows;
@@ -278,8 +279,9 @@ std::string render_leases(const Json& leases, bool with_project, TableForm form,
         const auto health = text_field(lease, "health");
         row.push_back({health == "unknown" ? "-" : health, colour_of_health(health)});
         row.push_back({number_or_dash(inner_field(lease, "holder"), "pid")});
-        const auto since = parse_time(text_field(lease, "allocated_at"));
-        row.push_back({since ? render_age(style.now - *since) : "-"});
+        const auto allocated_at = text_field(lease, "allocated_at");
+        const auto since = parse_time(allocated_at);
+        row.push_back({csv ? allocated_at : since ? render_age(style.now - *since) : "-"});
         row.push_back({text_field(lease, "description")});
         rows.push_back(std::move(row));
     }

@@ -17,12 +17,11 @@
 
 #include "command.hpp"
 #include "completion.hpp"
+#include "help_format.hpp"
 #include "launch.hpp"
 
 namespace portwrap {
 namespace {
-
-constexpr const char* k_global_group = "Global options";
 
 /// Text as roff takes it: no escapes, no requests, hyphens that can be copied.
 std::string escaped(std::string_view text) {
@@ -91,7 +90,7 @@ std::string item(const CLI::Option& option) {
 std::string items(const CLI::App& app, bool global) {
     std::string text;
     for (const auto* option : app.get_options()) {
-        if ((option->get_group() == k_global_group) == global) { text += item(*option); }
+        if ((option->get_group() == k_global_options) == global) { text += item(*option); }
     }
     return text.empty() ? text : ".Bl -tag -width Ds\n" + text + ".El\n";
 }

@@ -55,7 +55,7 @@ def test_list_formats_and_filters(house, shop):
     house.portctl("get", "web", "--description", 'a "b", c|d', cwd=shop)
     house.portctl("get", "job", "--env", "test", cwd=shop)
     csv = house.portctl("list", "--format", "csv", cwd=shop).stdout
-    assert csv.startswith("service,port,asked,state,health,pid,age,description\r\n")
+    assert csv.startswith("service,port,asked,state,health,pid,allocated_at,description\r\n")
     assert '"a ""b"", c|d"' in csv
     assert "c\\|d |" in house.portctl("list", "--format", "markdown", cwd=shop).stdout
     assert json.loads(house.portctl("list", "--format", "json", cwd=shop).stdout)["ok"] is True
