@@ -319,14 +319,20 @@ int start_anew(const std::string& level, bool foreground, PassedSocket kept) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"The per-user agent of portwrap: owns the registry of leases. Started on demand by portwrap and portctl."};
-    app.set_version_flag("--version", std::string("portwrap-agent ") + k_version);
+    CLI::App app{"The per-user agent of portwrap: owns the registry of leases. Started on demand by portwrap and portctl.", "portwrap-agent"};
+    app.set_version_flag("--version", std::string("portwrap-agent ") + k_version, "Print the version");
     std::string level;
     bool foreground = false;
     int ready_fd = -1;
-    app.add_option("--log-level", level, "debug, info, warn or error; default: what the config says, else info")->check(CLI::IsMember({"debug", "info", "warn", "error"}));
-    app.add_flag("--foreground", foreground, "log to stderr instead of agent.log");
-    app.add_option("--ready-fd", ready_fd, "descriptor that gets one byte when the agent listens")->check(CLI::Range(3, 1 << 20));
+    // In the words and the order of its manual page.
+    app.set_help_flag("--help,-h", "Print this help");
+    app.add_flag("--foreground", foreground, "Log to standard error instead of agent.log");
+    app.add_option("--log-level", level, "Log debug, info, warn or error and above; else what the config says, else info")
+        ->option_text("LEVEL")
+        ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+    app.add_option("--ready-fd", ready_fd, "Write one byte to this descriptor as soon as the socket can be connected to")
+        ->option_text("FD")
+        ->check(CLI::Range(3, 1 << 20));
     CLI11_PARSE(app, argc, argv);
 
     ::umask(077);

@@ -27,6 +27,15 @@ struct Candidate {
     std::string description;
 };
 
+/// Is the word one of a list's, whose last comma ends it? An option's name and `=` may stand before.
+bool in_list(std::string_view list, std::string_view word) {
+    if (const auto equals = list.find('='); equals != std::string_view::npos) { list.remove_prefix(equals + 1); }
+    for (std::size_t comma = 0; (comma = list.find(',')) != std::string_view::npos; list.remove_prefix(comma + 1)) {
+        if (list.substr(0, comma) == word) { return true; }
+    }
+    return false;
+}
+
 class Candidates {
 public:
     explicit Candidates(std::string typed) : m_typed(std::move(typed)) {}
@@ -35,6 +44,10 @@ public:
         // Each is printed on a line of its own, and lines that begin with a colon are for the script.
         if (known || value.empty() || value[0] == ':' || !value.starts_with(m_typed) || printable(value) != value) { return; }
         m_found.push_back({value, printable(description)});
+    }
+    /// What the list before the cursor, `--state=active,` say, has already.
+    void leave_out(std::string_view list) {
+        std::erase_if(m_found, [&](const Candidate& candidate) { return in_list(list, candidate.value); });
     }
     [[nodiscard]] const std::vector<Candidate>& found() const { return m_found; }
 
@@ -171,6 +184,7 @@ std::string complete_value(const CursorPlace& place, LiveValues& live) {
     Candidates candidates(place.typed);
     for (const auto& literal : form.literals) { candidates.add(literal, ""); }
     for (const auto& kind : form.kinds) { live.add(kind, candidates); }
+    if (form.is_list) { candidates.leave_out(place.kept); }
     std::string text;
     for (const auto& [value, description] : candidates.found()) { text += place.kept + value + '\t' + description + '\n'; }
     const auto is_one_of = [&](std::string_view kind) { return std::find(form.kinds.begin(), form.kinds.end(), kind) != form.kinds.end(); };

@@ -24,6 +24,8 @@ installation. Servers that run are left alone. Leases and configuration are your
 END
 }
 
+unset DESTDIR # of somebody's packaging, which would send the files elsewhere
+
 say() { printf 'install: %s\n' "$*"; }
 fail() {
     printf 'install: %s\n' "$*" >&2

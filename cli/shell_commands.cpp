@@ -15,6 +15,7 @@
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
 #include "portwrap/unique_fd.hpp"
+#include "render.hpp"
 #include "shell_texts.hpp"
 #include "text.hpp"
 
@@ -23,6 +24,9 @@ namespace portwrap {
 namespace {
 
 using Words = std::vector<std::string>;
+
+/// For the agent's word on the name of a project.
+constexpr int k_agent_deadline_ms = 1'000;
 
 /// The beginning of a regular file; empty when there is none.
 std::string read_beginning(const std::string& path) {
@@ -83,6 +87,49 @@ std::string published_segment(const std::string& directory) {
     return {};
 }
 
+/// FORMAT with its words and escapes replaced, each where it stands and once.
+std::string formatted(std::string_view format, const std::string& segment) {
+    const auto first = segment.substr(segment.find(':') + 1);
+    const std::pair<std::string_view, std::string> words[] = {
+        {"{segment}", segment}, {"{port}", first.substr(0, first.find(' '))}, {"\\n", "\n"}, {"\\t", "\t"}, {"\\\\", "\\"}};
+    std::string text;
+    while (!format.empty()) {
+        std::size_t taken = 0;
+        for (const auto& [word, meaning] : words) {
+            if (!format.starts_with(word)) { continue; }
+            text += meaning;
+            taken = word.size();
+            break;
+        }
+        if (taken == 0) {
+            text += format.front();
+            taken = 1;
+        }
+        format.remove_prefix(taken);
+    }
+    return text;
+}
+
+/// The directory whose project is meant. A name is the business of the agent that runs, if one does: the names are in the
+/// registry alone. Empty: there is none.
+Result<std::string> directory_meant(const Globals& globals) {
+    if (!globals.directory.empty() && ::chdir(globals.directory.c_str()) != 0) {
+        return Error{ErrorCode::invalid_request, globals.directory + ": " + std::strerror(errno)};
+    }
+    if (globals.project.empty()) {
+        char here[PATH_MAX];
+        return std::string(::getcwd(here, sizeof here) != nullptr ? here : "");
+    }
+    auto word = project_word(globals.project);
+    if (!word || word->starts_with('/')) { return word; }
+    auto agent = find_running_agent(Deadline::in_milliseconds(k_agent_deadline_ms));
+    if (!agent || !agent->has_value()) { return std::string(); }
+    const auto reply = (*agent)->call("project.show", Json{{"project", *word}});
+    if (!reply) { return std::string(); }
+    if (!reply->ok) { return Error{ErrorCode::not_found, text_field(reply->body, "message")}; }
+    return text_field(inner_field(reply->body, "project"), "root");
+}
+
 std::string replace_all(std::string text, std::string_view what, const std::string& with) {
     for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
         text.replace(at, what.size(), with);
@@ -99,33 +146,23 @@ int run_prompt(Globals& globals, const Words& arguments) {
         "A port that listens is :3001, one that is assigned and silent ~:3001, and :3001 +4 are five.",
         "  portctl prompt\n"
         "  portctl prompt --format '[{segment}] '    nothing at all when there is no segment\n"
-        "  portctl prompt --format '{port}'          the first port, the number alone",
+        "  portctl prompt --format '{port}'          the first port, the number alone\n"
+        "  portctl prompt --project shop             of another project; its name is asked of an agent that runs",
         arguments, [&](CLI::App& app) {
-            app.add_option("--format", format, "Text with {segment} or {port}; \\n and \\t are a newline and a tab")
+            app.add_option("--format", format, "Text with {segment} or {port}; \\n, \\t and \\\\ are a newline, a tab and a backslash")
                 ->each([&](const std::string&) { given = true; })
                 ->option_text("FORMAT")
                 ->take_last();
         });
     if (end) { return *end; }
-    if (!globals.directory.empty() && ::chdir(globals.directory.c_str()) != 0) {
-        return report(globals, Error{ErrorCode::invalid_request, globals.directory + ": " + std::strerror(errno)});
-    }
-    std::string directory = globals.project;
-    if (directory.empty() || directory[0] != '/') {
-        if (!directory.empty()) {
-            return report(globals, Error{ErrorCode::invalid_request, "prompt wants --project with an absolute path"});
-        }
-        char here[PATH_MAX];
-        directory = ::getcwd(here, sizeof here) != nullptr ? here : "";
-    }
-    const auto segment = published_segment(directory);
+    const auto directory = directory_meant(globals);
+    if (!directory) { return report(globals, directory.error()); }
+    const auto segment = published_segment(*directory);
     if (globals.json) {
         return print_json(Json{{"schema", k_json_schema}, {"ok", true}, {"segment", segment.empty() ? Json(nullptr) : Json(segment)}});
     }
     if (segment.empty()) { return 0; }
-    const auto number = segment.substr(segment.find(':') + 1);
-    auto text = replace_all(replace_all(std::move(format), "\\n", "\n"), "\\t", "\t");
-    text = replace_all(replace_all(std::move(text), "{segment}", segment), "{port}", number.substr(0, number.find(' ')));
+    const auto text = formatted(format, segment);
     return print_text(given ? text : text + '\n');
 }
 

@@ -1,10 +1,10 @@
 # portwrap's prompt for bash: eval "$(portctl init bash)" at the end of ~/.bashrc.
-# Shows the ports of the project that the shell is in, before your prompt; or wherever you put $PORTWRAP_PROMPT into PS1.
+# Shows the ports of the project that the shell is in, before your prompt; or wherever you write '${PORTWRAP_PROMPT-}' in PS1.
 # Nothing here starts a process: the agent publishes the text in a file, which the builtin read reads.
 
-# Where the segment of this directory can be: once for each change of the directory.
+# Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
 __portwrap_look() {
-    __portwrap_pwd=$PWD
+    __portwrap_pwd=$PWD __portwrap_marks=$marks
     __portwrap_files=()
     local old=${OLDPWD-} here=$PWD real= config= line= root= module= path
     if [[ ! $PWD -ef . ]]; then return 0; fi # deleted: cd would make the shell's name for it longer each time
@@ -41,8 +41,10 @@ __portwrap_look() {
 }
 
 __portwrap_hook() {
-    local status=$? file segment= agent= word text= lead= rest
-    if [[ $PWD != "$__portwrap_pwd" ]]; then __portwrap_look; fi
+    local status=$? file segment= agent= word text= lead= marks= shown='${PORTWRAP_PROMPT-}' rest=${PS1-}
+    if [[ -e .git ]]; then marks=g; fi
+    if [[ -e .portwrap.json ]]; then marks+=c; fi
+    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
     for file in ${__portwrap_files[@]+"${__portwrap_files[@]}"}; do
         if [[ -f $file && -r $file ]]; then
             { { IFS= read -r -n 64 segment && IFS= read -r -n 16 agent; } < "$file"; } 2> /dev/null
@@ -62,24 +64,25 @@ __portwrap_hook() {
         done
         PORTWRAP_PROMPT=$text
     fi
-    # Out with what was put in last, unless a theme has made its prompt anew; then in with what is true now.
-    rest=${PS1-}
-    if [[ -n $__portwrap_shown && $rest == *"$__portwrap_shown"* ]]; then
-        rest=${rest%%"$__portwrap_shown"*}$__portwrap_lead${rest#*"$__portwrap_shown"}
+    # PS1 gets a reference: who keeps a copy of it (a virtualenv, a theme, another shell) keeps no number that will be wrong.
+    if [[ :$BASHOPTS: != *:promptvars:* ]]; then
+        # References mean nothing here: the text itself, in the place of the one that was put in last.
+        shown=$PORTWRAP_PROMPT
+        if [[ -n $__portwrap_shown && $rest == *"$__portwrap_shown"* ]]; then
+            rest=${rest%%"$__portwrap_shown"*}${rest#*"$__portwrap_shown"}
+        fi
+        __portwrap_shown=$shown
     fi
-    __portwrap_shown= __portwrap_lead=
-    if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then
+    if [[ -n $shown && $rest != *PORTWRAP_PROMPT* ]]; then
         while [[ $rest == '\n'* ]]; do lead+='\n' rest=${rest#'\n'}; done
-        __portwrap_lead=$lead
-        __portwrap_shown=$lead$PORTWRAP_PROMPT
-        rest=$__portwrap_shown$rest
+        rest=$lead$shown$rest
     fi
     if [[ ${PS1-} != "$rest" ]]; then PS1=$rest; fi
     return "$status"
 }
 
 if [[ -z ${__portwrap_ready-} ]]; then
-    __portwrap_ready=1 __portwrap_pwd= __portwrap_segment= __portwrap_shown= __portwrap_lead= PORTWRAP_PROMPT=
+    __portwrap_ready=1 __portwrap_pwd= __portwrap_marks= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
     __portwrap_files=()
 fi
 # After whatever the user has there, which may make PS1 anew each time; also when the start file is read again.

@@ -2,9 +2,10 @@
 # Shows the ports of the project that the shell is in, before your prompt; or wherever your fish_prompt prints
 # $PORTWRAP_PROMPT. Nothing here starts a process: the agent publishes the text in a file.
 
-# Where the segment of this directory can be: once for each change of the directory.
+# Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
 function __portwrap_look
     set -g __portwrap_pwd $PWD
+    set -g __portwrap_marks "$argv[1]"
     set -g __portwrap_files
     set -l config
     set -l root
@@ -48,8 +49,15 @@ function __portwrap_look
 end
 
 function __portwrap_update
-    if test "$PWD" != "$__portwrap_pwd"
-        __portwrap_look
+    set -l marks
+    if test -e .git
+        set marks g
+    end
+    if test -e .portwrap.json
+        set marks "c$marks"
+    end
+    if test "$PWD" != "$__portwrap_pwd" -o "$marks" != "$__portwrap_marks"
+        __portwrap_look "$marks"
     end
     set -l segment
     set -l agent
@@ -82,13 +90,15 @@ end
 if not set -q __portwrap_ready
     set -g __portwrap_ready 1
     set -g __portwrap_pwd
+    set -g __portwrap_marks
     set -g __portwrap_segment
     set -g __portwrap_files
     set -g PORTWRAP_PROMPT ''
 end
 
-# Also when the user's prompt was made anew, and the start file is read again.
-if not functions fish_prompt 2>/dev/null | string match -q '*__portwrap_update*'
+# Also when the user's prompt was made anew, and the start file is read again; but not around a virtualenv's, which calls the
+# one that it found, and brings it back.
+if not functions fish_prompt _old_fish_prompt 2>/dev/null | string match -q '*__portwrap_update*'
     functions -e __portwrap_users_prompt 2>/dev/null
     if not functions -q fish_prompt
         function fish_prompt

@@ -2,11 +2,11 @@
 # Shows the ports of the project that the shell is in, before your prompt; or wherever you put ${PORTWRAP_PROMPT} into
 # PROMPT (with setopt prompt_subst). Nothing here starts a process: the agent publishes the text in a file.
 
-# Where the segment of this directory can be: once for each change of the directory.
+# Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
 __portwrap_look() {
     emulate -L zsh
     local dir=${PWD:A} config= line= root= module=
-    __portwrap_pwd=$PWD
+    __portwrap_pwd=$PWD __portwrap_marks=$marks
     __portwrap_files=()
     while [[ -n $dir && $dir != / ]]; do
         __portwrap_files+=("$__portwrap_runtime/prompt${dir//\///@}/segment")
@@ -34,9 +34,15 @@ __portwrap_look() {
 }
 
 __portwrap_hook() {
+    if [[ ! -o prompt_percent ]]; then return 0; fi # no way to say what is invisible
     emulate -L zsh
-    local file segment= agent= word text= rest
-    if [[ $PWD != "$__portwrap_pwd" ]]; then __portwrap_look; fi
+    local file segment= agent= word text= marks= rest=${PROMPT-}
+    # Shows nothing (no command ends with 999) and says where the segment begins and ends, also in copies of the prompt that
+    # somebody kept and brings back, as a virtualenv does.
+    local mark='%(999?.portwrap.)'
+    if [[ -e .git ]]; then marks=g; fi
+    if [[ -e .portwrap.json ]]; then marks+=c; fi
+    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
     for file in "${__portwrap_files[@]}"; do
         if [[ -f $file && -r $file ]]; then
             { { IFS= read -r segment && IFS= read -r agent } < $file } 2> /dev/null
@@ -55,21 +61,16 @@ __portwrap_hook() {
         done
         typeset -g PORTWRAP_PROMPT=$text
     fi
-    # Out with what was put in last, unless a theme has made its prompt anew; then in with what is true now.
-    rest=${PROMPT-}
-    if [[ -n $__portwrap_shown && $rest == *"$__portwrap_shown"* ]]; then
-        rest=${rest%%"$__portwrap_shown"*}${rest#*"$__portwrap_shown"}
-    fi
-    __portwrap_shown=
-    if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then
-        __portwrap_shown=$PORTWRAP_PROMPT
-        rest=$__portwrap_shown$rest
-    fi
+    # Out with what was put in earlier; then in with what is true now.
+    while [[ $rest == *"$mark"*"$mark"* ]]; do
+        rest=${rest%%"$mark"*}${${rest#*"$mark"}#*"$mark"}
+    done
+    if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then rest=$mark$PORTWRAP_PROMPT$mark$rest; fi
     if [[ ${PROMPT-} != "$rest" ]]; then PROMPT=$rest; fi
 }
 
 if [[ -z ${__portwrap_ready-} ]]; then
-    typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
+    typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_marks= __portwrap_segment= PORTWRAP_PROMPT=
     typeset -ga __portwrap_files
     __portwrap_files=()
 fi

@@ -83,6 +83,9 @@ def test_every_set_of_values_in_a_help_is_offered(house):
     assert values(house, "agent", "log", "--level", "") == ["debug", "info", "warn", "error"]
     assert values(house, "get", "web", "--protocol", "") == ["tcp", "udp"]
     assert "active,conflict" in values(house, "list", "--state", "active,")
+    assert "active,active" not in values(house, "list", "--state", "active,")
+    assert "--state=active,conflict,active" not in values(house, "list", "--state=active,conflict,")
+    assert "--state=active,conflict,reserved" in values(house, "list", "--state=active,conflict,")
 
 
 def test_an_option_that_was_given_is_not_offered_again_unless_it_may_be(house):

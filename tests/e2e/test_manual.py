@@ -108,8 +108,7 @@ def test_every_option_of_a_program_is_on_its_page_and_no_other(house, read, prog
     assert names <= set(re.findall(r"(?<![\w-])--?\w[\w-]*", text))
     listed = re.findall(r"^ +((?:-\S+, )*-\S+)(?: [A-Z]+)?(?:  .*)?$", text[text.index("DESCRIPTION"):], re.MULTILINE)
     assert {name for entry in listed for name in entry.split(", ")} == names
-    if program == "portwrap":
-        assert_lists(text, options)
+    assert_lists(text, options)
 
 
 def test_every_key_of_the_configs_is_on_the_page_and_every_key_of_the_page_is_known(house, read):

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -191,6 +192,8 @@ def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell
     ("bash", "IFS=:/\nset -f\n", "shopt -s nocasematch\n"),
     ("bash", "set -euo pipefail\ntrap 'true' ERR DEBUG\n", "set +e\n"),
     ("bash", "", "PROMPT_COMMAND+=('last=1')\nPS1='\\[\\e[1m\\]ready> \\[\\e[0m\\]'\n"),
+    ("bash", "", "PS1='\\n\\nready> '\n"),
+    ("bash", "", "PS1='${PORTWRAP_PROMPT-}ready> '\n"),
     ("bash", "shopt -u promptvars extglob\nset -o noclobber\n", "alias read=false cd=false local=false\n"),
     ("fish", "", "function fish_right_prompt\nend\n"),
     ("fish", "set -g fish_prompt_pwd_dir_length 0\nfunction cd\n    builtin cd $argv\nend\n", ""),
@@ -213,6 +216,68 @@ def test_the_users_own_settings_and_the_segment_live_together(house, open_termin
     house.portctl("release", "web", cwd=shop)
     terminal.expect("ready>")
     assert "rror" not in terminal.screen() and "unbound" not in terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_virtualenv_comes_and_goes_without_keeping_a_number(house, open_terminal, shell):
+    """Its activation keeps a copy of the prompt, which deactivate brings back."""
+    shop = house.project("shop", files={"package.json": "{}"})
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", house.home / "venv"], check=True)
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal(shell, shop)
+    terminal.expect(f":{port} ready>")
+    for _ in range(2):
+        terminal.say("source ~/venv/bin/activate" + (".fish" if shell == "fish" else ""))
+        terminal.expect(rf":{port} \(venv\) ready>" if shell == "zsh" else rf"\(venv\) :{port} ready>")
+        # The start file once more: the prompt is the virtualenv's now.
+        terminal.say(INIT[shell].strip())
+        port += 5
+        house.ask("update", "web", "--port", str(port), cwd=shop)
+        terminal.expect(rf":{port} \(venv\) ready>" if shell == "zsh" else rf"\(venv\) :{port} ready>")
+        terminal.say("deactivate")
+        terminal.expect(f":{port} ready>")
+    house.portctl("release", "web", cwd=shop)
+    terminal.expect("ready>")
+    assert "rror" not in terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_directory_that_becomes_a_project_under_the_shells_feet(house, open_terminal, shell):
+    shop = house.project("shop", files={"package.json": "{}", "sub/file": ""})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal(shell, shop / "sub")
+    terminal.expect(f":{port} ready>")
+    for become, be_no_more in (("git init -q", "rm -rf .git"), ("echo {} > .portwrap.json", "rm .portwrap.json")):
+        terminal.do(become)
+        terminal.expect("ready>")
+        terminal.do(be_no_more)
+        terminal.expect(f":{port} ready>")
+
+
+def test_a_prompts_reference_is_nothing_in_a_shell_without_the_hook(house, open_terminal):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal("bash", shop, after="export PS1\n")
+    terminal.expect(f":{port} ready>")
+    terminal.say("bash --norc -u")
+    terminal.expect("ready>")
+    terminal.say("exec sh -u")
+    terminal.expect("ready>")
+
+
+@pytest.mark.parametrize("shell", ("bash", "zsh"))
+def test_a_line_is_as_wide_as_it_looks(house, open_terminal, shell):
+    """What switches to dim and back has no width: a long line is broken where the terminal ends."""
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal(shell, shop)
+    terminal.tmux("resize-window", "-x", "40", "-y", "20")
+    terminal.expect(f":{port} ready>")
+    terminal.type("x" * 60)
+    terminal.key("C-a")
+    terminal.type("AB")
+    line = f":{port} ready> AB" + "x" * 60
+    wait_until(lambda: terminal.tmux("capture-pane", "-p").rstrip().endswith(f"{line[:40]}\n{line[40:]}"), terminal.screen)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -317,10 +382,15 @@ def test_portctl_prompt_has_a_format_and_no_effects(house):
     assert say("{port}", cwd=house.home) == ""
     assert house.ask("prompt", cwd=shop)["segment"] == f"~:{port}"
     assert house.ask("prompt", cwd=house.home)["segment"] is None
-    assert house.portctl("prompt", "--project", "shop", cwd=shop).returncode == 2
+    assert say("{port}", "--project", "shop", cwd=house.home) == say("{port}", "--project", "./shop", cwd=house.home) == str(port)
+    assert say(r"\\n{{port}}\{segment}\\\t") == f"\\n{{{port}}}\\~:{port}\\\t"
+    unknown = house.portctl("prompt", "--project", "shoe", cwd=shop)
+    assert (unknown.returncode, unknown.stdout) == (3, "") and "shoe" in unknown.stderr
     pid = house.agent_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
         assert say("{port}") == str(port), "it asks nobody"
     finally:
         os.kill(pid, signal.SIGCONT)
+    house.stop_agent()
+    assert say("{port}", "--project", "shop") == "" and house.agent_pids() == [], "nobody to ask for the name"
