@@ -91,6 +91,7 @@ bool is_inside(char (&directory)[k_path_capacity], std::size_t size, const Table
 std::size_t hash_path(const char* path, std::size_t size, std::uint64_t (&hashes)[TableView::k_directories]) noexcept {
     std::size_t levels = size > 1 ? 1 : 0;
     for (std::size_t i = 1; i < size; ++i) {
+        // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the kernel filled it, up to size
         levels += path[i] == '/' ? 1U : 0U;
     }
     std::uint64_t state = remap_table::k_hash_start;

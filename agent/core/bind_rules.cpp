@@ -84,6 +84,18 @@ Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const Rang
     return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
 }
 
+/// The instance that this living session had last, while nobody else has it: a server that its watcher starts anew stays
+/// where it was, although a lower instance became free meanwhile.
+std::optional<int> earlier_instance(const Registry& registry, const LeaseKey& key, const Caller& caller, const Facts& facts) {
+    std::optional<int> lowest;
+    for (const auto* lease : registry.of_service(key.root, key.service)) {
+        const bool its_own = !lease->live() && lease->last_session == caller.session && lease->boot_id == facts.boot_id &&
+                             lease->key.protocol == key.protocol && lease->key.requested == key.requested;
+        if (its_own && (!lowest || lease->key.instance < *lowest)) { lowest = lease->key.instance; }
+    }
+    return lowest;
+}
+
 Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
                                       const BindRequest& request, const Facts& facts) {
     Decision<BindAnswer> kernel_chooses{{}, {0, 0, {}}};
@@ -250,8 +262,12 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     }
 
     // The lowest instance that no other session has; what it had before is its own again.
-    const Lease* known = nullptr;
-    while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
+    if (const auto own_instance = earlier_instance(registry, key, caller, facts)) {
+        key.instance = *own_instance;
+    } else {
+        const Lease* known = nullptr;
+        while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
+    }
     auto lease = new_lease(registry, key, facts);
     const auto may_have = [&](Port port) {
         return free_for(key, port) && !is_system_port(config, port) && !is_reserved_port(config, port) && block_owner(registry, config, root, port) == nullptr;

@@ -81,7 +81,7 @@ Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Co
             continue;
         }
         over.origin = LeaseOrigin::named;  // remembered, so that a worktree of this name has its ports again
-        decision.changes.push_back(ended(std::move(over), LeaseChange::released, false, config, facts));
+        decision.changes.push_back(ended(registry, std::move(over), LeaseChange::released, false, config, facts));
     }
     // Who asks for a cleanup means it, also where nothing ends by itself.
     Config asked = config;

@@ -53,6 +53,7 @@ Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     if (lease.state != LeaseState::active) { lease.state = LeaseState::allocated; }
     lease.claimed = false;
     lease.session = caller.session;
+    lease.last_session.reset();
     lease.boot_id = facts.boot_id;
     if (lease.allocated_by.empty()) { lease.allocated_by = facts.user_at_host; }
     if (lease.sockets.empty()) {
@@ -98,27 +99,29 @@ Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease) 
     return decision;
 }
 
-Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts) {
+Change ended(const Registry& registry, Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts) {
     const bool further_zero = lease.key.requested == Port{0} && lease.key.instance > 0;
     const bool remembered = (lease.listened && !further_zero) || lease.by_name();
     if (!remembered) { return LeaseForgotten{lease.id}; }
+    bool is_anothers = false;
     if (lease.kept_port) {
         const auto* range = find_range(config, lease.range);
         lease.port = *std::exchange(lease.kept_port, std::nullopt);
         lease.range = range_name_at(config, lease.port, range != nullptr ? std::vector{range} : std::vector<const Range*>{});
+        is_anothers = owner_of(registry, lease.port) != nullptr;
     }
     lease.state = LeaseState::released;
     lease.health = lease.listened ? Health::not_running : Health::unknown;
-    lease.claimed = keeps_claim && lease.listened && lease.claims && config.claims;
+    lease.claimed = keeps_claim && !is_anothers && lease.listened && lease.claims && config.claims;
     lease.holder.reset();
-    lease.session.reset();
+    lease.last_session = std::exchange(lease.session, std::nullopt);
     lease.sockets.clear();
     lease.expires_at.reset();
     lease.released_at = facts.now;
     return LeaseEvent{change, std::move(lease)};
 }
 
-Change after_sockets_changed(Lease lease, const Config& config, const Facts& facts) {
+Change after_sockets_changed(const Registry& registry, Lease lease, const Config& config, const Facts& facts) {
     if (!lease.sockets.empty()) {
         if (!lease.listening() && lease.state == LeaseState::active) { lease.state = LeaseState::allocated; }
         return LeaseEvent{LeaseChange::held, std::move(lease)};
@@ -132,7 +135,7 @@ Change after_sockets_changed(Lease lease, const Config& config, const Facts& fac
         return LeaseEvent{LeaseChange::silenced, std::move(lease)};
     }
     const bool awaited = facts.is_granted && facts.is_granted(lease.id);
-    if (lease.listened && !awaited) { return ended(std::move(lease), LeaseChange::released, true, config, facts); }
+    if (lease.listened && !awaited) { return ended(registry, std::move(lease), LeaseChange::released, true, config, facts); }
     lease.state = LeaseState::allocated;
     lease.expires_at = facts.now + k_linger;
     return LeaseEvent{LeaseChange::silenced, std::move(lease)};

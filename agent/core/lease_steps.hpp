@@ -40,9 +40,10 @@ void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Ch
 /// Granted to a person or script: the changes, and the lease's id as the answer.
 [[nodiscard]] Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease);
 
-/// The lease after its use has ended. Process leases that never listened leave nothing behind.
-[[nodiscard]] Change ended(Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts);
+/// The lease after its use has ended. Process leases that never listened leave nothing behind; one that was granted another
+/// port and did not listen there has its own again, and its claim on it unless somebody took that over meanwhile.
+[[nodiscard]] Change ended(const Registry& registry, Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts);
 /// What becomes of a lease whose sockets have changed (some or all gone).
-[[nodiscard]] Change after_sockets_changed(Lease lease, const Config& config, const Facts& facts);
+[[nodiscard]] Change after_sockets_changed(const Registry& registry, Lease lease, const Config& config, const Facts& facts);
 
 }  // namespace portwrap

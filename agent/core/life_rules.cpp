@@ -26,7 +26,7 @@ std::vector<Change> decide_unbound(const Registry& registry, const Config& confi
         lease.session.reset();
         return {LeaseEvent{LeaseChange::silenced, std::move(lease)}};
     }
-    if (gone) { return {ended(std::move(lease), LeaseChange::released, true, config, facts)}; }
+    if (gone) { return {ended(registry, std::move(lease), LeaseChange::released, true, config, facts)}; }
     lease.expires_at = facts.now + k_linger;
     return {LeaseEvent{LeaseChange::silenced, std::move(lease)}};
 }
@@ -36,7 +36,7 @@ std::vector<Change> decide_destroyed(const Registry& registry, const Config& con
     if (known == nullptr || !known->live()) { return {}; }
     Lease lease = *known;
     std::erase_if(lease.sockets, [cookie](const Socket& socket) { return socket.cookie == cookie; });
-    return {after_sockets_changed(std::move(lease), config, facts)};
+    return {after_sockets_changed(registry, std::move(lease), config, facts)};
 }
 
 std::vector<Change> decide_census(const Registry& registry, const Config& config, const Census& census, const Facts& facts) {
@@ -73,11 +73,11 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
         }
         const bool session_lives = !rebooted && lease.session && census.is_alive(*lease.session);
         if (lease.sockets.size() != known.sockets.size()) {
-            changes.push_back(after_sockets_changed(lease, config, facts));
+            changes.push_back(after_sockets_changed(registry, lease, config, facts));
         } else if (facts.is_granted && facts.is_granted(id)) {
             // What its program said last is still on its way.
         } else if (lease.origin == LeaseOrigin::process && lease.sockets.empty() && !holder_lives && !session_lives) {
-            changes.push_back(ended(lease, LeaseChange::released, true, config, facts));
+            changes.push_back(ended(registry, lease, LeaseChange::released, true, config, facts));
         } else if (lease.by_name() && lease.sockets.empty() && lease.session && !session_lives) {
             lease.session.reset();
             lease.holder.reset();
@@ -158,7 +158,7 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
             changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(free)});
         } else if ((lease->expires_at && *lease->expires_at <= facts.now) || is_holder_dead(*lease, facts)) {
             // What a dead program asked for and did not bind would only push its next start to another port.
-            changes.push_back(ended(*lease, LeaseChange::released, true, config, facts));
+            changes.push_back(ended(registry, *lease, LeaseChange::released, true, config, facts));
         } else {
             // A child may be about to bind: `portwrap sh -c 'server &'`.
             used = true;
@@ -190,10 +190,10 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                 std::erase_if(looked_at.sockets, [&facts, &as_known = lease](const Socket& socket) { return facts.is_gone && facts.is_gone(socket, as_known); });
                 looked_at.expires_at = facts.now + k_look_again;
                 later(*looked_at.expires_at);
-                decision.changes.push_back(after_sockets_changed(std::move(looked_at), config, facts));
+                decision.changes.push_back(after_sockets_changed(registry, std::move(looked_at), config, facts));
             } else if (lease.expires_at) {
                 if (*lease.expires_at <= facts.now) {
-                    decision.changes.push_back(ended(lease, LeaseChange::expired, true, config, facts));
+                    decision.changes.push_back(ended(registry, lease, LeaseChange::expired, true, config, facts));
                 } else {
                     later(*lease.expires_at);
                 }
@@ -203,7 +203,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                 const bool udp = lease.key.protocol == Protocol::udp;
                 if (end <= facts.now && facts.in_use(lease.port, !udp, udp)) { end = facts.now + std::chrono::hours(1); }
                 if (end <= facts.now) {
-                    decision.changes.push_back(ended(lease, LeaseChange::expired, false, config, facts));
+                    decision.changes.push_back(ended(registry, lease, LeaseChange::expired, false, config, facts));
                 } else {
                     later(end);
                 }

@@ -55,7 +55,7 @@ Instances instances_of(const Registry& registry, const GetRequest& request) {
 void end_own_silent(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts, std::vector<Change>& changes) {
     for (const auto* lease : registry.on_port(wish.port)) {
         if (!lease->live() || lease->id == wish.own || shares_number(*lease, wish.root, wish.service, wish.protocol)) { continue; }
-        changes.push_back(ended(*lease, LeaseChange::released, false, config, facts));
+        changes.push_back(ended(registry, *lease, LeaseChange::released, false, config, facts));
     }
 }
 

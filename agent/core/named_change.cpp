@@ -198,7 +198,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry,
     for (const auto* lease : chosen) {
         Lease listened = *lease;
         listened.origin = LeaseOrigin::named;  // a person's word: remembered, whatever it was
-        changes.push_back(ended(std::move(listened), LeaseChange::released, false, config, facts));
+        changes.push_back(ended(registry, std::move(listened), LeaseChange::released, false, config, facts));
         released.push_back(lease->id);
     }
     return {std::move(changes), Answer{std::move(released)}};

@@ -176,6 +176,7 @@ struct Lease {
     /// Where it listened last, while it has been granted another port on which nobody has listened yet: its stickiness.
     std::optional<Port> kept_port;
     std::optional<ProcessId> session;
+    std::optional<ProcessId> last_session;  ///< of a released lease: whose it was; its boot_id counts
     std::optional<Holder> holder;
     std::vector<Socket> sockets;  ///< of running processes; empty for a silent lease
     std::string boot_id;          ///< of holder, session and sockets

@@ -64,6 +64,7 @@ class World:
         self.house, self.rng = house, rng
         self.servers, self.strangers = [], []
         self.sticky = {}  # (root, service, asked, instance): port, claimed for it
+        self.last = {}    # (root, service, asked, instance): the server that had it last
         self.named = {}   # (root, service): port, acknowledged
         self.worktrees = []
         self.done = []
@@ -243,6 +244,8 @@ class World:
                     else:
                         assert server.port not in claims, f"{server} had {expected}; {claims[server.port]}; {self.story(server.port)}"
                 self.sticky[server.key] = server.port
+            for server in started:
+                self.last[server.key] = server
 
     def start(self):
         if len(self.servers) < MOST_SERVERS:
@@ -265,6 +268,7 @@ class World:
 
     def forget_keys(self, server):
         self.sticky = {key: port for key, port in self.sticky.items() if key[:3] != server.group}
+        self.last = {key: last for key, last in self.last.items() if key[:3] != server.group}
         self.unclaim(server.port)
 
     def story(self, port):
@@ -313,9 +317,10 @@ class World:
         server = self.pick(kind="python", open=False)
         if server is None:
             return
-        # An instance that became free meanwhile is lower than its own.
+        # Its own instance, unless somebody had it meanwhile; else the lowest.
         used = {other.key for other in self.servers if other.open}
-        key = next((*server.group, i) for i in range(MOST_SERVERS * 2) if (*server.group, i) not in used)
+        own_key = [server.key] if self.last.get(server.key) is server and server.key[:3] == server.group else []
+        key = next(key for key in (*own_key, *((*server.group, i) for i in range(MOST_SERVERS * 2))) if key not in used)
         taken, expected = self.taken(), self.sticky.get(key)
         own = {lease["port"] for lease in self.leases(states=EVERY_STATE) if lease["project"]["root"] == str(server.root) and
                (lease["service"], lease["requested_port"], lease["instance"]) != key[1:]}
@@ -323,6 +328,7 @@ class World:
         server.port = server.said("port")
         assert server.port, server.process.stderr
         server.key, server.open = key, True
+        self.last[key] = server
         self.say(f"opened {server}")
         if expected is not None and expected not in taken and server.asked not in own and not server.adopted:
             assert server.port == expected, f"{server} had {expected}; {self.story(expected)}"

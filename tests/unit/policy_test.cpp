@@ -98,6 +98,50 @@ TEST_CASE("a launch that adopts another service's port does not learn that servi
     CHECK(earlier_listeners(world.registry, place.project, "server (in api)").size() == 1);
 }
 
+TEST_CASE("a grant on which nobody listened returns to its sticky port, without a claim where somebody listened there meanwhile", "[policy]") {
+    for (const bool meanwhile : {false, true}) {
+        World world;
+        const auto a = world.place("/a");
+        const auto first = world.serve(world.start(a), 3000);
+        world.close(first.cookie);
+        world.external.insert(3000);
+        const auto granted = world.ask(world.start(a), 3000);
+        REQUIRE(granted.lease == first.lease);
+        REQUIRE(granted.port != 3000);
+        world.external.clear();
+        const auto b = world.place("/b");
+        std::optional<World::Bound> other;
+        if (meanwhile) { other = world.serve(world.start(b), 3000); }
+        world.apply(decide_unbound(world.registry, world.config, granted.lease, true, world.facts()));
+        CHECK(world.lease(first.lease).port == 3000);
+        CHECK(world.lease(first.lease).claimed == !meanwhile);
+        if (other) {
+            REQUIRE(other->port == 3000);
+            world.close(other->cookie);
+            CHECK(world.serve(world.start(b), 3000).port == 3000);
+        }
+    }
+}
+
+TEST_CASE("a server that starts again in its session keeps its instance although a lower one is free", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto first = world.serve(world.start(place), 3000);
+    auto watcher = world.start(place);
+    const auto second = world.serve(watcher, 3000);
+    REQUIRE(second.port != first.port);
+    world.close(first.cookie);
+    world.close(second.cookie);
+    watcher.holder.process.pid = ++world.next_pid;
+    const auto again = world.serve(watcher, 3000);
+    CHECK(again.lease == second.lease);
+    CHECK(again.port == second.port);
+    CHECK(world.serve(world.start(place), 3000).lease == first.lease);
+    world.close(again.cookie);
+    CHECK(world.serve(world.start(place), 3000).lease == second.lease);  // while the watcher waits, the next session has it
+    CHECK(world.serve(watcher, 3000).port != second.port);
+}
+
 TEST_CASE("the ports stay the same when the servers start in the other order", "[policy]") {
     World world;
     const auto a = world.place("/a");
