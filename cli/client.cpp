@@ -147,7 +147,9 @@ enum class Readiness { listening, ended, silent };
 
 /// Starts an agent that is nobody's child and waits until it says that it, or another one, is there.
 Result<Readiness> spawn_agent(const Deadline& deadline) {
-    const auto program = directory_of(own_program()) + "/portwrap-agent";
+    const auto own = own_program();
+    if (own.empty()) { return unavailable(k_no_proc); }
+    const auto program = directory_of(own) + "/portwrap-agent";
     if (::access(program.c_str(), X_OK) != 0) { return unavailable(program + ": " + std::strerror(errno)); }
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) { return unavailable(std::string("pipe: ") + std::strerror(errno)); }

@@ -90,5 +90,6 @@ Result<Answer> ask_agent(std::string_view method, const Json& params, const Dead
 
 /// The program that runs, resolved; empty without /proc.
 [[nodiscard]] std::string own_program();
+inline constexpr const char* k_no_proc = "/proc is not mounted, and nothing can be told of processes without it";
 
 }  // namespace portwrap

@@ -39,6 +39,7 @@ private:
 
 void look_at_installation(Findings& findings) {
     const auto program = own_program();
+    if (program.empty()) { return findings.add("/proc", "error", k_no_proc); }
     const auto bin = directory_of(program);
     const auto prefix = directory_of(bin);
     for (const char* name : {"portwrap", "portwrap-agent"}) {

@@ -223,9 +223,12 @@ remove_files() {
     local state=${XDG_STATE_HOME:-${HOME:-/root}/.local/state}/portwrap config=${XDG_CONFIG_HOME:-${HOME:-/root}/.config}/portwrap
     if [[ -d $state ]]; then say "your leases are kept in $state"; fi
     if [[ -d $config ]]; then say "your configuration is kept in $config"; fi
-    if grep -qs 'portctl init' "${HOME:-/root}"/.bashrc "${HOME:-/root}"/.zshrc "${HOME:-/root}"/.config/fish/config.fish; then
-        say "a line with 'portctl init' is still in your shell's start-up file"
-    fi
+    # What the user wrote is the user's to take out.
+    local home=${HOME:-/root} config_home=${XDG_CONFIG_HOME:-${HOME:-/root}/.config}
+    while IFS= read -r file; do
+        say "$file still calls portctl: the lines of the prompt or the completions"
+    done < <(grep -ls portctl "$home"/.bashrc "$home"/.bash_profile "$home"/.bash_completion "$home"/.profile "$home"/.envrc \
+        "${ZDOTDIR:-$home}"/.zshrc "$config_home"/fish/config.fish "$config_home"/fish/conf.d/*.fish "${STARSHIP_CONFIG:-$config_home/starship.toml}" || true)
 }
 
 # The demo has an agent and a registry of its own; yours are not touched.

@@ -263,7 +263,9 @@ int launch(const LaunchOptions& given) {
     options.quiet = options.quiet || is_set(k_env_quiet);
     if (is_set(k_env_disable)) { return options.dry_run ? 0 : run(options.command); }
 
-    const auto shim = directory_of(directory_of(own_program())) + "/lib/portwrap/" + std::string(k_shim_name);
+    const auto own = own_program();
+    if (own.empty()) { return run_unmanaged(options, k_no_proc); }
+    const auto shim = directory_of(directory_of(own)) + "/lib/portwrap/" + std::string(k_shim_name);
     if (::access(shim.c_str(), R_OK) != 0) { return run_unmanaged(options, shim + ": " + std::strerror(errno)); }
     std::string cwd(PATH_MAX, '\0');
     if (::getcwd(cwd.data(), cwd.size()) == nullptr) {

@@ -12,7 +12,8 @@ usage: bash tests/run.sh [--full] [--no-install]
   (default)      release build with gcc, unit and integration tests, then the end-to-end tests on an installed copy, the
                  scenes that must be the same with the shim and without, and a part of the matrix of real servers
   --full         also: unit and end-to-end tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
-                 clang-tidy, the whole matrix of real servers, a minute of fuzzing for each target (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, and
+                 clang-tidy, the installation from source, the whole matrix of real servers, a minute of fuzzing for each target
+                 (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, and
                  everything repeated 20 times (PORTWRAP_REPEAT=N for another number)
   --no-install   install no Debian packages: use what is there
   -k EXPRESSION  only the end-to-end and integration tests in Python that match (pytest's -k)
@@ -233,6 +234,7 @@ done
 # The whole once more with programs that watch themselves; whatever they find, they write down.
 if [ "$mode" = full ]; then
     repeat=1
+    python_tests tests-install tests/install/
     for preset in asan tsan; do
         sanitized="$work/$preset here"
         cmake --install "build/$preset" --prefix "$sanitized" > "$logs/install-$preset.log" 2>&1 || failed_step "cmake --install of $preset"

@@ -30,6 +30,13 @@ def commands(bench):
     yield row("portctl port", "ms", port, nothing, "an empty static C++ program", "at most 1.5 x", port <= 1.5 * nothing)
 
 
+def start_up(bench):
+    """What a script feels of a program before it does anything."""
+    for words in (["portctl", "--version"], ["portctl", "prompt"], ["portwrap", "--version"]):
+        nothing, program = compare(bench, [str(bench.house.directory / "nothing")], words)
+        yield row(" ".join(words), "ms", program, nothing, "an empty static C++ program", "at most 1.5 x", program <= 1.5 * nothing)
+
+
 def binds(bench):
     """Each process in a session of its own; the echo's round trips are taken in between."""
     firsts, others, echos = [], [], []
@@ -67,4 +74,4 @@ def crowds(bench):
                       "all", good)
 
 
-GROUPS = [commands, binds, crowds]
+GROUPS = [commands, start_up, binds, crowds]

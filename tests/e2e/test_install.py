@@ -21,7 +21,9 @@ def build():
 
 
 def install(house, *words, status=0):
-    done = house.run("bash", SCRIPT, *words, env={"XDG_DATA_HOME": ""})
+    # DESTDIR as somebody's packaging leaves it behind is not obeyed.
+    done = house.run("bash", SCRIPT, *words, env={"XDG_DATA_HOME": "", "DESTDIR": str(house.directory / "staged")})
+    assert not (house.directory / "staged").exists()
     assert done.returncode == status, (words, done.stdout, done.stderr)
     return done.stdout + done.stderr
 
@@ -75,7 +77,18 @@ def test_installs_again_and_again_and_removes_what_it_made(house, build):
 
     foreign.write_text("")
     pid = house.agent_pid()
+    # Lines that people have by now; they are told of them, and keep them.
+    lines = {house.home / ".bashrc": 'eval "$(portctl init bash)"\n', house.home / ".zshrc": 'eval "$(portctl completion zsh)"\n',
+             house.config / "fish" / "config.fish": "portctl init fish | source\n",
+             house.config / "starship.toml": house.portctl("init", "starship").stdout}
+    for file, text in lines.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     said = install(house, "--uninstall", "--prefix", str(prefix))
+    for file, text in lines.items():
+        assert f"{file} still calls portctl" in said and file.read_text() == text, said
+        if file.is_relative_to(house.home):
+            file.unlink()
     assert f"stopping the agent (pid {pid})" in said and not is_alive(pid)
     assert f"your leases are kept in {house.registry}" in said
     assert (house.registry / "journal.jsonl").exists()

@@ -175,3 +175,16 @@ def test_open_starts_the_browser_when_it_listens(house, listener):
     port = process.wait_for(r"^\d+ (\d+)$")[1]
     wait_until(seen.exists, "the browser is started")
     assert seen.read_text() == f"http://localhost:{port}\n"
+
+
+def test_without_proc_the_command_runs_and_everybody_says_what_is_missing(house):
+    hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    if house.run(*hidden, "true").returncode != 0:
+        pytest.skip("no mount namespace of our own on this machine")
+    done = house.run(*hidden, "portwrap", "echo", "hi")
+    assert (done.returncode, done.stdout) == (0, "hi\n") and "unmanaged: /proc is not mounted" in done.stderr
+    done = house.run(*hidden, "portctl", "get", "web")
+    assert done.returncode == 69 and "/proc is not mounted" in done.stderr
+    done = house.run(*hidden, "portctl", "doctor")
+    assert done.returncode == 1 and "/proc is not mounted" in done.stdout
+    assert "unmanaged: /proc" not in house.run(*hidden, "portwrap", "-q", "echo", "hi").stderr

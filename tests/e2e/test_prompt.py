@@ -199,6 +199,8 @@ def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell
     ("fish", "set -g fish_prompt_pwd_dir_length 0\nfunction cd\n    builtin cd $argv\nend\n", ""),
     ("zsh", "setopt nounset ksh_arrays sh_word_split\nprecmd() { PROMPT='ready> ' }\n", ""),
     ("zsh", "setopt prompt_subst extended_glob\n", "PROMPT='${PORTWRAP_PROMPT}ready> '\n"),
+    ("zsh", "setopt prompt_subst\n", "PROMPT='%{%}%{%}${PORTWRAP_PROMPT-}ready> '\n"),
+    ("fish", "", "function fish_prompt\n    echo -n \"$PORTWRAP_PROMPT\"'ready> '\nend\nportctl init fish | source\n"),
     # The start file is read again after the user's prompt was made anew.
     ("bash", "", "PROMPT_COMMAND=:\neval \"$(portctl init bash)\"\n"),
     ("zsh", "", "precmd_functions=()\neval \"$(portctl init zsh)\"\n"),
