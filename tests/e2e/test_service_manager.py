@@ -181,13 +181,21 @@ def test_thirty_first_clients_get_one_service(house, manager):
 
 
 def test_a_manager_that_has_given_up_keeps_nobody_from_an_agent(house, manager):
+    # However slow the machine is: the manager starts the service four times and no more.
+    limit = house.home / ".config" / "systemd" / "user" / f"{SERVICE}.d" / "limit.conf"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=4\n")
+    manager.do("daemon-reload")
     shop = house.project("shop")
     port = house.portctl("get", "web", cwd=shop).stdout
-    # More often than the manager wants to start a service in ten seconds.
-    for _ in range(40):
+    for _ in range(8):
         assert house.portctl("agent", "stop").returncode == 0
         assert house.portctl("get", "web", cwd=shop).stdout == port
+    assert manager.main_pid() == 0 and len(house.agent_pids()) == 1, "the clients started one"
+    assert "start-limit-hit" in manager.do("show", "-p", "Result", SERVICE, SOCKET)
     house.stop_agent()
+    limit.unlink()
+    manager.do("daemon-reload")
     manager.ctl("stop", SOCKET)
     manager.ctl("reset-failed")
     assert house.portctl("get", "web", cwd=shop).stdout == port
