@@ -1,6 +1,6 @@
 # portwrap's prompt for fish: portctl init fish | source, at the end of ~/.config/fish/config.fish.
-# Shows the ports of the project that the shell is in, before your prompt; or wherever your fish_prompt prints
-# $PORTWRAP_PROMPT. Nothing here starts a process: the agent publishes the text in a file.
+# Shows the ports of the project that the shell is in, before your prompt; or wherever your fish_prompt or
+# fish_right_prompt prints $PORTWRAP_PROMPT. Nothing here starts a process: the agent publishes the text in a file.
 
 # Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
 function __portwrap_look
@@ -106,7 +106,7 @@ if not functions fish_prompt _old_fish_prompt 2>/dev/null | string match -q '*__
         end
     end
     functions -c fish_prompt __portwrap_users_prompt
-    set -g __portwrap_places_itself (functions __portwrap_users_prompt | string match -q '*PORTWRAP_PROMPT*'; and echo yes; or echo no)
+    set -g __portwrap_places_itself (functions __portwrap_users_prompt fish_right_prompt 2>/dev/null | string match -q '*PORTWRAP_PROMPT*'; and echo yes; or echo no)
     function fish_prompt --description 'The prompt, with the ports of the project'
         set -l last $status
         __portwrap_update

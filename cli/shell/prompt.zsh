@@ -1,6 +1,6 @@
 # portwrap's prompt for zsh: eval "$(portctl init zsh)" at the end of ~/.zshrc.
 # Shows the ports of the project that the shell is in, before your prompt; or wherever you put ${PORTWRAP_PROMPT} into
-# PROMPT (with setopt prompt_subst). Nothing here starts a process: the agent publishes the text in a file.
+# PROMPT or RPROMPT (with setopt prompt_subst). Nothing here starts a process: the agent publishes the text in a file.
 
 # Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
 __portwrap_look() {
@@ -65,7 +65,7 @@ __portwrap_hook() {
     while [[ $rest == *"$mark"*"$mark"* ]]; do
         rest=${rest%%"$mark"*}${${rest#*"$mark"}#*"$mark"}
     done
-    if [[ -n $PORTWRAP_PROMPT && $rest != *PORTWRAP_PROMPT* ]]; then rest=$mark$PORTWRAP_PROMPT$mark$rest; fi
+    if [[ -n $PORTWRAP_PROMPT && $rest${RPROMPT-} != *PORTWRAP_PROMPT* ]]; then rest=$mark$PORTWRAP_PROMPT$mark$rest; fi
     if [[ ${PROMPT-} != "$rest" ]]; then PROMPT=$rest; fi
 }
 

@@ -306,6 +306,16 @@ def test_a_worktree_of_a_submodule_is_a_project_and_a_submodule_of_a_worktree_is
     assert house.portctl("prompt", cwd=linked / "sub").stdout == f"~:{ports[linked]}\n"
 
 
+@pytest.mark.parametrize("shell, before", [
+    ("zsh", "setopt prompt_subst\nRPROMPT='${PORTWRAP_PROMPT}'\n"),
+    ("fish", "function fish_right_prompt\n    echo -n \"$PORTWRAP_PROMPT\"\nend\n")])
+def test_a_segment_on_the_right_is_not_on_the_left_too(house, open_terminal, shell, before):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal(shell, shop, before=before)
+    terminal.expect(rf"ready> +:{port}")
+
+
 def test_a_quoted_prompt_keeps_its_quotes_and_the_status(house, open_terminal):
     shop = house.project("shop", files={"package.json": "{}"})
     port = int(house.portctl("get", "web", cwd=shop).stdout)
