@@ -234,7 +234,7 @@ done
 # The whole once more with programs that watch themselves; whatever they find, they write down.
 if [ "$mode" = full ]; then
     repeat=1
-    python_tests tests-install tests/install/
+    deadline=3600 python_tests tests-install tests/install/
     for preset in asan tsan; do
         sanitized="$work/$preset here"
         cmake --install "build/$preset" --prefix "$sanitized" > "$logs/install-$preset.log" 2>&1 || failed_step "cmake --install of $preset"

@@ -8,10 +8,9 @@
 # Exit status 1: the agent refuses, 69: there is no agent. (`portctl agent start` starts one.)
 set -u
 
-for directory in "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/portwrap" "/tmp/portwrap-$(id -u)"; do
-    socket=$directory/agent.sock
-    if [ -S "$socket" ]; then break; fi
-done
+socket=/tmp/portwrap-$(id -u)/agent.sock
+if [ -w "/run/user/$(id -u)" ]; then socket=/run/user/$(id -u)/portwrap/agent.sock; fi
+if [ -n "${XDG_RUNTIME_DIR-}" ]; then socket=$XDG_RUNTIME_DIR/portwrap/agent.sock; fi
 
 # The text as a JSON string. Control characters have no place in a path or a name.
 quoted() { printf '"%s"' "$(printf %s "$1" | tr -d '[:cntrl:]' | sed 's/[\\"]/\\&/g')"; }
