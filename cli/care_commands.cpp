@@ -26,8 +26,9 @@ std::string render_audit(const Json& result) {
         std::string who = "-";
         if (const auto& listener = inner_field(finding, "listener"); !listener.empty()) {
             const auto container = text_field(listener, "container");
-            who = (container.empty() ? "" : "container " + container + ", ") + "pid " + number_text(listener, "pid") + " (" + text_field(listener, "user") + ") " +
-                  text_field(listener, "command");
+            const auto pid = number_field(listener, "pid");
+            who = (container.empty() ? "" : "container " + container + ", ") + (pid ? "pid " + std::to_string(*pid) + " " : "") + "(" + text_field(listener, "user") + ")";
+            if (const auto command = text_field(listener, "command"); !command.empty()) { who += " " + command; }
             if (const auto cwd = text_field(listener, "cwd"); !cwd.empty()) { who += " in " + cwd; }
         }
         rows.push_back({{number_text(finding, "port")},
@@ -85,6 +86,32 @@ int show_health(const Globals& globals, const Json& result) {
     return printed != 0 || well ? printed : 1;
 }
 
+/// The stream of the project's events; nothing where there is no agent at the moment.
+std::optional<AgentConnection> follow(const Json& parameters) {
+    auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
+    if (!connection) { return std::nullopt; }
+    const auto begun = connection->call("lease.watch", parameters);
+    if (!begun || !begun->ok) { return std::nullopt; }
+    connection->wait_without_limit();
+    return std::move(*connection);
+}
+
+/// Until a port's state changes, or the pause is over; false: the stream has ended.
+bool await_change(AgentConnection& events, const Deadline& pause) {
+    for (;;) {
+        while (!events.has_message()) {
+            pollfd waiting{events.fd(), POLLIN, 0};
+            const int ready = ::poll(&waiting, 1, pause.left());
+            if (ready == 0) { return true; }
+            if (ready > 0) { break; }
+        }
+        const auto message = events.next_message();
+        if (!message) { return false; }
+        // "updated" is what a check itself gives when the answer is another one.
+        if (text_field(inner_field(*message, "params"), "event") != "updated") { return true; }
+    }
+}
+
 int run_health(Globals& globals, const Words& arguments) {
     Word service;
     bool watch = false;
@@ -97,8 +124,8 @@ int run_health(Globals& globals, const Words& arguments) {
         "  portctl health api --watch --json",
         arguments, [&](CLI::App& app) {
             add_word(app, service, "SERVICE", "Only this one", false);
-            app.add_flag("--watch", watch, "Again and again, until interrupted");
-            app.add_option("--interval", interval, "Seconds between two checks (5)")->option_text("SECONDS")->check(CLI::Range(0.1, 86400.0))->take_last();
+            app.add_flag("--watch", watch, "Again when a port's state changes, and every few seconds, until interrupted");
+            app.add_option("--interval", interval, "Seconds between two checks while nothing changes (5)")->option_text("SECONDS")->check(CLI::Range(0.1, 86400.0))->take_last();
             app.add_option("--timeout", timeout, "Seconds to wait for an answer (else as configured, 5)")->option_text("SECONDS")->check(CLI::Range(0.01, 20.0))->take_last();
         });
     if (end) { return *end; }
@@ -108,10 +135,20 @@ int run_health(Globals& globals, const Words& arguments) {
         if (const auto put = put_service(*parameters, service.value); !put) { return report(globals, put.error()); }
     }
     if (timeout) { (*parameters)["timeout_ms"] = static_cast<int>(*timeout * 1000); }
-    for (;;) {
-        const int status = ask(globals, "lease.health", *parameters, [&](const Json& result) { return show_health(globals, result); });
-        if (!watch || status > 1) { return status; }
-        ::poll(nullptr, 0, static_cast<int>(interval * 1000));
+    const auto check = [&] { return ask(globals, "lease.health", *parameters, [&](const Json& result) { return show_health(globals, result); }); };
+    if (!watch) { return check(); }
+    auto followed = *parameters;
+    for (const auto* name : {"service", "timeout_ms"}) { followed.erase(name); }
+    auto events = follow(followed);
+    for (bool first = true;; first = false) {
+        // Later a service that has no port at the moment, or an agent that is being restarted, may come back.
+        if (const int status = check(); first && status > 1) { return status; }
+        const auto pause = Deadline::in_milliseconds(static_cast<int>(interval * 1000));
+        if (events && !await_change(*events, pause)) { events.reset(); }
+        if (!events) {
+            ::poll(nullptr, 0, pause.left());
+            events = follow(followed);
+        }
     }
 }
 

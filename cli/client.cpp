@@ -355,6 +355,19 @@ Status AgentConnection::send_line(std::string_view line) {
     return ok_status();
 }
 
+/// Until there is something to receive.
+Status AgentConnection::await_message() const {
+    while (true) {
+        pollfd waiting[2] = {{m_fd.get(), POLLIN, 0}, {m_interruption->fd, POLLIN, 0}};
+        const int ready = ::poll(waiting, 2, k_patience_ms);
+        if (ready < 0 && errno != EINTR) { return unavailable(std::string("poll: ") + std::strerror(errno)); }
+        if (ready > 0 && waiting[1].revents != 0 && !m_interruption->go_on()) { return unavailable("the request was taken back"); }
+        if (ready > 0 && waiting[0].revents != 0) { return ok_status(); }
+        if (ready != 0) { continue; }
+        if (auto status = wait_on("did not answer"); !status) { return status; }
+    }
+}
+
 Result<std::string> AgentConnection::receive_line() {
     std::size_t searched = 0;
     while (true) {
@@ -365,6 +378,9 @@ Result<std::string> AgentConnection::receive_line() {
         }
         searched = m_buffer.size();
         if (searched > k_max_reply) { return unavailable("the agent's reply is too long"); }
+        if (m_interruption != nullptr) {
+            if (auto status = await_message(); !status) { return status.error(); }
+        }
         char chunk[16384];
         const auto size = ::recv(m_fd.get(), chunk, sizeof(chunk), 0);
         if (size > 0) {
@@ -434,11 +450,12 @@ Result<Reply> AgentConnection::call(std::string_view method, Json params) {
     return Reply{false, std::move(refusal)};
 }
 
-Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline) {
+Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline, const Interruption* interruption) {
     for (bool again = false;; again = true) {
         // A manager that has given up on its service closes the socket before anybody answers.
         auto connection = reach_agent(deadline, !again);
         if (!connection) { return connection.error(); }
+        connection->heed(interruption);
         auto reply = connection->call(method, params);
         if (reply) { return Answer{std::move(*reply), connection->socket()}; }
         if (again || !connection->hung_up()) { return reply.error(); }

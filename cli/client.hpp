@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -39,11 +40,20 @@ struct Reply {
 Json refusal_object(std::string_view code, std::string_view message);
 Json refusal_object(const Error& error);
 
+/// Somebody who may end a wait for an answer: while `fd` is readable (-1: never), `go_on` is asked. Hanging up takes a request
+/// back that the agent has not decided yet.
+struct Interruption {
+    int fd = -1;
+    std::function<bool()> go_on;
+};
+
 class AgentConnection {
 public:
     /// Sends one request and waits for its reply. An error means that the agent gave none (AGENT_UNAVAILABLE).
     Result<Reply> call(std::string_view method, Json params);
 
+    /// Waits of this connection heed `interruption`, which outlives it.
+    void heed(const Interruption* interruption) { m_interruption = interruption; }
     /// For as long as it takes: what follows may be hours away.
     void wait_without_limit();
     /// The next message of a stream that call() began.
@@ -52,6 +62,9 @@ public:
     /// The agent's process; 0 when it lives in another pid namespace.
     [[nodiscard]] pid_t agent_pid() const { return m_pid; }
     [[nodiscard]] const std::string& socket() const { return m_socket; }
+    /// Readable when a message has come, or a part of one; unless it was received together with the one before.
+    [[nodiscard]] int fd() const { return m_fd.get(); }
+    [[nodiscard]] bool has_message() const { return m_buffer.find('\n') != std::string::npos; }
     /// The agent ended the connection before it answered: it may be on its way out, and another one may be started.
     [[nodiscard]] bool hung_up() const { return m_hung_up; }
 
@@ -63,6 +76,7 @@ private:
     Status send_line(std::string_view line);
     Result<std::string> receive_line();
     Status wait_on(std::string_view what) const;
+    [[nodiscard]] Status await_message() const;
 
     UniqueFd m_fd;
     pid_t m_pid = 0;
@@ -71,6 +85,7 @@ private:
     std::string m_buffer;
     int m_last_id = 0;
     bool m_hung_up = false;
+    const Interruption* m_interruption = nullptr;
 };
 
 /// The agent that runs, if one does: at the runtime directory's socket, else where the registry's lock says.
@@ -86,7 +101,7 @@ struct Answer {
     std::string socket;  ///< of the agent that answered
 };
 /// reach_agent and call, once more with another agent when the first one was just ending.
-Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline);
+Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline, const Interruption* interruption = nullptr);
 
 /// The program that runs, resolved; empty without /proc.
 [[nodiscard]] std::string own_program();

@@ -3,6 +3,7 @@
 // there. Other people's scripts get a guarded block behind their first line, so that their own `exit` does not skip it;
 // what is no shell script is never changed.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,19 +24,22 @@ namespace portwrap {
 
 namespace {
 
-constexpr std::string_view k_block = "if command -v portctl >/dev/null 2>&1; then portctl hooks run </dev/null || :; fi\n";
+/// git says in the third argument what was checked out: 1 a branch, 0 files, which changes no worktree's ports.
+constexpr std::string_view k_block = "if [ \"${3-1}\" != 0 ] && command -v portctl >/dev/null 2>&1; then portctl hooks run </dev/null || :; fi\n";
 constexpr std::string_view k_shebang = "#!/bin/sh\n";
 
-/// What `git ARGUMENTS` prints, without its newline; an error when git fails.
+/// What `git ARGUMENTS` prints, without its newline; an error with git's own words when it fails.
 Result<std::string> ask_git(std::vector<std::string> words) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) { return Error{ErrorCode::storage_error, std::strerror(errno)}; }
     const UniqueFd in(ends[0]);
     UniqueFd out(ends[1]);
+    const UniqueFd complaints(::memfd_create("git", MFD_CLOEXEC));
     const pid_t child = ::fork();
     if (child < 0) { return Error{ErrorCode::storage_error, std::strerror(errno)}; }
     if (child == 0) {
         ::dup2(out.get(), STDOUT_FILENO);
+        ::dup2(complaints.get(), STDERR_FILENO);
         std::vector<char*> arguments;
         std::string git = "git";
         arguments.push_back(git.data());
@@ -53,19 +57,24 @@ Result<std::string> ask_git(std::vector<std::string> words) {
         if (count <= 0) { break; }
         text.append(buffer, static_cast<std::size_t>(count));
     }
+    while (!text.empty() && text.back() == '\n') { text.pop_back(); }
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        return Error{ErrorCode::not_found, WIFEXITED(status) && WEXITSTATUS(status) == 127 ? "git is not installed" : "this is no git repository"};
-    }
-    while (!text.empty() && text.back() == '\n') { text.pop_back(); }
-    return text;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) { return text; }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) { return Error{ErrorCode::not_found, "git is not installed"}; }
+    const auto count = ::pread(complaints.get(), buffer, sizeof buffer, 0);
+    const std::string_view said(buffer, count > 0 ? static_cast<std::size_t>(count) : 0);
+    return Error{ErrorCode::not_found, "git says: " + printable(said.substr(0, said.find('\n')))};
 }
 
-/// Absolute; in Husky's layout the user's own script.
-Result<std::string> hook_path() {
-    auto directory = ask_git({"rev-parse", "--path-format=absolute", "--git-path", "hooks"});
+/// Absolute, of the directory where git looks; in Husky's layout the user's own script. `configured` false: where hooks lie by
+/// themselves, whatever core.hooksPath says.
+Result<std::string> hook_path(bool configured = true) {
+    std::vector<std::string> words{"rev-parse", "--path-format=absolute", "--git-path", "hooks"};
+    if (!configured) { words = {"rev-parse", "--path-format=absolute", "--git-common-dir"}; }
+    auto directory = ask_git(std::move(words));
     if (!directory) { return directory.error(); }
+    if (!configured) { *directory += "/hooks"; }
     if (directory->ends_with("/.husky/_")) { directory->resize(directory->size() - 2); }
     return *directory + "/post-checkout";
 }
@@ -88,9 +97,59 @@ Json hook_result(const std::string& path, bool installed) {
     return Json{{"schema", 1}, {"ok", true}, {"hook", path}, {"installed", installed}};
 }
 
+/// As mkdir -p.
+bool make_directories(const std::string& path) {
+    if (::mkdir(path.c_str(), 0777) == 0 || errno == EEXIST) { return true; }
+    if (errno != ENOENT || path.size() <= 1) { return false; }
+    return make_directories(directory_of(path)) && (::mkdir(path.c_str(), 0777) == 0 || errno == EEXIST);
+}
+
+/// "portwrap: shop (fix): web 3002, api 3003" for what project.provision gave; empty where there was nothing new.
+std::string provided_line(const Json& result) {
+    const auto fresh = result.find("new");
+    if (fresh == result.end() || *fresh != true) { return {}; }
+    const auto& project = inner_field(result, "project");
+    std::string line = "portwrap: " + text_field(project, "name");
+    if (const auto branch = text_field(project, "branch"); !branch.empty()) { line += " (" + branch + ")"; }
+    const char* separator = ": ";
+    for (const auto& service : inner_field(result, "services")) {
+        line += separator + text_field(service, "service") + " " + std::to_string(number_field(service, "port").value_or(0));
+        separator = ", ";
+    }
+    return line;
+}
+
+/// The worktrees that exist have their ports from now on, too, as far as git knows them and they are there.
+void provide_for_worktrees() {
+    constexpr int k_most = 200;
+    const auto listed = ask_git({"worktree", "list", "--porcelain", "-z"});
+    if (!listed) { return; }
+    int count = 0;
+    constexpr std::string_view k_word = "worktree ";
+    std::string_view rest = *listed;
+    while (!rest.empty() && count < k_most) {
+        const auto end = rest.find('\0');
+        const auto field = rest.substr(0, end);
+        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+        if (!field.starts_with(k_word)) { continue; }
+        const std::string root(field.substr(k_word.size()));
+        if (::access((root + "/.git").c_str(), F_OK) != 0) { continue; }  // gone, or bare
+        ++count;
+        const auto answer = ask_agent("project.provision", Json{{"cwd", root}}, Deadline::in_milliseconds(k_portctl_deadline_ms));
+        if (!answer) { return; }
+        if (!answer->reply.ok) { continue; }
+        if (const auto line = provided_line(answer->reply.body); !line.empty()) { write_line(STDERR_FILENO, line); }
+    }
+}
+
 int install(const Globals& globals) {
     const auto path = hook_path();
     if (!path) { return report(globals, path.error()); }
+    const auto directory = directory_of(*path);
+    struct stat there {};
+    if (::stat(directory.c_str(), &there) == 0 && !S_ISDIR(there.st_mode)) {
+        return report(globals, Error{ErrorCode::invalid_request, "core.hooksPath is " + printable(directory) + ", which is no directory: git runs no hooks here"});
+    }
     const auto old = read_whole_file(*path);
     if (!old) { return report(globals, old.error()); }
     if (!is_shell_script(*old)) {
@@ -98,8 +157,7 @@ int install(const Globals& globals) {
     }
     const auto changed = with_block(old->empty() && !is_husky(*path) ? k_shebang : std::string_view(*old), k_block, BlockPlace::after_shebang);
     if (!changed) { return report(globals, Error{changed.error().code, printable(*path) + ": " + changed.error().message}); }
-    const auto directory = directory_of(*path);
-    if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) { return report(globals, Error{ErrorCode::storage_error, printable(directory) + ": " + std::strerror(errno)}); }
+    if (!make_directories(directory)) { return report(globals, Error{ErrorCode::storage_error, printable(directory) + ": " + std::strerror(errno)}); }
     if (*changed != *old) {
         if (const auto written = replace_file(*path, *changed, 0755); !written) { return report(globals, written.error()); }
     }
@@ -107,27 +165,47 @@ int install(const Globals& globals) {
     if (::stat(path->c_str(), &status) == 0 && (status.st_mode & 0100U) == 0 && ::chmod(path->c_str(), status.st_mode | 0111U) != 0) {
         return report(globals, Error{ErrorCode::permission_denied, printable(*path) + ": " + std::strerror(errno)});
     }
-    if (globals.json) { return print_json(hook_result(*path, true)); }
-    return print_text("installed " + printable(*path) + '\n');
+    if (is_husky(*path) && ::access((directory + "/_/post-checkout").c_str(), X_OK) != 0) {
+        write_line(STDERR_FILENO, "portctl: git runs Husky's hooks in this worktree when Husky has made its own files here (npm install)");
+    }
+    const int printed = globals.json ? print_json(hook_result(*path, true)) : print_text("installed " + printable(*path) + '\n');
+    provide_for_worktrees();
+    return printed;
 }
 
+/// Takes our block out of one file; true if there was one.
+Result<bool> take_out(const std::string& path) {
+    struct stat there {};
+    if (::stat(path.c_str(), &there) != 0) { return false; }
+    const auto old = read_whole_file(path);
+    if (!old) { return old.error(); }
+    const auto changed = with_block(*old, "", BlockPlace::after_shebang);
+    if (!changed) { return Error{changed.error().code, printable(path) + ": " + changed.error().message}; }
+    if (*changed == *old) { return false; }
+    // A file of nothing but our own lines was made by us.
+    if (changed->empty() || *changed == k_shebang) {
+        if (::unlink(path.c_str()) != 0) { return Error{ErrorCode::storage_error, printable(path) + ": " + std::strerror(errno)}; }
+    } else if (const auto written = replace_file(path, *changed); !written) {
+        return written.error();
+    }
+    return true;
+}
+
+/// Where git looks now, and where it looked before core.hooksPath was set (Husky came later).
 int uninstall(const Globals& globals) {
     const auto path = hook_path();
-    if (!path) { return report(globals, path.error()); }
-    const auto old = read_whole_file(*path);
-    if (!old) { return report(globals, old.error()); }
-    const auto changed = with_block(*old, "", BlockPlace::after_shebang);
-    if (!changed) { return report(globals, Error{changed.error().code, printable(*path) + ": " + changed.error().message}); }
-    if (*changed != *old) {
-        // A file of nothing but our own lines was made by us.
-        if (changed->empty() || *changed == k_shebang) {
-            if (::unlink(path->c_str()) != 0) { return report(globals, Error{ErrorCode::storage_error, printable(*path) + ": " + std::strerror(errno)}); }
-        } else if (const auto written = replace_file(*path, *changed); !written) {
-            return report(globals, written.error());
-        }
+    const auto plain = hook_path(false);
+    for (const auto* found : {&path, &plain}) {
+        if (!*found) { return report(globals, found->error()); }
+    }
+    std::string removed;
+    for (const auto* found : {&path, &plain}) {
+        const auto taken = take_out(**found);
+        if (!taken) { return report(globals, taken.error()); }
+        if (*taken) { removed += "removed from " + printable(**found) + '\n'; }
     }
     if (globals.json) { return print_json(hook_result(*path, false)); }
-    return print_text((*changed == *old ? "not installed in " : "removed from ") + printable(*path) + '\n');
+    return print_text(removed.empty() ? "not installed in " + printable(*path) + '\n' : removed);
 }
 
 /// What the hook runs: one line when there is something new, and status 0 whatever happens, for a checkout must not fail.
@@ -138,16 +216,7 @@ int run_hook(const Globals& globals) {
     if (!answer || !answer->reply.ok) { return 0; }
     const auto& result = answer->reply.body;
     if (globals.json) { return print_json(result), 0; }
-    const auto fresh = result.find("new");
-    if (fresh == result.end() || *fresh != true) { return 0; }
-    std::string line = "portwrap: " + text_field(inner_field(result, "project"), "name");
-    if (const auto branch = text_field(inner_field(result, "project"), "branch"); !branch.empty()) { line += " (" + branch + ")"; }
-    const char* separator = ": ";
-    for (const auto& service : inner_field(result, "services")) {
-        line += separator + text_field(service, "service") + " " + std::to_string(number_field(service, "port").value_or(0));
-        separator = ", ";
-    }
-    write_line(STDERR_FILENO, line);
+    if (const auto line = provided_line(result); !line.empty()) { write_line(STDERR_FILENO, line); }
     return 0;
 }
 
@@ -162,7 +231,9 @@ int run_hooks(Globals& globals, const std::vector<std::string>& arguments) {
                                    });
     if (end) { return *end; }
     if (word == "run") { return run_hook(globals); }
-    if (const auto place = project_parameters(globals, false); !place) { return report(globals, place.error()); }
+    const auto place = project_parameters(globals, false);
+    if (!place) { return report(globals, place.error()); }
+    if (place->contains("project")) { return report(globals, Error{ErrorCode::invalid_request, "hooks are of the repository of the directory; -C names another one"}); }
     if (word == "install") { return install(globals); }
     if (word == "uninstall") { return uninstall(globals); }
     return report(globals, unknown_action(word, {"install", "uninstall", "run"}));

@@ -1,6 +1,8 @@
 // portctl mcp: the Model Context Protocol on standard input and output, one JSON-RPC message a line (MCP 2025-11-25, "stdio").
 // Thin over the agent's own requests: this file knows the tools' arguments and how results are wrapped, no rule of ports.
-// One thread: everything that has arrived is read before the next request is answered, so that a cancellation is seen in time.
+// One thread: everything that has arrived is read before the next request is answered, and while the agent is waited for, so that
+// a cancellation is seen in time. A request that was taken back is not answered, and what the agent has not decided is undone by
+// hanging up.
 // Changes come from a child that watches the agent's events while somebody subscribes.
 #include <fcntl.h>
 #include <poll.h>
@@ -134,7 +136,13 @@ std::string text_of(const Json& object, const char* name) {
 
 class McpServer {
 public:
-    explicit McpServer(std::string directory) : m_directory(std::move(directory)) {}
+    explicit McpServer(std::string directory) : m_start_directory(std::move(directory)), m_directory(m_start_directory) {
+        m_interruption.fd = STDIN_FILENO;
+        m_interruption.go_on = [this] {
+            read_input();
+            return !m_cancelled;
+        };
+    }
 
     int run() {
         while (true) {
@@ -168,6 +176,7 @@ private:
         if (count < 0 && (errno == EINTR || errno == EAGAIN)) { return; }
         if (count <= 0) {
             m_ended = true;
+            m_interruption.fd = -1;
             return;
         }
         std::string_view bytes(buffer, static_cast<std::size_t>(count));
@@ -204,12 +213,15 @@ private:
             const auto cancelled = which.is_object() ? which.find("requestId") : which.end();
             if (cancelled == which.end()) { return; }
             // What is answered already cannot be taken back; nobody waits for an answer to the others.
+            if (m_running && *m_running == *cancelled) { m_cancelled = true; }
             m_waiting.erase(std::remove_if(m_waiting.begin(), m_waiting.end(), [&](const Json& waiting) {
                 const auto its = waiting.find("id");
                 return its != waiting.end() && *its == *cancelled;
             }), m_waiting.end());
             return;
         }
+        // Also while a call runs: whoever asks wants to know whether we live.
+        if (text_of(message, "method") == "ping" && id != message.end()) { return answer(*id, Json::object()); }
         if (m_waiting.size() >= k_max_waiting) { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "too many requests at once"); }
         m_waiting.push_back(std::move(message));
     }
@@ -231,6 +243,7 @@ private:
     void take_response(const Json& message) {
         if (text_of(message, "id") != "roots-" + std::to_string(m_roots_asked)) { return; }
         m_roots_deadline.reset();
+        m_directory = m_start_directory;
         for (const auto& root : inner_field(inner_field(message, "result"), "roots")) {
             if (!root.is_object()) { continue; }
             if (auto path = path_of_uri(text_of(root, "uri"))) {
@@ -255,8 +268,9 @@ private:
             return;
         }
         const auto& id = *found;
+        m_running = id;
+        m_cancelled = false;
         if (method == "initialize") { return initialize(id, params); }
-        if (method == "ping") { return answer(id, Json::object()); }
         if (method == "tools/list") {
             Json tools = Json::array();
             for (const auto& tool : all_tools()) { tools.push_back(tool_shape(tool)); }
@@ -291,13 +305,15 @@ private:
 
     void read_leases(const Json& id) {
         const auto reply = ask("lease.list", Json{{"all", true}});
+        if (m_cancelled) { return; }
         if (!reply.ok) { return refuse(id, -32603, text_field(reply.body, "message")); }
         const auto text = reply.body.dump(-1, ' ', false, Json::error_handler_t::replace);
         answer(id, Json{{"contents", Json::array({Json{{"uri", k_leases_uri}, {"mimeType", "application/json"}, {"text", text}}})}});
     }
 
-    static Reply ask(std::string_view method, const Json& params) {
-        auto answered = ask_agent(method, params, Deadline::in_milliseconds(k_portctl_deadline_ms));
+    Reply ask(std::string_view method, const Json& params) {
+        if (m_cancelled) { return {false, refusal_object("INVALID_REQUEST", "the request was taken back")}; }
+        auto answered = ask_agent(method, params, Deadline::in_milliseconds(k_portctl_deadline_ms), &m_interruption);
         if (!answered) { return {false, refusal_object(answered.error())}; }
         return std::move(answered->reply);
     }
@@ -314,9 +330,10 @@ private:
         const Json& arguments = given != params.end() && !given->is_null() ? *given : k_none;
         auto reply = check_arguments(*tool, arguments);
         if (!reply) { reply = run_tool(*tool, arguments); }
+        if (m_cancelled) { return; }
         Json content;
         if (reply->ok) {
-            content = Json{{"success", true}, {"message", message_of(*tool, reply->body)}};
+            content = Json{{"success", true}, {"message", message_of(*tool, arguments, reply->body)}};
             if (const auto port = number_field(inner_field(reply->body, "lease"), "port")) { content["port"] = *port; }
         } else {
             content = Json{{"success", false}};
@@ -328,18 +345,31 @@ private:
         answer(id, Json{{"content", Json::array({Json{{"type", "text"}, {"text", text}}})}, {"structuredContent", std::move(content)}, {"isError", !reply->ok}});
     }
 
-    static std::string message_of(const Tool& tool, const Json& result) {
+    static std::string message_of(const Tool& tool, const Json& arguments, const Json& result) {
         const std::string_view name = tool.name;
         const auto& lease = inner_field(result, "lease");
         if (name == "list-ports") { return std::to_string(inner_field(result, "leases").size()) + " ports"; }
         if (name == "audit-ports") { return std::to_string(inner_field(result, "findings").size()) + " findings"; }
         if (name == "release-port") { return "released " + std::to_string(inner_field(result, "leases").size()) + " ports"; }
+        const bool has_lease = lease.is_object() && !lease.empty();
         if (name == "check-port") {
+            const auto kept = has_lease ? ", kept for " + render_lease_name(lease) : std::string();
             const auto available = result.find("available");
-            return available != result.end() && *available == true ? "the port is free" : "the port is taken: " + text_field(result, "code");
+            return (available != result.end() && *available == true ? "the port is free" : "the port is taken: " + text_field(result, "code")) + kept;
         }
-        if (lease.is_object() && !lease.empty()) { return render_lease_name(lease) + " has port " + std::to_string(number_field(lease, "port").value_or(0)); }
-        return "done";
+        if (name == "port-summary") {
+            const auto count = [&](const char* field) { return std::to_string(number_field(result, field).value_or(0)); };
+            return count("allocated") + " of " + count("total") + " ports of range " + text_field(inner_field(result, "range"), "name") + " are this project's, " + count("active") +
+                   " active; " + count("available") + " are available";
+        }
+        if (!has_lease) { return "done"; }
+        const auto port = number_field(lease, "port");
+        auto said = render_lease_name(lease) + " has port " + std::to_string(port.value_or(0));
+        // What was asked for by number is never silently another one.
+        if (const auto asked = number_field(arguments, "port"); name == "get-port" && asked && asked != port) {
+            said += " already, so it did not get " + std::to_string(*asked) + "; allocate-port gives a second port";
+        }
+        return said;
     }
 
     static Reply bad(const std::string& message) { return {false, refusal_object("INVALID_REQUEST", message)}; }
@@ -356,6 +386,8 @@ private:
                 return bad("\"" + name + "\" is not a string");
             }
         }
+        const bool both = arguments.contains("hostname") && arguments.contains("cloudflareHostname");
+        if (both && arguments["hostname"] != arguments["cloudflareHostname"]) { return bad("\"hostname\" and \"cloudflareHostname\" are the same field; say one"); }
         for (const auto* name : tool.required) {
             if (arguments.find(name) == arguments.end()) { return bad(std::string("\"") + name + "\" is missing"); }
         }
@@ -365,11 +397,17 @@ private:
     /// The agent's parameters that say which project is meant. `own`: only the one that the client works in.
     Reply project_of(const Json& arguments, bool own) {
         const auto named = text_of(arguments, "projectName");
-        if (named.empty()) { return {true, Json{{"cwd", m_directory}}}; }
-        const auto here = ask("project.show", Json{{"cwd", m_directory}});
+        const Json here_params{{"cwd", m_directory}};  // the client may change its roots meanwhile
+        if (named.empty()) { return {true, here_params}; }
+        const auto here = ask("project.show", here_params);
         if (!here.ok) { return here; }
         const auto& project = inner_field(here.body, "project");
-        if (named == text_of(project, "name") || named == text_of(project, "root")) { return {true, Json{{"cwd", m_directory}}}; }
+        if (named == text_of(project, "name") || named == text_of(project, "root")) { return {true, here_params}; }
+        // A directory of this project, or its root through a symbolic link.
+        if (named.starts_with('/')) {
+            const auto there = ask("project.show", Json{{"cwd", named}});
+            if (there.ok && text_of(inner_field(there.body, "project"), "root") == text_of(project, "root")) { return {true, here_params}; }
+        }
         if (own) {
             return {false, refusal_object("NOT_OWNER", "this is project \"" + text_field(project, "name") + "\" (" + text_field(project, "root") + "); another project's ports are not changed from here")};
         }
@@ -422,6 +460,7 @@ private:
             for (const char* place : {"cwd", "project"}) {
                 if (params.contains(place)) { known[place] = params[place]; }
             }
+            if (params.contains("protocol")) { known["protocol"] = params["protocol"]; }
             if (ask("lease.port", known).ok) { return ask("lease.get", params); }
         }
         put("port", "port");
@@ -492,7 +531,8 @@ private:
         begin_watch();
     }
 
-    std::string m_directory;
+    std::string m_start_directory;
+    std::string m_directory;  ///< the client's first root, else where we were started
     std::string m_line;
     bool m_too_long = false;
     bool m_ended = false;
@@ -501,6 +541,9 @@ private:
     std::optional<Deadline> m_roots_deadline;  ///< while the client's answer is due
     std::optional<Deadline> m_watch_again;     ///< while somebody subscribes and nothing is watched
     std::deque<Json> m_waiting;
+    std::optional<Json> m_running;  ///< the id of the request that was taken up last
+    bool m_cancelled = false;       ///< that one was taken back
+    Interruption m_interruption;
     UniqueFd m_changes;
     pid_t m_watcher = 0;
 };

@@ -58,7 +58,7 @@ finish() {
 
 packages=(g++ busybox cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev zlib1g-dev catch2
     python3 python3-pytest python3-flask php-cli musl-tools git strace valgrind faketime tmux zsh fish bash-completion man-db mandoc socat procps iproute2 curl ca-certificates
-    systemd dpkg-dev fakeroot lintian podman runc conmon slirp4netns)
+    systemd dpkg-dev fakeroot lintian podman runc conmon slirp4netns docker-compose)
 command -v node > /dev/null || packages+=(nodejs)
 command -v npm > /dev/null || packages+=(npm)
 packages+=(python3-django uvicorn redis-server chromium)
@@ -82,6 +82,17 @@ if [ "$install_packages" = yes ]; then
             finish
         fi
     fi
+fi
+
+# Docker's proxy alone: its package would start a daemon, on a developer's own machine, too.
+if [ ! -x /usr/sbin/docker-proxy ] && [ ! -x /usr/bin/docker-proxy ]; then
+    proxy="$PWD/build/docker-proxy"
+    if [ ! -x "$proxy/usr/sbin/docker-proxy" ] && [ "$install_packages" = yes ]; then
+        mkdir -p "$proxy"
+        (cd "$proxy" && apt-get download -q docker.io && dpkg-deb -x docker.io_*.deb . && rm docker.io_*.deb) >> "$logs/apt.log" 2>&1 ||
+            echo "tests/run.sh: no docker-proxy; its tests are skipped" >&2
+    fi
+    [ ! -x "$proxy/usr/sbin/docker-proxy" ] || export PORTWRAP_TEST_DOCKER_PROXY="$proxy/usr/sbin/docker-proxy"
 fi
 
 # A root file system made by debootstrap has no /etc/hosts; the servers under test listen on "localhost".

@@ -17,6 +17,14 @@ std::string quoted(const std::string& text) {
 
 std::string in_project(const std::string& root) { return " --project " + quoted(root); }
 
+/// Moves the lease to a free port of its own range, from whatever directory the command is given.
+std::string move_away(const Lease& lease, const Config& config) {
+    const auto* range = find_range(config, lease.range);
+    const bool serves = range != nullptr && range->kind != RangeKind::system;
+    return "portctl update " + std::to_string(lease.port) + " --port $(portctl next" + (serves ? " " + quoted(lease.range) : std::string()) + in_project(lease.key.root) + ")" +
+           (serves ? " --range " + quoted(lease.range) : std::string()) + in_project(lease.key.root);
+}
+
 /// Ends the lease that nobody uses; where both are used, the program of the first. By name: the number is both's.
 std::string end_one_of(const Lease& lease, const Lease& other) {
     const auto& ended = !lease.listening() || other.listening() ? lease : other;
@@ -25,7 +33,7 @@ std::string end_one_of(const Lease& lease, const Lease& other) {
 
 }  // namespace
 
-Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard) {
+Audit audit_leases(const Registry& registry, const Config& config, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard) {
     Audit audit;
     std::vector<const Lease*> leases;
     for (const auto& [id, lease] : registry.leases()) {
@@ -49,7 +57,7 @@ Audit audit_leases(const Registry& registry, const std::optional<std::string>& r
             if (may_listen(*lease, heard[i])) {
                 active = true;
             } else if (!std::exchange(stranger, true)) {
-                audit.findings.push_back({FindingKind::conflict, lease->id, i, "portctl update " + std::to_string(lease->port) + " --port $(portctl next)" + in_project(lease->key.root)});
+                audit.findings.push_back({FindingKind::conflict, lease->id, i, move_away(*lease, config)});
             }
         }
         active = active || (lease->key.protocol == Protocol::udp && lease->listening());
@@ -106,23 +114,32 @@ Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Co
 Decision<std::vector<Provided>> decide_provision(const Registry& registry, const Config& config, const Place& place, const std::string& allocated_by,
                                                  const Facts& facts) {
     std::vector<GetRequest> wanted;
-    const auto want = [&](const std::string& service, std::optional<std::string> type, std::optional<std::string> kind) {
-        const auto same = [&](const GetRequest& request) { return request.service == service; };
+    const auto want = [&](const std::string& service, std::optional<std::string> type, std::optional<std::string> kind, Environment environment) {
+        const auto same = [&](const GetRequest& request) { return request.service == service && request.environment == environment; };
         if (std::any_of(wanted.begin(), wanted.end(), same)) { return; }
         GetRequest get;
         get.place = place;
         get.service = service;
         get.type = std::move(type);
         get.kind = std::move(kind);
+        get.environment = environment;
         get.allocated_by = allocated_by;
         wanted.push_back(std::move(get));
     };
-    for (const auto& service : place.config.services) { want(service.name, service.type, service.kind); }
-    if (wanted.empty() && place.project.worktree_of) {
-        for (const auto* lease : registry.of_project(*place.project.worktree_of)) {
-            const bool kept = lease->live() || lease->claimed;
+    for (const auto& service : place.config.services) { want(service.name, service.type, service.kind, Environment::dev); }
+    const auto want_those_of = [&](const std::string& root) {
+        for (const auto* lease : registry.of_project(root)) {
+            const bool kept = (lease->live() || lease->claimed) && lease->origin != LeaseOrigin::registered;
             if (!kept || lease->key.protocol != Protocol::tcp || lease->key.requested == Port{0} || is_auxiliary_service(lease->key.service)) { continue; }
-            want(lease->key.service, std::nullopt, lease->kind);
+            want(lease->key.service, std::nullopt, lease->kind, lease->environment);
+        }
+    };
+    if (wanted.empty() && place.project.worktree_of) {
+        want_those_of(*place.project.worktree_of);
+        // A bare repository has worktrees and no main one.
+        for (const auto& [root, project] : registry.projects()) {
+            if (!wanted.empty()) { break; }
+            if (root != place.project.root && project.worktree_of == place.project.worktree_of) { want_those_of(root); }
         }
     }
     Decision<std::vector<Provided>> decision;

@@ -29,7 +29,7 @@ struct Audit {
     int conflicts = 0;
 };
 /// Of one project, or of all without `root`.
-[[nodiscard]] Audit audit_leases(const Registry& registry, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard);
+[[nodiscard]] Audit audit_leases(const Registry& registry, const Config& config, const std::optional<std::string>& root, const std::vector<HeardSocket>& heard);
 
 enum class CleanupReason { worktree_gone, expired, inactive, holder_dead, forgotten };
 template <>
@@ -45,7 +45,8 @@ struct Cleaned {
 [[nodiscard]] Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Config& config, const std::set<std::string>& gone,
                                                             const std::function<bool(const std::string& root)>& concerns, const Facts& facts);
 
-/// Ports in advance for the services of .portwrap.json, else for those that the main worktree has. The answer is every
+/// Ports in advance for the services of .portwrap.json, else for those that the main worktree has, or, in a repository without
+/// one, another worktree. The answer is every
 /// service with its port; no changes where all had theirs.
 struct Provided {
     std::string service;

@@ -10,6 +10,8 @@ using namespace std::chrono_literals;
 
 /// How often a socket that is bound and does not listen is looked at again.
 constexpr auto k_look_again = 60s;
+/// How long what is over is kept at least when somebody listens on it.
+constexpr auto k_listened_to = 1h;
 
 bool is_holder_dead(const Lease& lease, const Facts& facts) {
     const bool awaited = facts.is_granted && facts.is_granted(lease.id);
@@ -178,6 +180,11 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
     const auto later = [&](Time time) {
         if (!decision.answer || time < *decision.answer) { decision.answer = time; }
     };
+    // A program that runs without portwrap may be listening on it.
+    const auto is_used = [&](const Lease& lease) {
+        const bool udp = lease.key.protocol == Protocol::udp;
+        return facts.in_use(lease.port, !udp, udp);
+    };
     for (const auto& [id, lease] : registry.leases()) {
         if (lease.live()) {
             if (lease.expires_at && !lease.sockets.empty()) {
@@ -192,16 +199,17 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
                 later(*looked_at.expires_at);
                 decision.changes.push_back(after_sockets_changed(registry, std::move(looked_at), config, facts));
             } else if (lease.expires_at) {
-                if (*lease.expires_at <= facts.now) {
+                auto end = *lease.expires_at;
+                // Kept until it is known whose program listens (decide_heard); a stranger keeps nothing.
+                if (end <= facts.now && lease.by_name() && lease.state != LeaseState::conflict && is_used(lease)) { end = facts.now + k_listened_to; }
+                if (end <= facts.now) {
                     decision.changes.push_back(ended(registry, lease, LeaseChange::expired, true, config, facts));
                 } else {
-                    later(*lease.expires_at);
+                    later(end);
                 }
             } else if (config.auto_cleanup && lease.by_name() && lease.sockets.empty()) {
                 auto end = lease.last_used() + config.inactive;
-                // A program that runs without portwrap may be listening on it.
-                const bool udp = lease.key.protocol == Protocol::udp;
-                if (end <= facts.now && facts.in_use(lease.port, !udp, udp)) { end = facts.now + std::chrono::hours(1); }
+                if (end <= facts.now && is_used(lease)) { end = facts.now + k_listened_to; }
                 if (end <= facts.now) {
                     decision.changes.push_back(ended(registry, lease, LeaseChange::expired, false, config, facts));
                 } else {

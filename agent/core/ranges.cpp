@@ -41,6 +41,18 @@ Config default_config(Preset preset) {
     return config;
 }
 
+namespace {
+
+/// A kind by the name of what people call it by: "postgres" is a database.
+std::string_view kind_of_name(std::string_view name) {
+    static constexpr std::array<std::string_view, 6> k_databases{"postgres", "postgresql", "mysql", "mariadb", "mongo", "mongodb"};
+    static constexpr std::array<std::string_view, 3> k_caches{"redis", "memcached", "valkey"};
+    if (std::find(k_databases.begin(), k_databases.end(), name) != k_databases.end()) { return "database"; }
+    return std::find(k_caches.begin(), k_caches.end(), name) != k_caches.end() ? std::string_view("cache") : std::string_view();
+}
+
+}  // namespace
+
 const Range* find_range(const Config& config, std::string_view name) {
     for (const auto& range : config.ranges) {
         if (range.name == name) { return &range; }
@@ -60,6 +72,7 @@ std::vector<const Range*> ranges_that_serve(const Config& config, const RangeQue
         return found != nullptr && found->kind == kind ? found : nullptr;
     };
     if (first == nullptr && query.kind) { first = find_of_kind(*query.kind, RangeKind::service); }
+    if (first == nullptr && query.kind) { first = find_of_kind(kind_of_name(*query.kind), RangeKind::service); }
     if (first == nullptr && !query.kind && config.preset == Preset::services) { first = find_of_kind(query.service, RangeKind::service); }
     if (first == nullptr) { first = query.block; }
     if (first == nullptr && config.preset == Preset::environments) { first = find_of_kind(word(Environment::dev), RangeKind::environment); }

@@ -218,8 +218,11 @@ void Agent::mind_store() {
 }
 
 void Agent::wake_by(Time time) {
+    const auto now = m_outside.now();
+    // What is due already is due next: a later wish must not take its place.
+    time = std::max(time, now + std::chrono::milliseconds(1));
     // A time in the past: the wall clock has jumped, and the loop's timer has not.
-    if (m_wake_at && *m_wake_at <= time && *m_wake_at > m_outside.now()) { return; }
+    if (m_wake_at && *m_wake_at <= time && *m_wake_at > now) { return; }
     m_wake_at = time;
     m_outside.wake_at(time);
 }
@@ -237,6 +240,12 @@ void Agent::on_timer() {
         };
     }
     (void)commit(decide_expiry(m_registry, m_config, now).changes);
+    // What is kept beyond its time because somebody listens: it is seen who.
+    std::vector<const Lease*> overdue;
+    for (const auto& [id, lease] : m_registry.leases()) {
+        if (lease.live() && lease.by_name() && lease.sockets.empty() && lease.expires_at && *lease.expires_at <= now.now) { overdue.push_back(&lease); }
+    }
+    with_heard(overdue, [] {});
     mind_removed_roots();
     // Sessions that waited for what has ended now.
     std::vector<ProcessId> ended;

@@ -196,6 +196,7 @@ std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& s
     std::vector<HeardSocket> heard;
     for (const auto& entry : seen) {
         HeardSocket socket{entry.listener.port, entry.listener.protocol, entry.listener.cookie, {}, std::nullopt};
+        socket.holder.cwd = entry.cwd;  // of a container's proxy also where its process may not be looked at
         if (entry.process) {
             socket.holder = {*entry.process, entry.command, entry.cwd, entry.started_at.value_or(Time{})};
             if (const auto scope = scope_of(*entry.process)) { socket.session = scope->outermost; }

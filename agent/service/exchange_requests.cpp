@@ -118,27 +118,33 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
     Params params(request.params);
     const auto format = params.choice<ExportFormat>("format").value_or(ExportFormat::json);
     const bool all = params.flag("all");
-    const auto answer = [this, request, reply, format](const ListFilter& filter) {
-        with_all_heard([this, request, reply, format, filter] {
+    const auto answer = [this, request, reply, format](const ListFilter& filter, const std::shared_ptr<std::optional<ComposeFile>>& file) {
+        with_all_heard([this, request, reply, format, filter, file] {
             auto leases = list_leases(m_registry, filter);
             // A program's number for port 0 means nothing to anybody else.
             std::erase_if(leases, [](const Lease* lease) { return lease->key.requested == Port{0} && lease->origin == LeaseOrigin::process; });
             auto result = ok_shape();
             result["format"] = word(format);
             result["count"] = leases.size();
-            result["text"] = write_text(format, m_registry, m_config, leases, m_outside.now());
+            result["text"] = write_text(format, m_registry, m_config, leases, m_outside.now(), file && *file ? &**file : nullptr);
             reply({result_line(request.id, result), false});
         });
     };
     if (all) {
         (void)params.text("cwd", 4096);
         if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
-        return answer({});
+        return answer({}, nullptr);
     }
-    with_project(request, params, reply, [answer](const Place& place) {
+    with_project(request, params, reply, [this, answer, format](const Place& place) {
         ListFilter filter;
         filter.project = place.project;
-        answer(filter);
+        if (format != ExportFormat::compose) { return answer(filter, nullptr); }
+        auto file = std::make_shared<std::optional<ComposeFile>>();
+        auto answered = std::make_shared<bool>(false);
+        m_file_jobs.run(place.project.root, [root = place.project.root, file] { *file = read_compose_file(root); }, [answer, filter, file, answered](FileJobs::Progress progress) {
+            if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
+            answer(filter, progress == FileJobs::Progress::ended ? file : nullptr);
+        });
     });
 }
 
@@ -216,7 +222,7 @@ void Agent::exchange_template(const std::shared_ptr<Exchange>&, const Request& r
         values.port = lease->port;
         values.inside = lease->key.requested.value_or(0) != 0 ? *lease->key.requested : lease->port;
         values.service = lease->key.service;
-        values.variable = variable_name(*lease);
+        values.variable = variable_name(m_registry, *lease);
         values.project = place.project.name;
         values.root = printable(place.project.root, 4096);
         values.host = lease->hostname.value_or(place.project.name + ".localhost");

@@ -36,29 +36,33 @@ void succeed(Running& running, Clock::time_point started) {
     running.fd.reset();
 }
 
+/// Begins to connect; what is wrong, or 0.
+int connect_to(UniqueFd& fd, const std::string& text, Port port) {
+    sockaddr_in ipv4{};
+    sockaddr_in6 ipv6{};
+    const bool is_ipv4 = ::inet_pton(AF_INET, text.c_str(), &ipv4.sin_addr) == 1;
+    if (!is_ipv4 && ::inet_pton(AF_INET6, text.c_str(), &ipv6.sin6_addr) != 1) { return EINVAL; }
+    ipv4.sin_family = AF_INET;
+    ipv4.sin_port = htons(port);
+    ipv6.sin6_family = AF_INET6;
+    ipv6.sin6_port = htons(port);
+    fd.reset(::socket(is_ipv4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) { return errno; }
+    const int result = is_ipv4 ? ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&ipv4), sizeof ipv4)
+                               : ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&ipv6), sizeof ipv6);
+    return result == 0 || errno == EINPROGRESS ? 0 : errno;
+}
+
 Running start(Probe& probe) {
     Running running;
     running.probe = &probe;
-    running.fd.reset(::socket(probe.ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!running.fd.valid()) {
-        fail(running, std::strerror(errno));
+    int error = connect_to(running.fd, probe.address, probe.port);
+    // A listener on "::" in a place where IPv6 has no loopback address.
+    if (error != 0 && probe.address == "::1") { error = connect_to(running.fd, "127.0.0.1", probe.port); }
+    if (error != 0) {
+        fail(running, std::strerror(error));
         return running;
     }
-    int result = 0;
-    if (probe.ipv6) {
-        sockaddr_in6 address{};
-        address.sin6_family = AF_INET6;
-        address.sin6_port = htons(probe.port);
-        address.sin6_addr = in6addr_loopback;
-        result = ::connect(running.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-    } else {
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_port = htons(probe.port);
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        result = ::connect(running.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-    }
-    if (result != 0 && errno != EINPROGRESS) { fail(running, std::strerror(errno)); }
     if (probe.path) {
         running.to_send = "GET " + *probe.path + " HTTP/1.1\r\nHost: localhost:" + std::to_string(probe.port) + "\r\nUser-Agent: portwrap\r\nAccept: */*\r\nConnection: close\r\n\r\n";
     }

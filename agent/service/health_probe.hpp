@@ -12,7 +12,7 @@ namespace portwrap {
 
 struct Probe {
     Port port = 0;
-    bool ipv6 = false;                ///< connect to ::1, else to 127.0.0.1
+    std::string address = "127.0.0.1";  ///< to connect to, IPv4 or IPv6
     std::optional<std::string> path;  ///< HTTP GET; none: a connection will do
     std::chrono::milliseconds timeout{5000};
     // the answer

@@ -16,45 +16,62 @@ namespace {
 constexpr std::uint64_t k_max_timeout_ms = 20'000;  ///< the clients' patience is 30 s
 constexpr std::size_t k_results_kept = 20;          ///< of each lease
 
-/// Fills in the answers: who listens at all, and what those say. Blocking.
-void probe_all(std::vector<Probe>& probes, std::vector<bool>& listens) {
-    const auto listeners = list_listeners();
-    std::vector<Probe> asked;
-    std::vector<std::size_t> places;
-    for (std::size_t i = 0; i < probes.size(); ++i) {
-        auto& probe = probes[i];
-        bool heard = false;
-        bool ipv4 = false;
-        for (const auto& listener : listeners ? *listeners : std::vector<Listener>{}) {
-            if (listener.port != probe.port) { continue; }
-            heard = true;
-            // A socket on "::" takes IPv4, too, unless it was told not to.
-            ipv4 = ipv4 || listener.address.find(':') == std::string::npos || listener.address == "::";
-        }
-        probe.ipv6 = heard && !ipv4;
-        listens.push_back(heard);
-        if (!heard) { probe.error = "nobody listens"; }
-        if (heard) {
-            asked.push_back(probe);
-            places.push_back(i);
-        }
-    }
-    run_probes(asked);
-    for (std::size_t i = 0; i < asked.size(); ++i) { probes[places[i]] = asked[i]; }
+/// Where to connect to, for one that listens on `address`: over loopback where it hears that.
+std::string reached_at(const std::string& address) {
+    constexpr std::string_view k_mapped = "::ffff:";
+    const auto plain = address.starts_with(k_mapped) ? address.substr(k_mapped.size()) : address;
+    if (plain == "0.0.0.0") { return "127.0.0.1"; }
+    return plain == "::" ? "::1" : plain;
 }
 
 }  // namespace
 
 struct Agent::HealthJob {
-    std::vector<LeaseId> leases;
-    std::vector<Probe> probes;
-    std::vector<bool> listens;
+    struct Check {
+        LeaseId lease = 0;
+        Protocol protocol = Protocol::tcp;
+        bool stranger = false;  ///< who listens is none of the project's
+        Probe probe;
+        bool listens = false;
+    };
+    std::vector<Check> checks;
+
+    /// Fills in the answers: who listens at all, and what those say. Blocking.
+    void run() {
+        const auto listeners = list_listeners(std::nullopt, Heard::tcp_and_udp);
+        std::vector<Probe> asked;
+        std::vector<Check*> askers;
+        for (auto& check : checks) {
+            auto& probe = check.probe;
+            std::string address;
+            for (const auto& listener : listeners ? *listeners : std::vector<Listener>{}) {
+                if (listener.port != probe.port || listener.protocol != check.protocol) { continue; }
+                check.listens = true;
+                // IPv4's loopback, if that is among them.
+                const auto reached = reached_at(listener.address);
+                if (address.empty() || reached == "127.0.0.1") { address = reached; }
+            }
+            if (!check.listens) {
+                probe.error = "nobody listens";
+            } else if (check.stranger) {
+                probe.error = "a program from outside of the project listens; portctl check " + std::to_string(probe.port) + " says whose";
+            } else if (check.protocol == Protocol::udp) {
+                probe.healthy = true;  // datagrams have no handshake: more cannot be known
+            } else {
+                probe.address = address;
+                asked.push_back(probe);
+                askers.push_back(&check);
+            }
+        }
+        run_probes(asked);
+        for (std::size_t i = 0; i < asked.size(); ++i) { askers[i]->probe = asked[i]; }
+    }
 };
 
 void Agent::add_to_health_job(HealthJob& job, const Place& place, const std::optional<std::string>& service, bool listening_only,
                               std::optional<std::chrono::milliseconds> timeout) const {
     for (const auto* lease : m_registry.of_project(place.project.root)) {
-        if (!lease->live() || lease->key.protocol != Protocol::tcp || (service && lease->key.service != *service)) { continue; }
+        if (!lease->live() || (service && lease->key.service != *service)) { continue; }
         if (listening_only && !lease->listening()) { continue; }
         Probe probe;
         probe.port = lease->port;
@@ -64,21 +81,20 @@ void Agent::add_to_health_job(HealthJob& job, const Place& place, const std::opt
             probe.path = entry.health;
             if (entry.health_timeout && !timeout) { probe.timeout = *entry.health_timeout; }
         }
-        job.leases.push_back(lease->id);
-        job.probes.push_back(std::move(probe));
+        job.checks.push_back({lease->id, lease->key.protocol, lease->state == LeaseState::conflict, std::move(probe), false});
     }
 }
 
 void Agent::check_health(const std::shared_ptr<HealthJob>& job, std::function<void()> then) {
-    m_file_jobs.run(FileJobs::Lane::health, [job] { probe_all(job->probes, job->listens); }, [this, job, then = std::move(then)] {
+    m_file_jobs.run(FileJobs::Lane::health, [job] { job->run(); }, [this, job, then = std::move(then)] {
         const auto now = m_outside.now();
         std::vector<Change> changes;
-        for (std::size_t i = 0; i < job->leases.size(); ++i) {
-            const auto* known = m_registry.find(job->leases[i]);
-            const auto& probe = job->probes[i];
+        for (const auto& check : job->checks) {
+            const auto* known = m_registry.find(check.lease);
+            const auto& probe = check.probe;
             if (known == nullptr || !known->live() || known->port != probe.port) { continue; }
             Lease lease = *known;
-            lease.health = !job->listens[i] ? Health::not_running : probe.healthy ? Health::healthy : Health::unhealthy;
+            lease.health = !check.listens ? Health::not_running : probe.healthy ? Health::healthy : Health::unhealthy;
             auto& results = m_health[lease.id];
             results.push_back({now, lease.health, probe.response_ms, probe.error});
             if (results.size() > k_results_kept) { results.pop_front(); }
@@ -102,25 +118,28 @@ void Agent::lease_health(const std::shared_ptr<Exchange>&, const Request& reques
     const auto timeout = params.number("timeout_ms", k_max_timeout_ms);
     with_project(request, params, reply, [this, request, reply, service, timeout](const Place& place) {
         refresh();
-        auto job = std::make_shared<HealthJob>();
-        add_to_health_job(*job, place, service, false, timeout ? std::optional(std::chrono::milliseconds(*timeout)) : std::nullopt);
-        if (job->leases.empty() && service) {
-            return refuse(request, reply, {ErrorCode::not_found, "project \"" + place.project.name + "\" has no port for \"" + printable(*service) + "\"", {}, {}});
-        }
-        check_health(job, [this, request, reply, job] {
-            auto result = ok_shape();
-            result["checks"] = Json::array();
-            for (const auto id : job->leases) {
-                const auto* lease = m_registry.find(id);
-                const auto results = m_health.find(id);
-                if (lease == nullptr || !lease->live() || results == m_health.end()) { continue; }
-                Json check{{"lease", lease_shape(m_registry, *lease)}};
-                check.update(health_shape(results->second.back()));
-                check["history"] = Json::array();
-                for (const auto& earlier : results->second) { check["history"].push_back(health_shape(earlier)); }
-                result["checks"].push_back(std::move(check));
+        // Whose program listens is seen first: a stranger's answer is not the service's.
+        with_heard(m_registry.of_project(place.project.root), [this, request, reply, service, timeout, place] {
+            auto job = std::make_shared<HealthJob>();
+            add_to_health_job(*job, place, service, false, timeout ? std::optional(std::chrono::milliseconds(*timeout)) : std::nullopt);
+            if (job->checks.empty() && service) {
+                return refuse(request, reply, {ErrorCode::not_found, "project \"" + place.project.name + "\" has no port for \"" + printable(*service) + "\"", {}, {}});
             }
-            reply({result_line(request.id, result), false});
+            check_health(job, [this, request, reply, job] {
+                auto result = ok_shape();
+                result["checks"] = Json::array();
+                for (const auto& checked : job->checks) {
+                    const auto* lease = m_registry.find(checked.lease);
+                    const auto results = m_health.find(checked.lease);
+                    if (lease == nullptr || !lease->live() || results == m_health.end()) { continue; }
+                    Json check{{"lease", lease_shape(m_registry, *lease)}};
+                    check.update(health_shape(results->second.back()));
+                    check["history"] = Json::array();
+                    for (const auto& earlier : results->second) { check["history"].push_back(health_shape(earlier)); }
+                    result["checks"].push_back(std::move(check));
+                }
+                reply({result_line(request.id, result), false});
+            });
         });
     });
 }

@@ -125,8 +125,13 @@ std::vector<SeenListener> look_at_listeners(const std::set<Port>& ports) {
         for (const auto& parent : entry.parents) { clue.pids.push_back(parent.first); }
         clues.push_back(std::move(clue));
     }
-    auto names = find_containers(clues, engine_sockets());
-    for (std::size_t i = 0; i < seen.size(); ++i) { seen[i].container = std::move(names[i]); }
+    auto containers = find_containers(clues, engine_sockets());
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+        if (!containers[i]) { continue; }
+        seen[i].container = std::move(containers[i]->name);
+        // A container of a compose file works for the project that the file lies in, wherever its proxy was started.
+        if (!containers[i]->directory.empty()) { seen[i].cwd = std::move(containers[i]->directory); }
+    }
     return seen;
 }
 

@@ -60,6 +60,7 @@ struct Traces {
     std::string name;
     std::string id;
     std::string target;
+    std::string directory;
     bool ask = false;  ///< an engine may know
 };
 
@@ -161,6 +162,11 @@ std::vector<Container> parse_containers(std::string_view json) {
             container.name = printable(names->front().get<std::string>());
             if (container.name.starts_with('/')) { container.name.erase(0, 1); }
         }
+        if (const auto labels = entry.find("Labels"); labels != entry.end() && labels->is_object()) {
+            const auto directory = labels->find("com.docker.compose.project.working_dir");
+            if (directory != labels->end() && directory->is_string()) { container.directory = directory->get<std::string>(); }
+            if (!container.directory.starts_with('/') || container.directory.find('\0') != std::string::npos) { container.directory.clear(); }
+        }
         const auto ports = entry.find("Ports");
         for (const auto& port : ports != entry.end() && ports->is_array() ? *ports : Json::array()) {
             if (!port.is_object()) { continue; }
@@ -220,8 +226,8 @@ std::vector<std::string> engine_sockets() {
     return sockets;
 }
 
-std::vector<std::optional<std::string>> find_containers(const std::vector<ContainerClue>& clues, const std::vector<std::string>& sockets) {
-    std::vector<std::optional<std::string>> names(clues.size());
+std::vector<std::optional<FoundContainer>> find_containers(const std::vector<ContainerClue>& clues, const std::vector<std::string>& sockets) {
+    std::vector<std::optional<FoundContainer>> found(clues.size());
     std::vector<Traces> all;
     bool unseen = false;
     for (const auto& clue : clues) {
@@ -235,7 +241,8 @@ std::vector<std::optional<std::string>> find_containers(const std::vector<Contai
             }
         }
     }
-    const auto is_open = [](const Traces& traces) { return traces.ask && traces.name.empty(); };
+    // The monitor in /proc says the name and nothing of compose.
+    const auto is_open = [](const Traces& traces) { return traces.ask && (traces.name.empty() || traces.directory.empty()); };
     const auto end = Clock::now() + k_patience;
     for (const auto& socket : sockets) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
@@ -246,21 +253,18 @@ std::vector<std::optional<std::string>> find_containers(const std::vector<Contai
                 const bool same = !all[i].id.empty() && container.id == all[i].id;
                 const PublishedPort listened{clues[i].port, clues[i].protocol};
                 const bool published = std::find(container.ports.begin(), container.ports.end(), listened) != container.ports.end();
-                if (same || published) { all[i].name = container.name.empty() ? container.id.substr(0, k_short_id) : container.name; }
+                if (!same && !published) { continue; }
+                if (all[i].name.empty()) { all[i].name = container.name.empty() ? container.id.substr(0, k_short_id) : container.name; }
+                all[i].directory = container.directory;
             }
         }
     }
     for (std::size_t i = 0; i < clues.size(); ++i) {
         const auto& traces = all[i];
-        if (!traces.name.empty()) {
-            names[i] = printable(traces.name, 128);
-        } else if (!traces.id.empty()) {
-            names[i] = printable(traces.id.substr(0, k_short_id));
-        } else if (!traces.target.empty()) {
-            names[i] = traces.target;
-        }
+        const auto name = !traces.name.empty() ? printable(traces.name, 128) : !traces.id.empty() ? printable(traces.id.substr(0, k_short_id)) : traces.target;
+        if (!name.empty()) { found[i] = FoundContainer{name, traces.directory}; }
     }
-    return names;
+    return found;
 }
 
 }  // namespace portwrap

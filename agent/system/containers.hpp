@@ -24,9 +24,13 @@ struct ContainerClue {
 /// The sockets of container engines that exist: DOCKER_HOST, then this user's, then the system's.
 [[nodiscard]] std::vector<std::string> engine_sockets();
 
-/// For each clue the container's name (where nobody tells it, its short id or its address); none where there is no container. The
-/// engines are asked only where something points to one.
-[[nodiscard]] std::vector<std::optional<std::string>> find_containers(const std::vector<ContainerClue>& clues, const std::vector<std::string>& sockets);
+/// Whose container it is, as far as it is known.
+struct FoundContainer {
+    std::string name;       ///< where nobody tells it, its short id or its address
+    std::string directory;  ///< that its compose file lies in; empty without one
+};
+/// For each clue the container; none where there is no container. The engines are asked only where something points to one.
+[[nodiscard]] std::vector<std::optional<FoundContainer>> find_containers(const std::vector<ContainerClue>& clues, const std::vector<std::string>& sockets);
 
 // The parts, for tests.
 
@@ -39,6 +43,7 @@ struct Container {
     std::string id;
     std::string name;
     std::vector<PublishedPort> ports;
+    std::string directory{};  ///< the label com.docker.compose.project.working_dir; empty when it is no absolute path
 };
 /// The answer to GET /containers/json, of whatever quality.
 [[nodiscard]] std::vector<Container> parse_containers(std::string_view json);

@@ -307,6 +307,13 @@ class House:
         server.wait_for("^Serving HTTP")
         return server
 
+    def serve_silence(self, port, cwd):
+        """A server that portwrap did not start, and that accepts connections and never answers."""
+        program = f"import socket; server = socket.create_server(('127.0.0.1', {port})); print('bound', flush=True); input()"
+        server = self.start("python3", "-c", program, cwd=cwd)
+        server.wait_for("bound")
+        return server
+
     def run(self, *command, cwd=None, env=None, stdin=b"", deadline=PATIENCE):
         """A command to its end; stdout and stderr as text."""
         done = subprocess.run(

@@ -1,7 +1,7 @@
 """Audit, health and cleanup with real servers, and ports for new worktrees by git's hook."""
 
+import json
 import shutil
-import socket
 import subprocess
 
 import pytest
@@ -40,8 +40,8 @@ def test_health_says_who_answers(house):
     ports = {name: int(house.portctl("get", name, cwd=shop).stdout) for name in ("good", "bad", "plain", "mute", "off")}
     for name in ("good", "bad", "plain"):
         house.serve_unwrapped(ports[name], shop)
-    with socket.create_server(("127.0.0.1", ports["mute"])):
-        reply = house.ask("health", "--timeout", "0.3", cwd=shop, status=1)
+    house.serve_silence(ports["mute"], shop)
+    reply = house.ask("health", "--timeout", "0.3", cwd=shop, status=1)
     checks = {check["lease"]["service"]: check for check in reply["checks"]}
     assert {name: check["health"] for name, check in checks.items()} == {
         "good": "healthy", "bad": "unhealthy", "plain": "healthy", "mute": "unhealthy", "off": "not_running"}
@@ -86,59 +86,34 @@ def test_a_removed_worktree_loses_its_ports_by_itself(house, how):
     wait_until(lambda: [lease["project"]["root"] for lease in house.leases()] == [str(main)], "the ports are released")
 
 
-HOOKS = {"plain": None, "existing": "#!/bin/sh\necho theirs\nexit 0\n", "husky": "echo theirs\n"}
+def test_the_way_out_of_a_conflict_works_from_any_directory(house, shop):
+    snake = house.project("snake", files={"pyproject.toml": '[project]\nname = "snake"\n'})
+    taken = {"web": int(house.portctl("get", "web", cwd=snake).stdout), "db": int(house.portctl("get", "db", "--kind", "database", cwd=snake).stdout)}
+    for port in taken.values():
+        house.serve_unwrapped(port, house.home)
+    findings = house.ask("audit", cwd=snake, status=1)["findings"]
+    assert [finding["kind"] for finding in findings] == ["conflict"] * 2
+    for finding in findings:
+        done = subprocess.run(["sh", "-c", finding["fix"]], cwd=shop, env=house.env, capture_output=True, text=True)
+        assert done.returncode == 0, (finding["fix"], done.stderr)
+    leases = {lease["service"]: lease for lease in house.leases(snake)}
+    assert {name: lease["range"] for name, lease in leases.items()} == {"web": "python", "db": "database"}
+    assert all(leases[name]["port"] != port for name, port in taken.items())
+    assert house.portctl("audit", cwd=snake).returncode == 0
 
 
-@pytest.mark.parametrize("layout", HOOKS)
-def test_a_new_worktree_has_its_ports_at_once(house, layout):
-    main, _ = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
-    main_port = int(house.portctl("get", "web", cwd=main).stdout)
-    hook = main / ".git/hooks/post-checkout"
-    if layout == "husky":
-        (main / ".husky/_").mkdir(parents=True)
-        house.git(main, "config", "core.hooksPath", ".husky/_")
-        hook = main / ".husky/post-checkout"
-        generated = main / ".husky/_/post-checkout"
-        generated.write_text(f'#!/bin/sh\nsh -e "{hook}" "$@"\n')
-        generated.chmod(0o755)
-    if HOOKS[layout]:
-        hook.parent.mkdir(exist_ok=True)
-        hook.write_text(HOOKS[layout])
-        hook.chmod(0o755)
-    for _ in range(2):  # twice is once
-        assert house.portctl("hooks", "install", cwd=main).returncode == 0
-    assert hook.read_text().count("portctl hooks run") == 1
-    linked = house.home / "new tree"
-    done = subprocess.run(["git", "worktree", "add", "-b", "new", str(linked)], cwd=main, env=house.env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (lease,) = [lease for lease in house.leases() if lease["project"]["root"] == str(linked)]
-    assert lease["service"] == "web" and lease["port"] != main_port
-    assert f"portwrap: shop (new): web {lease['port']}" in done.stderr
-    if HOOKS[layout]:
-        assert "theirs" in done.stdout + done.stderr
-    again = subprocess.run(["git", "checkout", "-q", "-b", "other"], cwd=linked, env=house.env, capture_output=True, text=True)
-    assert again.returncode == 0 and "portwrap" not in again.stderr
-    assert house.portctl("hooks", "uninstall", cwd=main).returncode == 0
-    if HOOKS[layout]:
-        assert hook.read_text() == HOOKS[layout]
-    else:
-        assert not hook.exists()
+def test_a_reservation_stays_while_its_project_s_own_program_listens(house, shop):
+    """Nobody asks between the end of its time and the event that says that it is in use."""
+    house.start_agent()
+    watch = house.start("portctl", "watch", "--json", cwd=shop)
+    house.portctl("reserve", "4567", "--ttl", "8s", cwd=shop)
+    house.portctl("reserve", "4568", "--ttl", "8s", cwd=shop)
+    house.portctl("reserve", "4569", "--ttl", "8s", cwd=shop)
+    house.serve_unwrapped(4567, shop)
+    house.serve_unwrapped(4568, house.home)
 
+    def seen(port):
+        return [json.loads(line)["event"] for line in watch.stdout.splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["lease"]["port"] == port]
 
-def test_the_hook_never_fails_a_checkout(house):
-    main, linked = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
-    assert house.portctl("hooks", "install", cwd=linked).returncode == 0
-    env = {**house.env, "PATH": "/usr/bin:/bin"}
-    assert subprocess.run(["git", "checkout", "-q", "-b", "a"], cwd=main, env=env, capture_output=True).returncode == 0
-    env = {**house.env, "XDG_RUNTIME_DIR": "/proc/nowhere", "XDG_STATE_HOME": "/proc/nowhere"}
-    assert subprocess.run(["git", "checkout", "-q", "-b", "b"], cwd=main, env=env, capture_output=True).returncode == 0
-
-
-def test_a_hook_that_is_no_shell_script_is_not_touched(house):
-    main, _ = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
-    hook = main / ".git/hooks/post-checkout"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/usr/bin/env python3\nprint('theirs')\n")
-    assert house.portctl("hooks", "install", cwd=main).returncode == 2
-    assert hook.read_text() == "#!/usr/bin/env python3\nprint('theirs')\n"
-    assert house.portctl("hooks", "install", cwd=house.home).returncode == 3
+    wait_until(lambda: "activated" in seen(4567) and "expired" in seen(4568) and "expired" in seen(4569), lambda: watch.stdout)
+    assert [lease["port"] for lease in house.leases(shop)] == [4567]

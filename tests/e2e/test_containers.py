@@ -12,7 +12,8 @@ import pytest
 
 from house import is_listening, wait_until
 
-needs_proxy = pytest.mark.skipif(not shutil.which("docker-proxy"), reason="docker-proxy (docker.io) is missing")
+DOCKER_PROXY = os.environ.get("PORTWRAP_TEST_DOCKER_PROXY") or shutil.which("docker-proxy", path="/usr/bin:/usr/sbin:/usr/libexec/docker")
+needs_proxy = pytest.mark.skipif(not DOCKER_PROXY, reason="docker-proxy (docker.io) is missing")
 needs_podman = pytest.mark.skipif(not (shutil.which("podman") and shutil.which("runc") and shutil.which("busybox")), reason="podman, runc or busybox is missing")
 
 
@@ -73,7 +74,7 @@ def container(house, port, command="check"):
 @pytest.fixture
 def proxy(house):
     """The program that dockerd starts for each published port, with its arguments; descriptor 3 is where it reports."""
-    arguments = ["docker-proxy", "-proto", "tcp", "-host-ip", "127.0.0.1", "-host-port", "18082", "-container-ip", "127.0.0.1", "-container-port", "80"]
+    arguments = [DOCKER_PROXY, "-proto", "tcp", "-host-ip", "127.0.0.1", "-host-port", "18082", "-container-ip", "127.0.0.1", "-container-port", "80"]
     process = house.start("sh", "-c", 'exec "$@" 3>/dev/null', "sh", *arguments, cwd=house.home)
     wait_until(lambda: is_listening(18082), lambda: process.stderr)
     return process
@@ -112,6 +113,26 @@ def test_a_published_port_is_the_container_s_by_the_engine_s_word(house, engine)
     (finding,) = house.ask("audit", cwd=shop, status=1)["findings"]
     assert (finding["kind"], finding["listener"]["container"]) == ("conflict", "shop-db-1")
     assert "container shop-db-1" in house.portctl("audit", cwd=shop).stdout
+
+
+@needs_podman
+def test_a_container_of_the_project_s_compose_file_is_no_stranger(house, engine):
+    """With the label that compose and podman-compose give every container."""
+    shop = house.project("shop", files={"package.json": "{}", ".portwrap.json": '{"services": {"db": {"kind": "database"}}}'})
+    port = int(house.portctl("get", "db", cwd=shop).stdout)
+    started = engine.start("shop-db-1", "-p", f"{port}:80", "--network", "slirp4netns", "--label", f"com.docker.compose.project.working_dir={shop}", port=80)
+    if started.returncode != 0:
+        pytest.skip(f"podman cannot publish a port here: {started.stderr.strip()[-200:]}")
+    wait_until(lambda: is_listening(port), "the port is published")
+    engine.serve(house.runtime / "podman" / "podman.sock")
+    reply = house.ask("audit", cwd=shop)
+    assert reply["findings"] == [] and reply["summary"]["active"] == 1
+    assert house.ask("health", "db", cwd=shop)["checks"][0]["health"] == "healthy"
+    assert container(house, port) == "shop-db-1"
+    (lease,) = house.leases(shop)
+    assert lease["state"] == "active"
+    assert house.run(*engine.command, "rm", "-f", "-t", "0", "shop-db-1", deadline=120).returncode == 0
+    wait_until(lambda: house.leases(shop)[0]["state"] == "allocated", "it has ended")
 
 
 @needs_proxy

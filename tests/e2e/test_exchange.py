@@ -122,16 +122,79 @@ def test_a_managed_block_of_an_env_file_leaves_the_rest_alone(house, shop):
     assert ports(house, shop) == {("shop", "api", int(api)), ("shop", "web", int(web))}
 
 
-def test_a_compose_override_publishes_only_the_ports_of_this_copy(house, shop):
-    port = house.portctl("get", "web", cwd=shop).stdout.strip()
-    text = house.portctl("export", "--format", "compose", cwd=shop).stdout
-    assert f'  web:\n    ports: !override\n      - "{port}:{port}"\n' in text
-    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
-        (shop / "compose.yaml").write_text('services:\n  web:\n    image: x\n    ports: ["80:80"]\n')
-        (shop / "override.yaml").write_text(text)
-        done = house.run("docker", "compose", "-f", "compose.yaml", "-f", "override.yaml", "config", "--format", "json", cwd=shop)
+COMPOSE = """\
+services:
+  web:
+    image: "nginx:alpine"   # the page
+    ports:
+      - "8000:80"
+      - "127.0.0.1:8443:443"
+  db:
+    image: postgres
+    ports: ["5432:5432"]
+  worker:
+    image: x
+"""
+
+
+def compose_override(house, cwd, name):
+    done = house.portctl("export", "--format", "compose", "--output", name, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return (cwd / name).read_text()
+
+
+def test_a_compose_override_publishes_what_the_file_does_on_the_ports_of_this_copy(house):
+    main, linked = house.worktrees("shop", files={
+        "package.json": "{}", "compose.yaml": COMPOSE,
+        ".portwrap.json": '{"services": {"web": {"port": 8000}, "db": {"kind": "database", "port": 5432}, "api": {}}}'})
+    yaml = pytest.importorskip("yaml", reason="python3-yaml is missing")
+    overridden = []
+    loader = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_constructor("!override", lambda load, node: overridden.append(1) or load.construct_sequence(node))
+    port = {}
+    for place in (main, linked):
+        for service in ("web", "db", "api"):
+            port[place, service] = int(house.portctl("get", service, cwd=place).stdout)
+        text = compose_override(house, place, "override.yaml")
+        assert yaml.load(text, loader)["services"] == {
+            "web": {"ports": [f"{port[place, 'web']}:80", "127.0.0.1:8443:443"]}, "db": {"ports": [f"{port[place, 'db']}:5432"]}}
+        assert f"# not in compose.yaml: api {port[place, 'api']}" in text and f"COMPOSE_PROJECT_NAME={place.name} " in text
+    assert len(overridden) == 4 and len(set(port.values())) == 6
+
+
+def test_compose_takes_the_override(house, shop):
+    """Docker Compose 2.24 knows `!override`; Debian's 1.29 does not, and takes the rest of the file without it."""
+    (shop / "compose.yaml").write_text(COMPOSE)
+    (shop / ".portwrap.json").write_text('{"services": {"web": {"port": 8000}, "api": {}}}')
+    web = int(house.portctl("get", "web", "--range", "node", cwd=shop).stdout)
+    house.portctl("get", "api", cwd=shop)
+    text = compose_override(house, shop, "override.yaml")
+    files = ["-f", "compose.yaml", "-f", "override.yaml", "config"]
+    known = False
+    if house.run("docker", "compose", "version").returncode == 0:
+        done = house.run("docker", "compose", *files, "--format", "json", cwd=shop)
         published = json.loads(done.stdout)["services"]["web"]["ports"]
-        assert [entry["published"] for entry in published] == [port]
+        assert sorted(entry["published"] for entry in published) == sorted([str(web), "8443"])
+        known = True
+    if shutil.which("docker-compose") and " 1." in house.run("docker-compose", "version").stdout:
+        yaml = pytest.importorskip("yaml")
+        (shop / "override.yaml").write_text(text.replace(" !override", ""))
+        done = house.run("docker-compose", *files, cwd=shop)
+        assert done.returncode == 0, done.stderr
+        services = yaml.safe_load(done.stdout)["services"]
+        # As text or as an object, as the file's version has it.
+        published = [entry if isinstance(entry, str) else f"{entry['published']}:{entry['target']}/tcp" for entry in services["web"]["ports"]]
+        assert set(services) == {"web", "db", "worker"} and f"{web}:80/tcp" in published
+        known = True
+    if not known:
+        pytest.skip("neither `docker compose` nor docker-compose 1.29 is there")
+
+
+def test_without_a_compose_file_every_service_has_its_port(house, shop):
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    assert f'  web:\n    ports: !override\n      - "{port}:{port}"\n' in house.portctl("export", "--format", "compose", cwd=shop).stdout
+    (shop / "compose.yml").mkdir()
+    assert f'"{port}:{port}"' in house.portctl("export", "--format", "compose", cwd=shop).stdout
 
 
 def test_templates_carry_the_real_port(house, shop):
@@ -143,6 +206,12 @@ def test_templates_carry_the_real_port(house, shop):
         done = house.portctl("template", kind, "web", cwd=shop)
         assert done.returncode == 0 and port in done.stdout, (kind, done)
     assert house.portctl("template", "env", cwd=shop).stdout == f"WEB_PORT={port}\n"
+    # As the export calls it, where two services' names give the same variable.
+    for name in ("my-api", "my_api"):
+        house.portctl("get", name, cwd=shop)
+    exported = house.portctl("export", "--format", "env", cwd=shop).stdout.splitlines()
+    told = [house.portctl("template", "env", name, cwd=shop).stdout.strip() for name in ("my-api", "my_api")]
+    assert len(set(line.split("=")[0] for line in told)) == 2 and set(told) <= set(exported)
     assert house.refusal("template", "nothing", cwd=shop, status=3)["code"] == "NOT_FOUND"
     assert house.portctl("template", cwd=shop).returncode == 2
 

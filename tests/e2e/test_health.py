@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 
 import pytest
 
@@ -24,15 +23,16 @@ def web(house, shop):
 
 def test_a_service_has_a_timeout_of_its_own_and_results_are_kept(house, shop):
     house.serve_unwrapped(int(house.portctl("get", "web", cwd=shop).stdout), shop)
-    mute = int(house.portctl("get", "mute", cwd=shop).stdout)
-    with socket.create_server(("127.0.0.1", mute)):
-        for _ in range(2):
-            reply = house.ask("health", cwd=shop, status=1)
+    mute = house.serve_silence(int(house.portctl("get", "mute", cwd=shop).stdout), shop)
+    for _ in range(2):
+        reply = house.ask("health", cwd=shop, status=1)
+    mute.kill()
     checks = {check["lease"]["service"]: check for check in reply["checks"]}
     assert checks["mute"]["error"] == "no answer within 1000 ms"
     assert [entry["health"] for entry in checks["mute"]["history"]] == ["unhealthy"] * 2
     assert [entry["health"] for entry in checks["web"]["history"]] == ["healthy"] * 2
     assert checks["web"]["history"][1] == {name: checks["web"][name] for name in ("health", "response_ms", "checked_at", "error")}
+    mute.wait()
     reply = house.ask("health", cwd=shop)
     checks = {check["lease"]["service"]: check for check in reply["checks"]}
     assert [entry["health"] for entry in checks["mute"]["history"]] == ["unhealthy", "unhealthy", "not_running"]
@@ -76,3 +76,56 @@ def test_a_wrong_timeout_is_named_with_its_line(house, shop):
     (shop / ".portwrap.json").write_text('{"services": {"web": {\n"health": {"path": "/", "timeout": "1h"}}}}')
     done = house.run("portwrap", "--dry-run", "true", cwd=shop)
     assert ".portwrap.json:2: services.web.health.timeout: must be a time from" in done.stdout + done.stderr
+
+
+def test_a_watched_service_is_checked_when_its_state_changes(house, shop):
+    """At an interval of an hour: whatever comes after the first check is the events' doing."""
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    watch = house.start("portctl", "health", "web", "--watch", "--interval", "3600", "--json", cwd=shop)
+
+    def state(expected, count):
+        def seen():
+            checks = [json.loads(line)["checks"] for line in watch.stdout.splitlines(keepends=True) if line.endswith("\n")]
+            return [checked[0]["health"] for checked in checks if checked].count(expected) >= count
+
+        wait_until(seen, lambda: watch.stdout)
+
+    state("not_running", 1)
+    server = house.wrap("python3", "-m", "http.server", str(port), cwd=shop)
+    state("healthy", 1)
+    server.kill()
+    state("not_running", 2)
+    assert house.portctl("agent", "restart").returncode == 0
+    house.wrap("python3", "-m", "http.server", str(port), cwd=shop)
+    state("healthy", 2)
+
+
+def test_watching_what_is_not_there_ends_at_once(house, shop):
+    assert house.portctl("health", "nothing", "--watch", cwd=shop).returncode == 3
+
+
+def test_a_stranger_s_answer_is_not_the_service_s(house, shop):
+    port = int(house.portctl("get", "plain", cwd=shop).stdout)
+    stranger = house.serve_unwrapped(port, house.home)
+    (check,) = house.ask("health", "plain", cwd=shop, status=1)["checks"]
+    assert check["health"] == "unhealthy" and f"portctl check {port}" in check["error"] and check["response_ms"] is None
+    stranger.kill()
+    wait_until(lambda: house.ask("health", "plain", cwd=shop)["checks"][0]["health"] == "not_running", "the stranger has gone")
+    house.serve_unwrapped(port, shop)
+    assert house.ask("health", "plain", cwd=shop)["checks"][0]["health"] == "healthy"
+
+
+def test_datagrams_are_checked_as_far_as_they_can_be(house, shop):
+    port = int(house.portctl("allocate", "dns", "--protocol", "udp", cwd=shop).stdout)
+    assert house.ask("health", "dns", cwd=shop)["checks"][0]["health"] == "not_running"
+    program = f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', {port})); print('bound', flush=True); s.recv(1)"
+    house.start("python3", "-c", program, cwd=shop).wait_for("bound")
+    assert house.ask("health", "dns", cwd=shop)["checks"][0]["health"] == "healthy"
+
+
+def test_a_server_that_listens_on_one_address_alone_is_asked_there(house, shop):
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    server = house.start("python3", "-m", "http.server", str(port), "--bind", "127.0.0.9", cwd=shop)
+    server.wait_for("^Serving HTTP")
+    (shop / "content.txt").write_text("here")
+    assert house.ask("health", "web", cwd=shop)["checks"][0]["health"] == "healthy"

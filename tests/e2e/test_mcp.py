@@ -150,9 +150,17 @@ def test_a_subscriber_is_told_of_changes_also_after_the_agent_was_restarted(hous
     assert server.wait() == 0
 
 
-def test_the_sdk_s_client_subscribes(house, shop):
-    subscribed, _, updated = client(house, shop, ["subscribe", "portwrap://leases"], ["call", "get-port", {"serviceName": "web"}], ["updated"])
-    assert subscribed == {} and updated == "portwrap://leases"
+def test_the_sdk_s_client_is_told_of_changes_while_it_subscribes(house, shop):
+    uri = "portwrap://leases"
+    subscribed, begun, got, _, told, read, ended, _, _, _, after = client(
+        house, shop,
+        ["subscribe", uri], ["updated"],  # the stream begins
+        ["shell", "portctl get web"], ["ping"], ["updated"], ["read", uri],
+        ["unsubscribe", uri], ["updates so far"], ["shell", "portctl get api"], ["read", uri], ["updates so far"])
+    assert subscribed == ended == {} and begun == told == uri
+    leases = json.loads(read["contents"][0]["text"])["leases"]
+    assert [lease["port"] for lease in leases] == [int(got)]
+    assert after == 0
 
 
 def test_a_call_waits_for_the_roots_that_say_whose_it_is(house, shop):
@@ -197,3 +205,113 @@ def test_malformed_messages_are_refused_and_the_server_goes_on(house, shop):
     assert answer('\n{"jsonrpc":"2.0","id":"\u00fc","method":"ping"}') == {"jsonrpc": "2.0", "id": "ü", "result": {}}
     server.close_stdin()
     assert server.wait() == 0
+
+
+class Talk:
+    """A client that says what no SDK would, or when."""
+
+    def __init__(self, house, cwd, *words):
+        self.server = house.start("portctl", "mcp", *words, cwd=cwd)
+
+    def say(self, **message):
+        self.server.say(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+    def call(self, number, tool, **arguments):
+        self.say(id=number, method="tools/call", params={"name": tool, "arguments": arguments})
+
+    def answer(self, number):
+        def found():
+            for line in self.server.stdout.splitlines(keepends=True):
+                message = json.loads(line) if line.endswith("\n") else {}
+                if message.get("id") == number:
+                    return message
+            return None
+
+        return wait_until(found, lambda: f"{number} in {self.server.stdout}")
+
+    def ids(self):
+        return [json.loads(line).get("id") for line in self.server.stdout.splitlines()]
+
+    def end(self):
+        self.server.close_stdin()
+        assert self.server.wait() == 0
+
+
+def test_a_call_that_runs_is_cancelled(house, dead_mount):
+    shop = house.project("shop", files={"package.json": '{"name": "shop"}'})
+    house.start_agent()
+    talk = Talk(house, shop)
+    # Its files do not answer: the agent gives that three seconds, and the call with it.
+    talk.call(1, "get-port", serviceName="web", projectName=f"{dead_mount}/project")
+    talk.say(id=2, method="ping")
+    assert talk.answer(2)["result"] == {}  # also while a call runs
+    talk.call(3, "get-port", serviceName="web")
+    talk.say(id=4, method="ping")
+    talk.answer(4)
+    talk.say(method="notifications/cancelled", params={"requestId": 99})
+    talk.say(method="notifications/cancelled", params={"requestId": 1, "reason": "never mind"})
+    assert talk.answer(3)["result"]["structuredContent"]["success"] is True
+    # An answer to the first one would have come before: requests are answered in order.
+    assert talk.ids() == [2, 4, 3]
+    talk.end()
+    assert [lease["project"]["root"] for lease in house.leases()] == [str(shop)]
+
+
+def test_a_client_that_leaves_while_its_call_runs_gets_the_answer(house, shop):
+    talk = Talk(house, shop)
+    talk.call(1, "get-port", serviceName="web")
+    talk.server.close_stdin()
+    assert talk.server.wait() == 0
+    assert talk.answer(1)["result"]["structuredContent"]["success"] is True
+
+
+def test_a_number_that_cannot_be_had_is_said(house, shop):
+    had, other, fresh, shared, differ = client(
+        house, shop, ["call", "get-port", {"serviceName": "web"}], ["call", "get-port", {"serviceName": "web", "port": 3055}],
+        ["call", "get-port", {"serviceName": "api", "port": 3056}], ["call", "get-port", {"serviceName": "web", "protocol": "udp", "port": 3057}],
+        ["call", "get-port", {"serviceName": "x", "hostname": "a.example", "cloudflareHostname": "b.example"}])
+    port = content(had)["port"]
+    assert content(other)["port"] == port and "did not get 3055" in content(other)["message"]
+    assert content(fresh)["port"] == 3056 and content(fresh)["message"].endswith("has port 3056")
+    assert (content(shared)["port"], content(shared)["lease"]["protocol"]) == (3057, "udp")
+    assert content(differ)["code"] == "INVALID_REQUEST"
+
+
+def test_a_project_may_be_named_by_any_of_its_directories(house):
+    main, linked = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
+    (main / "src").mkdir()
+    (house.home / "link").symlink_to(main)
+    for place in (main, linked):
+        house.portctl("get", "web", cwd=place)
+    names = [f"{main}/", str(main / "src"), str(house.home / "link")]
+    *own, theirs, nobody = client(
+        house, main, *[["call", "update-port", {"serviceName": "web", "description": name, "projectName": name}] for name in names],
+        ["call", "update-port", {"serviceName": "web", "description": "x", "projectName": f"{linked}/"}],
+        ["call", "release-port", {"serviceName": "web", "projectName": "/nowhere"}])
+    assert [content(result)["lease"]["description"] for result in own] == names
+    assert content(theirs)["code"] == content(nobody)["code"] == "NOT_OWNER"
+    assert len(house.leases()) == 2
+
+
+def test_summaries_and_checks_say_what_they_found(house, shop):
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    summary, kept, free, database = client(
+        house, shop, ["call", "port-summary", {}], ["call", "check-port", {"port": port}], ["call", "check-port", {"port": 3999}],
+        ["call", "get-port", {"serviceName": "db", "serviceType": "postgres"}])
+    assert "1 of 1000 ports of range node" in content(summary)["message"]
+    assert content(kept)["message"] == "the port is free, kept for shop/web"
+    assert content(free)["message"] == "the port is free"
+    assert content(database)["lease"]["range"] == "database"
+
+
+def test_without_its_roots_a_server_works_where_it_was_started(house, shop):
+    blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
+    talk = Talk(house, house.home, "-C", str(shop))
+    talk.say(id=1, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {"roots": {"listChanged": True}}})
+    for number, roots, expected in ((1, [blog], blog), (2, [], shop)):
+        talk.say(method="notifications/initialized" if number == 1 else "notifications/roots/list_changed")
+        talk.answer(f"roots-{number}")
+        talk.say(id=f"roots-{number}", result={"roots": [{"uri": f"file://{root}"} for root in roots]})
+        talk.call(10 + number, "get-port", serviceName="web")
+        assert talk.answer(10 + number)["result"]["structuredContent"]["lease"]["project"]["root"] == str(expected)
+    talk.end()

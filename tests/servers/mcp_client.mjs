@@ -3,6 +3,7 @@
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { ListRootsRequestSchema, ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+import { execSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
@@ -13,9 +14,19 @@ const client = new Client({ name: 'test', version: '1' }, { capabilities: root ?
 if (root) {
   client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [{ uri: pathToFileURL(root).href, name: 'root' }] }));
 }
-let updated;
-const firstUpdate = new Promise((resolve) => { updated = resolve; });
-client.setNotificationHandler(ResourceUpdatedNotificationSchema, (message) => updated(message.params.uri));
+const updates = [];
+let wake = () => {};
+client.setNotificationHandler(ResourceUpdatedNotificationSchema, (message) => {
+  updates.push(message.params.uri);
+  wake();
+});
+// Until an update has come that nobody has taken yet.
+async function nextUpdate() {
+  while (updates.length === 0) {
+    await new Promise((resolve) => { wake = resolve; });
+  }
+  return updates.shift();
+}
 await client.connect(transport);
 
 const run = {
@@ -27,7 +38,11 @@ const run = {
   resources: () => client.listResources(),
   read: (uri) => client.readResource({ uri }),
   subscribe: (uri) => client.subscribeResource({ uri }),
-  updated: () => firstUpdate,
+  unsubscribe: (uri) => client.unsubscribeResource({ uri }),
+  updated: nextUpdate,
+  // The stream begins, or what has changed: until nothing is left that is told already.
+  'updates so far': () => updates.splice(0).length,
+  shell: (command) => execSync(command, { cwd, encoding: 'utf8' }),
   cancel: async (name, args) => {
     const controller = new AbortController();
     const call = client.callTool({ name, arguments: args }, undefined, { signal: controller.signal });

@@ -56,7 +56,7 @@ TEST_CASE("a silent lease, a stranger's port and a running one are told apart", 
     const auto running = world.get(place, "running");
     const auto unwrapped = world.get(place, "unwrapped");
     world.listen(running, 7);
-    const auto audit = audit_leases(world.registry, std::nullopt,
+    const auto audit = audit_leases(world.registry, world.config, std::nullopt,
                                     {world.heard(taken.port, "/elsewhere"), {running.port, Protocol::tcp, 7, {}, {}}, world.heard(unwrapped.port, "/r/a/src")});
     CHECK(kinds(audit) == std::vector{FindingKind::not_running, FindingKind::conflict});
     CHECK(audit.findings[0].lease == silent.id);
@@ -65,13 +65,13 @@ TEST_CASE("a silent lease, a stranger's port and a running one are told apart", 
     CHECK(audit.active == 2);
     CHECK(audit.conflicts == 1);
     CHECK(audit.not_running == 1);
-    CHECK(audit_leases(world.registry, "/r/b", {}).findings.empty());
+    CHECK(audit_leases(world.registry, world.config, "/r/b", {}).findings.empty());
 }
 
 TEST_CASE("a directory whose name only begins like the project's is a stranger's", "[care]") {
     World world;
     const auto lease = world.get(world.place("/r/a"), "web");
-    CHECK(audit_leases(world.registry, std::nullopt, {world.heard(lease.port, "/r/ab")}).conflicts == 1);
+    CHECK(audit_leases(world.registry, world.config, std::nullopt, {world.heard(lease.port, "/r/ab")}).conflicts == 1);
 }
 
 TEST_CASE("two live leases on one port are a duplicate", "[care]") {
@@ -80,7 +80,7 @@ TEST_CASE("two live leases on one port are a duplicate", "[care]") {
     auto second = world.get(world.place("/r/b"), "web");
     second.port = first.port;
     world.apply({LeaseEvent{LeaseChange::updated, second}});
-    const auto audit = audit_leases(world.registry, std::nullopt, {});
+    const auto audit = audit_leases(world.registry, world.config, std::nullopt, {});
     CHECK(std::count_if(audit.findings.begin(), audit.findings.end(), [](const Finding& finding) { return finding.kind == FindingKind::duplicate; }) == 1);
 }
 
@@ -152,10 +152,10 @@ TEST_CASE("a stranger's datagrams are no conflict for a TCP port, and its own pr
     world.apply({LeaseEvent{LeaseChange::updated, udp}});
     auto datagrams = world.heard(tcp.port, "/elsewhere");
     datagrams.protocol = Protocol::udp;
-    CHECK(audit_leases(world.registry, std::nullopt, {datagrams}).conflicts == 0);
+    CHECK(audit_leases(world.registry, world.config, std::nullopt, {datagrams}).conflicts == 0);
     datagrams.port = udp.port;
-    CHECK(audit_leases(world.registry, std::nullopt, {datagrams}).conflicts == 1);
-    CHECK(audit_leases(world.registry, std::nullopt, {world.heard(udp.port, "/elsewhere")}).conflicts == 0);
+    CHECK(audit_leases(world.registry, world.config, std::nullopt, {datagrams}).conflicts == 1);
+    CHECK(audit_leases(world.registry, world.config, std::nullopt, {world.heard(udp.port, "/elsewhere")}).conflicts == 0);
 }
 
 TEST_CASE("each of two projects hears of its duplicate, and the fix ends the one that nobody uses", "[care]") {
@@ -166,7 +166,7 @@ TEST_CASE("each of two projects hears of its duplicate, and the fix ends the one
     world.listen(second, 9);
     const auto duplicates = [&](const std::optional<std::string>& root) {
         std::vector<std::string> fixes;
-        for (const auto& finding : audit_leases(world.registry, root, {{first.port, Protocol::tcp, 9, {}, {}}}).findings) {
+        for (const auto& finding : audit_leases(world.registry, world.config, root, {{first.port, Protocol::tcp, 9, {}, {}}}).findings) {
             if (finding.kind == FindingKind::duplicate) { fixes.push_back(finding.fix); }
         }
         return fixes;
@@ -237,4 +237,94 @@ TEST_CASE("each probe has its own time", "[care]") {
     CHECK(probes[0].error == "no answer within 20 ms");
     CHECK(probes[1].error == "no answer within 60 ms");
     CHECK(probes[2].healthy);
+}
+
+TEST_CASE("the way out of a conflict names the project and the range wherever it is typed", "[care]") {
+    World world;
+    const auto place = world.place("/r/a b");
+    const auto fix = [&](const Lease& lease) {
+        return audit_leases(world.registry, world.config, std::nullopt, {world.heard(lease.port, "/elsewhere")}).findings.front().fix;
+    };
+    auto lease = world.get(place, "web");
+    CHECK(fix(lease) == "portctl update 3000 --port $(portctl next 'node' --project '/r/a b') --range 'node' --project '/r/a b'");
+    lease.range = "block";  // what serves a project with a block needs no name
+    world.apply({LeaseEvent{LeaseChange::updated, lease}});
+    CHECK(fix(lease) == "portctl update 3000 --port $(portctl next --project '/r/a b') --project '/r/a b'");
+}
+
+TEST_CASE("a worktree of a bare repository gets the services of another worktree, and no registered ones", "[care]") {
+    World world;
+    const auto first = world.place("/r/one", "/r/bare.git");
+    world.get(first, "web");
+    auto elsewhere = world.get(first, "production");
+    elsewhere.origin = LeaseOrigin::registered;
+    world.apply({LeaseEvent{LeaseChange::updated, elsewhere}});
+    const auto stranger = world.place("/r/other", "/r/other.git");
+    world.get(stranger, "theirs");
+    const auto decision = decide_provision(world.registry, world.config, world.place("/r/two", "/r/bare.git"), "me", world.facts());
+    REQUIRE(decision.answer.size() == 1);
+    CHECK(decision.answer[0].service == "web");
+}
+
+TEST_CASE("a new worktree's services are of the environments that they have in the main one", "[care]") {
+    World world;
+    auto lease = world.get(world.place("/r/main"), "web");
+    lease.environment = Environment::test;
+    world.apply({LeaseEvent{LeaseChange::updated, lease}});
+    const auto decision = decide_provision(world.registry, world.config, world.place("/r/fix", "/r/main"), "me", world.facts());
+    REQUIRE(decision.answer.size() == 1);
+    CHECK(decision.answer[0].port >= 7000);
+    CHECK(decision.answer[0].port <= 7999);
+}
+
+TEST_CASE("a reservation whose time is over stays while somebody listens, until that is known to be a stranger", "[care]") {
+    World world;
+    auto lease = world.get(world.place("/r/a"), "web");
+    lease.state = LeaseState::reserved;
+    lease.expires_at = world.now + 1h;
+    world.apply({LeaseEvent{LeaseChange::updated, lease}});
+    world.external = {lease.port};
+    auto later = world.facts();
+    later.now += 2h;
+    const auto kept = decide_expiry(world.registry, world.config, later);
+    CHECK(kept.changes.empty());
+    CHECK(kept.answer == later.now + 1h);
+    CHECK(world.clean({}, 2h).empty());
+    lease.state = LeaseState::conflict;
+    world.apply({LeaseEvent{LeaseChange::conflicted, lease}});
+    CHECK(world.clean({}, 2h) == std::vector{CleanupReason::expired});
+}
+
+TEST_CASE("what people call a database by names its range", "[care]") {
+    const auto config = default_config();
+    const auto first = [&](const std::string& kind) { return ranges_that_serve(config, {{}, Environment::dev, kind, "node", true}).front()->name; };
+    CHECK(first("postgres") == "database");
+    CHECK(first("redis") == "cache");
+    CHECK(first("frontend") == "node");
+}
+
+TEST_CASE("a probe goes to the address that is listened on, over either family", "[care]") {
+    for (const char* address : {"127.0.0.5", "::1"}) {
+        const bool is_ipv6 = std::string_view(address).find(':') != std::string_view::npos;
+        const UniqueFd listener(::socket(is_ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        sockaddr_storage bound{};
+        bound.ss_family = is_ipv6 ? AF_INET6 : AF_INET;
+        auto* ipv6 = reinterpret_cast<sockaddr_in6*>(&bound);
+        auto* ipv4 = reinterpret_cast<sockaddr_in*>(&bound);
+        REQUIRE(::inet_pton(bound.ss_family, address, is_ipv6 ? static_cast<void*>(&ipv6->sin6_addr) : &ipv4->sin_addr) == 1);
+        if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&bound), sizeof bound) != 0 && is_ipv6) { continue; }  // a machine without IPv6
+        REQUIRE(::listen(listener.get(), 4) == 0);
+        socklen_t size = sizeof bound;
+        REQUIRE(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&bound), &size) == 0);
+        std::vector<Probe> probes(1);
+        probes[0].port = ntohs(is_ipv6 ? ipv6->sin6_port : ipv4->sin_port);
+        probes[0].address = address;
+        run_probes(probes);
+        CHECK(probes[0].error.empty());
+        CHECK(probes[0].healthy);
+    }
+    std::vector<Probe> nonsense(1);
+    nonsense[0].address = "no address";
+    run_probes(nonsense);
+    CHECK_FALSE(nonsense[0].healthy);
 }

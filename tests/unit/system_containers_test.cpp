@@ -65,3 +65,16 @@ TEST_CASE("an engine that is not there, or does not answer, says nothing", "[con
     REQUIRE(::listen(listener.get(), 1) == 0);
     CHECK(ask_engine(path, 50ms).empty());
 }
+
+TEST_CASE("the directory of a container's compose file is an absolute path or none", "[containers]") {
+    const auto directory = [](const std::string& labels) {
+        const auto containers = parse_containers("[{\"Id\":\"a\",\"Labels\":" + labels + "}]");
+        REQUIRE(containers.size() == 1);
+        return containers.front().directory;
+    };
+    CHECK(directory(R"({"com.docker.compose.project.working_dir":"/home/me/shop"})") == "/home/me/shop");
+    for (const char* labels : {R"({"com.docker.compose.project.working_dir":"shop"})", R"({"com.docker.compose.project.working_dir":["/"]})", R"(["x"])", "null", "{}",
+                               R"({"com.docker.compose.project.working_dir":"/a\u0000b"})"}) {
+        CHECK(directory(labels).empty());
+    }
+}

@@ -115,14 +115,31 @@ std::string variable_of(const Lease& lease, int number) {
     return name;
 }
 
-/// One variable for each instance of a service. What cannot have one is named in a comment, so that nothing is missing unsaid.
-std::string env(const Registry& registry, const std::vector<const Lease*>& leases) {
+/// The variables of these leases in their order; empty for a second lease of the same role: the first has the variable.
+std::vector<std::string> variables_of(const std::vector<const Lease*>& leases) {
     std::set<std::string> plain;  // what a name gives by itself is nobody else's number
     for (const auto* lease : leases) { plain.insert(variable_of(*lease, 1)); }
     std::set<std::string> used;
+    std::set<std::pair<std::string, int>> roles;
+    std::vector<std::string> names;
+    for (const auto* lease : leases) {
+        names.emplace_back();
+        if (!roles.emplace(lease->key.service, lease->key.instance).second) { continue; }
+        auto& name = names.back();
+        name = variable_of(*lease, 1);
+        for (int number = 2; used.contains(name) || (number > 2 && plain.contains(name)); ++number) { name = variable_of(*lease, number); }
+        used.insert(name);
+    }
+    return names;
+}
+
+/// One variable for each instance of a service. What cannot have one is named in a comment, so that nothing is missing unsaid.
+std::string env(const Registry& registry, const std::vector<const Lease*>& leases) {
+    const auto names = variables_of(leases);
     std::map<std::pair<std::string, int>, std::pair<std::string, const Lease*>> written;
     std::string text;
-    for (const auto* lease : leases) {
+    for (std::size_t i = 0; i < leases.size(); ++i) {
+        const auto* lease = leases[i];
         const std::pair role(lease->key.service, lease->key.instance);
         if (const auto before = written.find(role); before != written.end()) {  // the lowest port stands first
             const auto* other = before->second.second;
@@ -134,9 +151,7 @@ std::string env(const Registry& registry, const std::vector<const Lease*>& lease
             text += "# not written: " + lease->key.service + " " + named(*lease) + "; " + before->second.first + " is " + named(*other) + "\n";
             continue;
         }
-        auto name = variable_of(*lease, 1);
-        for (int number = 2; used.contains(name) || (number > 2 && plain.contains(name)); ++number) { name = variable_of(*lease, number); }
-        used.insert(name);
+        const auto& name = names[i];
         written.emplace(role, std::pair(name, lease));
         const auto said = read_variable_name(name);
         if (!said || said->service != lease->key.service) { text += "# service: " + lease->key.service + "\n"; }
@@ -163,32 +178,75 @@ std::string compose_project(const std::string& root) {
     return name.empty() ? "project" : name;
 }
 
-/// Compose appends lists of ports of several files: without !override the port of the first file stays published.
-std::string compose(const std::vector<const Lease*>& leases) {
+/// "8000:80": on the host, in the container.
+std::string published(const std::string& address, Port outside, Port inside, Protocol protocol) {
+    return address + std::to_string(outside) + ":" + std::to_string(inside) + (protocol == Protocol::udp ? "/udp" : "");
+}
+
+/// The ports of one service: what the file publishes, on the leases' ports where these are for it. What the file says of a lease:
+/// its number on the host, else in the container, else it is the first port that is nobody's.
+std::vector<std::string> compose_ports(const std::vector<const Lease*>& leases, const std::vector<ComposePort>& file) {
+    std::vector<const Lease*> whose(file.size(), nullptr);
+    std::vector<std::string> ports;
+    for (const int round : {0, 1, 2}) {
+        for (const auto* lease : leases) {
+            if (std::find(whose.begin(), whose.end(), lease) != whose.end()) { continue; }
+            const auto asked = lease->key.requested.value_or(0);
+            for (std::size_t i = 0; i < file.size(); ++i) {
+                if (whose[i] != nullptr || file[i].target == 0 || file[i].protocol != lease->key.protocol) { continue; }
+                const bool fits = round == 0 ? asked != 0 && file[i].published == asked : round == 1 ? asked != 0 && file[i].target == asked : asked == 0;
+                if (!fits) { continue; }
+                whose[i] = lease;
+                break;
+            }
+        }
+    }
+    for (std::size_t i = 0; i < file.size(); ++i) {
+        ports.push_back(whose[i] != nullptr ? published(file[i].address, whose[i]->port, file[i].target, file[i].protocol) : file[i].text);
+    }
+    for (const auto* lease : leases) {
+        if (std::find(whose.begin(), whose.end(), lease) != whose.end()) { continue; }
+        const auto asked = lease->key.requested.value_or(0);
+        // Of a service whose ports the file has, one that it does not have is no container's.
+        if (asked != 0 || file.empty()) { ports.push_back(published("", lease->port, asked != 0 ? asked : lease->port, lease->key.protocol)); }
+    }
+    return ports;
+}
+
+/// Compose appends lists of ports of several files: without !override the port of the first file stays published. A service
+/// that the file before does not have would be one without an image, so it is left out.
+std::string compose(const std::vector<const Lease*>& leases, const ComposeFile* file) {
+    const auto name = file != nullptr ? file->name : std::string("compose.yaml");
     std::string text =
         "# Made by `portctl export --format compose`: the ports of this copy of the project on the host. `!override` needs Docker Compose\n"
         "# 2.24 or later: without it the ports of the first file stay published, too. Containers, networks and volumes of copies are kept\n"
         "# apart by a name of their own:\n";
     std::set<std::string> roots;
     for (const auto* lease : leases) { roots.insert(lease->key.root); }
-    for (const auto& root : roots) { text += "#   COMPOSE_PROJECT_NAME=" + compose_project(root) + " docker compose -f compose.yaml -f THIS_FILE up\n"; }
-    text += "services:\n";
-    std::vector<std::string> services;
+    for (const auto& root : roots) { text += "#   COMPOSE_PROJECT_NAME=" + compose_project(root) + " docker compose -f " + name + " -f THIS_FILE up\n"; }
+    std::vector<std::pair<std::string, std::vector<const Lease*>>> services;
     for (const auto* lease : leases) {
-        if (!is_auxiliary_service(lease->key.service) && std::find(services.begin(), services.end(), lease->key.service) == services.end()) {
-            services.push_back(lease->key.service);
-        }
+        if (is_auxiliary_service(lease->key.service) || lease->key.instance != 0) { continue; }
+        auto found = std::find_if(services.begin(), services.end(), [&](const auto& entry) { return entry.first == lease->key.service; });
+        if (found == services.end()) { found = services.insert(services.end(), {lease->key.service, {}}); }
+        found->second.push_back(lease);
     }
-    for (const auto& service : services) {
-        text += "  " + yaml_key(service) + ":\n    ports: !override\n";
-        for (const auto* lease : leases) {
-            if (lease->key.service != service || lease->key.instance != 0) { continue; }
-            const auto inside = lease->key.requested.value_or(0) != 0 ? *lease->key.requested : lease->port;
-            text += "      - \"" + std::to_string(lease->port) + ":" + std::to_string(inside) + (lease->key.protocol == Protocol::udp ? "/udp" : "") + "\"\n";
+    std::string body;
+    for (const auto& [service, its] : services) {
+        std::vector<ComposePort> ports;
+        if (file != nullptr) {
+            const auto& said_name = service;
+            const auto found = std::find_if(file->services.begin(), file->services.end(), [&said_name](const ComposeService& entry) { return entry.name == said_name; });
+            if (found == file->services.end()) {
+                text += "# not in " + name + ": " + printable(service) + " " + std::to_string(its.front()->port) + "\n";
+                continue;
+            }
+            ports = found->ports;
         }
+        body += "  " + yaml_key(service) + ":\n    ports: !override\n";
+        for (const auto& port : compose_ports(its, ports)) { body += "      - \"" + port + "\"\n"; }
     }
-    if (services.empty()) { text.replace(text.rfind("services:"), std::string::npos, "services: {}\n"); }
-    return text;
+    return text + (body.empty() ? "services: {}\n" : "services:\n" + body);
 }
 
 std::string json(const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now) {
@@ -208,7 +266,17 @@ std::string json(const Registry& registry, const Config& config, const std::vect
 
 }  // namespace
 
-std::string variable_name(const Lease& lease) { return variable_of(lease, 1); }
+std::string variable_name(const Registry& registry, const Lease& lease) {
+    ListFilter filter;
+    const auto* project = registry.find_project(lease.key.root);
+    filter.project = project != nullptr ? *project : Project{lease.key.root, {}, {}, {}, {}, {}};
+    const auto leases = list_leases(registry, filter);
+    const auto names = variables_of(leases);
+    for (std::size_t i = 0; i < leases.size(); ++i) {
+        if (leases[i]->key.service == lease.key.service && leases[i]->key.instance == lease.key.instance && !names[i].empty()) { return names[i]; }
+    }
+    return variable_of(lease, 1);
+}
 
 std::optional<SaidVariable> read_variable_name(std::string_view name) {
     SaidVariable said;
@@ -231,12 +299,12 @@ std::optional<SaidVariable> read_variable_name(std::string_view name) {
     return said;
 }
 
-std::string write_text(ExportFormat format, const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now) {
+std::string write_text(ExportFormat format, const Registry& registry, const Config& config, const std::vector<const Lease*>& leases, Time now, const ComposeFile* file) {
     switch (format) {
         case ExportFormat::csv: return csv(registry, leases);
         case ExportFormat::markdown: return markdown(registry, leases);
         case ExportFormat::env: return env(registry, leases);
-        case ExportFormat::compose: return compose(leases);
+        case ExportFormat::compose: return compose(leases, file);
         case ExportFormat::json: break;
     }
     return json(registry, config, leases, now);

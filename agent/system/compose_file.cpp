@@ -1,0 +1,225 @@
+// See compose_file.hpp.
+#include "system/compose_file.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "system/bounded_read.hpp"
+
+namespace portwrap {
+namespace {
+
+/// As compose looks for them.
+constexpr std::array<const char*, 4> k_names{"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"};
+constexpr std::size_t k_max_services = 256;
+constexpr std::size_t k_max_ports = 64;
+constexpr std::size_t k_max_port_text = 128;
+
+struct Line {
+    std::size_t indent = 0;
+    std::string_view text;
+};
+
+std::string_view trimmed(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t\r");
+    if (first == std::string_view::npos) { return {}; }
+    return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+std::string_view without_comment(std::string_view text) {
+    char quote = 0;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const char c = text[at];
+        if (quote != 0) {
+            if (c == quote) { quote = 0; }
+        } else if (c == '"' || c == '\'') {
+            quote = c;
+        } else if (c == '#' && (at == 0 || text[at - 1] == ' ')) {
+            return text.substr(0, at);
+        }
+    }
+    return text;
+}
+
+std::vector<Line> lines_of(std::string_view text) {
+    std::vector<Line> lines;
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        const auto line = without_comment(text.substr(0, end));
+        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+        const auto content = trimmed(line);
+        if (!content.empty() && content != "---") { lines.push_back({line.find_first_not_of(' '), content}); }
+    }
+    return lines;
+}
+
+std::string_view unquoted(std::string_view text) {
+    text = trimmed(text);
+    const bool quoted = text.size() >= 2 && (text.front() == '"' || text.front() == '\'') && text.back() == text.front();
+    return quoted ? text.substr(1, text.size() - 2) : text;
+}
+
+struct Entry {
+    std::string_view key;
+    std::string_view value;
+};
+/// "key: value"; an empty key for anything else.
+Entry entry_of(std::string_view text) {
+    for (auto at = text.find(':'); at != std::string_view::npos; at = text.find(':', at + 1)) {
+        if (at + 1 == text.size() || text[at + 1] == ' ') { return {unquoted(text.substr(0, at)), trimmed(text.substr(at + 1))}; }
+    }
+    return {};
+}
+
+std::optional<Port> port_in(std::string_view text) {
+    Port port = 0;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), port);
+    return read.ec == std::errc() && read.ptr == text.data() + text.size() && port != 0 ? std::optional(port) : std::nullopt;
+}
+
+/// "${WEB:-8000}" as 8000; a variable without a default as nothing.
+std::string_view default_of(std::string_view text) {
+    if (!text.starts_with("${") || !text.ends_with('}')) { return text.starts_with('$') ? std::string_view() : text; }
+    text = text.substr(2, text.size() - 3);
+    const auto dash = text.find('-');
+    return dash == std::string_view::npos ? std::string_view() : text.substr(dash + 1);
+}
+
+/// "a:b" split at colons that are in no brackets or braces.
+std::vector<std::string_view> parts_of(std::string_view text) {
+    std::vector<std::string_view> parts;
+    int depth = 0;
+    std::size_t from = 0;
+    for (std::size_t at = 0; at <= text.size(); ++at) {
+        const char c = at < text.size() ? text[at] : ':';
+        depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+        if (c == ':' && (depth == 0 || at == text.size())) {
+            parts.push_back(text.substr(from, at - from));
+            from = at + 1;
+        }
+    }
+    return parts;
+}
+
+/// The long syntax, one field a line.
+struct LongPort {
+    std::string target, published, address, protocol;
+    void take(std::string_view line) {
+        const auto [key, value] = entry_of(line);
+        const auto text = std::string(unquoted(value));
+        if (key == "target") { target = text; }
+        if (key == "published") { published = text; }
+        if (key == "host_ip") { address = text; }
+        if (key == "protocol") { protocol = text; }
+    }
+    [[nodiscard]] std::string in_short() const {
+        return (address.empty() ? "" : address + ":") + (published.empty() ? "" : published + ":") + target + (protocol.empty() || protocol == "tcp" ? "" : "/" + protocol);
+    }
+};
+
+class Reader {
+public:
+    explicit Reader(std::string_view text) : m_lines(lines_of(text)) {}
+
+    std::vector<ComposeService> run() {
+        while (m_at < m_lines.size() && !(m_lines[m_at].indent == 0 && entry_of(m_lines[m_at].text).key == "services")) { ++m_at; }
+        if (m_at >= m_lines.size() || !entry_of(m_lines[m_at].text).value.empty()) { return {}; }
+        ++m_at;
+        const auto indent = m_at < m_lines.size() ? m_lines[m_at].indent : 0;
+        while (m_at < m_lines.size() && indent > 0 && m_lines[m_at].indent == indent && m_services.size() < k_max_services) {
+            const auto key = entry_of(m_lines[m_at++].text).key;
+            ComposeService service{std::string(key), {}};
+            read_service(service, indent);
+            if (!key.empty() && key != "<<") { m_services.push_back(std::move(service)); }
+        }
+        return std::move(m_services);
+    }
+
+private:
+    void read_service(ComposeService& service, std::size_t outer) {
+        const auto indent = m_at < m_lines.size() ? m_lines[m_at].indent : 0;
+        while (m_at < m_lines.size() && m_lines[m_at].indent > outer) {
+            const auto line = m_lines[m_at++];
+            if (line.indent != indent) { continue; }
+            const auto [key, value] = entry_of(line.text);
+            if (key != "ports") { continue; }
+            if (value.starts_with('[')) {
+                read_flow(service, value);
+            } else if (value.empty()) {
+                read_list(service, indent);
+            }
+        }
+    }
+
+    static void add(ComposeService& service, std::string_view text) {
+        if (service.ports.size() >= k_max_ports) { return; }
+        if (auto port = parse_compose_port(unquoted(text))) { service.ports.push_back(std::move(*port)); }
+    }
+
+    /// ["8000:80", 443]
+    static void read_flow(ComposeService& service, std::string_view list) {
+        if (!list.ends_with(']')) { return; }
+        list = list.substr(1, list.size() - 2);
+        while (!list.empty()) {
+            const auto comma = list.find(',');
+            add(service, list.substr(0, comma));
+            list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+        }
+    }
+
+    /// A list's entries may be indented as far as its name.
+    void read_list(ComposeService& service, std::size_t outer) {
+        while (m_at < m_lines.size() && m_lines[m_at].indent >= outer && m_lines[m_at].text.starts_with('-')) {
+            const auto dash = m_lines[m_at].indent;
+            const auto first = trimmed(m_lines[m_at++].text.substr(1));
+            if (first.starts_with('"') || first.starts_with('\'') || entry_of(first).key.empty()) {
+                add(service, first);
+                continue;
+            }
+            LongPort port;
+            port.take(first);
+            while (m_at < m_lines.size() && m_lines[m_at].indent > dash) { port.take(m_lines[m_at++].text); }
+            add(service, port.in_short());
+        }
+    }
+
+    std::vector<Line> m_lines;
+    std::size_t m_at = 0;
+    std::vector<ComposeService> m_services;
+};
+
+}  // namespace
+
+std::optional<ComposePort> parse_compose_port(std::string_view text) {
+    if (text.empty() || text.size() > k_max_port_text) { return std::nullopt; }
+    const bool plain = std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~' && c != '"' && c != '\\'; });
+    if (!plain) { return std::nullopt; }
+    ComposePort port;
+    port.text = text;
+    if (const auto slash = text.rfind('/'); slash != std::string_view::npos) {
+        if (text.substr(slash + 1) == "udp") { port.protocol = Protocol::udp; }
+        text = text.substr(0, slash);
+    }
+    const auto parts = parts_of(text);
+    if (parts.size() > 3) { return std::nullopt; }
+    port.target = port_in(default_of(parts.back())).value_or(0);
+    if (parts.size() > 1) { port.published = port_in(default_of(parts[parts.size() - 2])); }
+    if (parts.size() == 3 && !parts.front().empty()) { port.address = std::string(parts.front()) + ":"; }
+    return port;
+}
+
+std::vector<ComposeService> parse_compose(std::string_view text) { return Reader(text).run(); }
+
+std::optional<ComposeFile> read_compose_file(const std::string& root) {
+    for (const auto* name : k_names) {
+        const auto text = read_project_file(root + "/" + name);
+        if (!text) { continue; }
+        auto services = parse_compose(*text);
+        if (services.empty()) { return std::nullopt; }
+        return ComposeFile{name, std::move(services)};
+    }
+    return std::nullopt;
+}
+
+}  // namespace portwrap

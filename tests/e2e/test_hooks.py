@@ -1,0 +1,193 @@
+"""Ports for new worktrees by git's hook: real git, real Husky, hooks of other people's, and every place where hooks may lie."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from house import NODE_MODULES
+
+APP = {"package.json": '{"name": "shop"}'}
+
+
+@pytest.fixture
+def repository(house):
+    main = house.project("shop", files=APP)
+    house.git(main, "init", "-q", "-b", "main")
+    house.git(main, "add", "-A")
+    house.git(main, "commit", "-q", "-m", "An app")
+    return main
+
+
+def git(house, cwd, *words, env=None):
+    return subprocess.run(["git", *map(str, words)], cwd=cwd, env={**house.env, **(env or {})}, capture_output=True, text=True)
+
+
+def ports(house, root):
+    return {lease["service"]: lease["port"] for lease in house.leases() if lease["project"]["root"] == str(root)}
+
+
+HOOKS = {"plain": None, "existing": "#!/bin/sh\necho theirs\nexit 0\n", "husky": "echo theirs\n"}
+
+
+@pytest.mark.parametrize("layout", HOOKS)
+def test_a_new_worktree_has_its_ports_at_once(house, layout):
+    main, _ = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
+    main_port = int(house.portctl("get", "web", cwd=main).stdout)
+    hook = main / ".git/hooks/post-checkout"
+    if layout == "husky":
+        (main / ".husky/_").mkdir(parents=True)
+        house.git(main, "config", "core.hooksPath", ".husky/_")
+        hook = main / ".husky/post-checkout"
+        generated = main / ".husky/_/post-checkout"
+        generated.write_text(f'#!/bin/sh\nsh -e "{hook}" "$@"\n')
+        generated.chmod(0o755)
+    if HOOKS[layout]:
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(HOOKS[layout])
+        hook.chmod(0o755)
+    for _ in range(2):  # twice is once
+        assert house.portctl("hooks", "install", cwd=main).returncode == 0
+    assert hook.read_text().count("portctl hooks run") == 1
+    linked = house.home / "new tree"
+    done = subprocess.run(["git", "worktree", "add", "-b", "new", str(linked)], cwd=main, env=house.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (lease,) = [lease for lease in house.leases() if lease["project"]["root"] == str(linked)]
+    assert lease["service"] == "web" and lease["port"] != main_port
+    assert f"portwrap: shop (new): web {lease['port']}" in done.stderr
+    if HOOKS[layout]:
+        assert "theirs" in done.stdout + done.stderr
+    again = subprocess.run(["git", "checkout", "-q", "-b", "other"], cwd=linked, env=house.env, capture_output=True, text=True)
+    assert again.returncode == 0 and "portwrap" not in again.stderr
+    assert house.portctl("hooks", "uninstall", cwd=main).returncode == 0
+    if HOOKS[layout]:
+        assert hook.read_text() == HOOKS[layout]
+    else:
+        assert not hook.exists()
+
+
+def test_the_hook_never_fails_a_checkout(house):
+    main, linked = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
+    assert house.portctl("hooks", "install", cwd=linked).returncode == 0
+    env = {**house.env, "PATH": "/usr/bin:/bin"}
+    assert subprocess.run(["git", "checkout", "-q", "-b", "a"], cwd=main, env=env, capture_output=True).returncode == 0
+    env = {**house.env, "XDG_RUNTIME_DIR": "/proc/nowhere", "XDG_STATE_HOME": "/proc/nowhere"}
+    assert subprocess.run(["git", "checkout", "-q", "-b", "b"], cwd=main, env=env, capture_output=True).returncode == 0
+
+
+def test_a_hook_that_is_no_shell_script_is_not_touched(house):
+    main, _ = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
+    hook = main / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/usr/bin/env python3\nprint('theirs')\n")
+    assert house.portctl("hooks", "install", cwd=main).returncode == 2
+    assert hook.read_text() == "#!/usr/bin/env python3\nprint('theirs')\n"
+    assert house.portctl("hooks", "install", cwd=house.home).returncode == 3
+
+
+@pytest.mark.skipif(not (NODE_MODULES / "husky").is_dir(), reason="husky is not in tests/servers/node_modules")
+def test_real_husky_runs_the_hook_and_keeps_its_own(house, repository):
+    main = repository
+    (main / "node_modules").mkdir()
+    shutil.copytree(NODE_MODULES / "husky", main / "node_modules/husky")
+    assert house.run("node", "node_modules/husky/bin.js", cwd=main).returncode == 0
+    theirs = main / ".husky/post-checkout"
+    theirs.write_text('echo theirs "$3"\n')
+    house.portctl("get", "web", cwd=main)
+    assert house.portctl("hooks", "install", cwd=main).returncode == 0
+    linked = house.home / "linked"
+    done = git(house, main, "worktree", "add", "-b", "new", linked)
+    assert done.returncode == 0 and "theirs 1" in done.stdout + done.stderr
+    assert f"portwrap: shop (new): web {ports(house, linked)['web']}" in done.stderr
+    # Husky runs this file as `sh -e FILE`, and it must not fail a checkout where portctl is not to be had.
+    without = git(house, main, "checkout", "-q", "-b", "other", env={"PATH": "/usr/bin:/bin"})
+    assert without.returncode == 0, without.stderr
+    # Husky has made nothing in the linked worktree yet, so git runs no hook there, and that is said.
+    said = house.portctl("hooks", "install", cwd=linked)
+    assert said.returncode == 0 and "npm install" in said.stderr
+    assert house.portctl("hooks", "uninstall", cwd=main).returncode == 0
+    assert theirs.read_text() == 'echo theirs "$3"\n'
+
+
+def test_a_checkout_of_files_starts_nothing(house, repository):
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    house.stop_agent()
+    (repository / "package.json").write_text("changed")
+    assert git(house, repository, "checkout", "--", "package.json").returncode == 0
+    assert house.agent_pids() == []
+    assert git(house, repository, "checkout", "-q", "-b", "other").returncode == 0
+    assert len(house.agent_pids()) == 1
+
+
+def test_worktrees_that_exist_have_their_ports_when_the_hook_is_installed(house, repository):
+    linked, gone = house.home / "linked", house.home / "gone"
+    for place in (linked, gone):
+        house.git(repository, "worktree", "add", "-q", "-b", place.name, str(place))
+    shutil.rmtree(gone)
+    house.portctl("get", "web", cwd=repository)
+    done = house.portctl("hooks", "install", "--json", cwd=repository)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1
+    assert ports(house, linked) and not ports(house, gone)
+    assert f"portwrap: shop (linked): web {ports(house, linked)['web']}" in done.stderr
+    assert house.portctl("hooks", "install", cwd=linked).stderr == ""
+
+
+def test_a_worktree_of_a_bare_repository_has_the_services_of_another_one(house, repository):
+    bare = house.home / "bare.git"
+    house.git(repository, "clone", "-q", "--bare", str(repository), str(bare))
+    first, second = house.home / "first", house.home / "second"
+    house.git(bare, "worktree", "add", "-q", str(first), "main")
+    house.portctl("get", "web", cwd=first)
+    assert house.portctl("hooks", "install", cwd=bare).returncode == 0
+    done = git(house, bare, "worktree", "add", "-b", "second", second)
+    assert f"web {ports(house, second)['web']}" in done.stderr
+    assert ports(house, second) != ports(house, first)
+
+
+@pytest.mark.parametrize("scope", ["--global", "--local"])
+def test_core_hookspath_is_followed_wherever_it_leads(house, repository, scope):
+    hooks = house.home / "deep/hooks"
+    house.git(repository, "config", scope, "core.hooksPath", "~/deep/hooks" if scope == "--global" else str(hooks))
+    house.portctl("get", "web", cwd=repository)
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    assert "portctl hooks run" in (hooks / "post-checkout").read_text()
+    linked = house.home / "linked"
+    assert "web" in git(house, repository, "worktree", "add", "-b", "x", linked).stderr
+    assert house.portctl("hooks", "uninstall", cwd=linked).returncode == 0
+    assert list(hooks.iterdir()) == []
+
+
+def test_what_was_installed_before_husky_came_is_removed_too(house, repository):
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    house.git(repository, "config", "core.hooksPath", ".husky/_")
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    done = house.portctl("hooks", "uninstall", cwd=repository)
+    assert done.returncode == 0 and done.stdout.count("removed from") == 2
+    assert not (repository / ".git/hooks/post-checkout").exists() and not (repository / ".husky/post-checkout").exists()
+    assert "not installed" in house.portctl("hooks", "uninstall", cwd=repository).stdout
+
+
+def test_hooks_that_cannot_be_installed_say_why(house, repository):
+    house.git(repository, "config", "core.hooksPath", "/dev/null")
+    assert "git runs no hooks here" in house.refusal("hooks", "install", cwd=repository, status=2)["message"]
+    assert house.portctl("hooks", "uninstall", cwd=repository).returncode == 0
+    house.git(repository, "config", "core.hooksPath", "")
+    assert "empty string" in house.refusal("hooks", "install", cwd=repository, status=3)["message"]
+    house.git(repository, "config", "--unset", "core.hooksPath")
+    assert "-C" in house.refusal("hooks", "install", "--project", "shop", cwd=repository, status=2)["message"]
+    outside = house.portctl("hooks", "install", cwd=house.home)
+    assert outside.returncode == 3 and outside.stderr.count("\n") == 1 and "not a git repository" in outside.stderr
+
+
+def test_many_worktrees_at_once_have_ports_of_their_own(house, repository):
+    for service in ("web", "api"):
+        house.portctl("get", service, cwd=repository)
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    places = [house.home / f"tree{number}" for number in range(8)]
+    # One after the other where git writes its own files; the checkouts, and with them the hooks, at once.
+    for place in places:
+        house.git(repository, "worktree", "add", "-q", "--no-checkout", "-b", place.name, str(place))
+    running = [house.start("git", "checkout", "-q", "-b", f"{place.name}-work", cwd=place) for place in places]
+    assert [process.wait() for process in running] == [0] * len(running)
+    given = [port for place in places for port in ports(house, place).values()]
+    assert len(given) == len(set(given)) == 16

@@ -1,0 +1,123 @@
+// Compose files as people write them, and the override that is written for them.
+#include <catch2/catch.hpp>
+
+#include "service/exchange/write_text.hpp"
+#include "system/compose_file.hpp"
+
+using namespace portwrap;
+
+namespace {
+
+std::vector<std::string> texts(const std::vector<ComposeService>& services, const std::string& name) {
+    std::vector<std::string> all;
+    for (const auto& service : services) {
+        if (service.name != name) { continue; }
+        for (const auto& port : service.ports) { all.push_back(port.text); }
+    }
+    return all;
+}
+
+Lease lease_of(LeaseId id, const std::string& service, Port port, std::optional<Port> requested = std::nullopt, Protocol protocol = Protocol::tcp) {
+    Lease lease;
+    lease.id = id;
+    lease.key = {"/home/me/Shop fix", service, protocol, requested, 0};
+    lease.port = port;
+    lease.state = LeaseState::allocated;
+    return lease;
+}
+
+std::string override_of(const std::string& file, const std::vector<Lease>& leases) {
+    std::vector<const Lease*> all;
+    for (const auto& lease : leases) { all.push_back(&lease); }
+    const ComposeFile read{"compose.yaml", parse_compose(file)};
+    const auto text = write_text(ExportFormat::compose, Registry(), default_config(), all, Time{}, &read);
+    return text.substr(text.find("\nservices:") + 1);
+}
+
+}  // namespace
+
+TEST_CASE("ports are read in the short syntax", "[compose]") {
+    const auto port = [](std::string_view text) { return parse_compose_port(text).value_or(ComposePort{"none", {}, {}, 0, Protocol::tcp}); };
+    CHECK(port("8000:80") == ComposePort{"8000:80", "", Port{8000}, 80, Protocol::tcp});
+    CHECK(port("80") == ComposePort{"80", "", std::nullopt, 80, Protocol::tcp});
+    CHECK(port("127.0.0.1:8000:80/udp") == ComposePort{"127.0.0.1:8000:80/udp", "127.0.0.1:", Port{8000}, 80, Protocol::udp});
+    CHECK(port("[::1]:8000:80").published == Port{8000});
+    CHECK(port("127.0.0.1::80").published == std::nullopt);
+    CHECK(port("${WEB_PORT:-8000}:80").published == Port{8000});
+    CHECK(port("${WEB_PORT}:80").published == std::nullopt);
+    CHECK(port("$WEB_PORT:80").target == 80);
+    CHECK(port("3000-3005:3000-3005").target == 0);
+    CHECK(port("70000:80").published == std::nullopt);
+    CHECK_FALSE(parse_compose_port(""));
+    CHECK_FALSE(parse_compose_port("a b"));
+    CHECK_FALSE(parse_compose_port("1:\"2"));
+    CHECK_FALSE(parse_compose_port("1:2:3:4"));
+    CHECK_FALSE(parse_compose_port(std::string(200, '1')));
+}
+
+TEST_CASE("a compose file's services are read in the styles that people write", "[compose]") {
+    const auto services = parse_compose(R"(# a comment
+version: "3.8"
+x-common: &common
+  restart: always
+services:
+  web: &web   # anchors
+    <<: *common
+    image: "nginx:alpine"
+    ports:
+      - "8000:80"   # the page
+      - 8443:443
+      - target: 9000
+        published: "9001"
+        host_ip: 127.0.0.1
+        protocol: udp
+      - name: admin
+        target: 7
+    environment:
+      ports: "no ports of a service"
+  "db":
+    image: postgres
+    ports: ["5432:5432", '127.0.0.1:5433:5433', 77]
+  same-indent:
+    ports:
+    - 1:2
+    image: x
+  none: {}
+volumes:
+  web:
+    ports: ["1:1"]
+)");
+    REQUIRE(services.size() == 4);
+    CHECK(texts(services, "web") == std::vector<std::string>{"8000:80", "8443:443", "127.0.0.1:9001:9000/udp", "7"});
+    CHECK(texts(services, "db") == std::vector<std::string>{"5432:5432", "127.0.0.1:5433:5433", "77"});
+    CHECK(texts(services, "same-indent") == std::vector<std::string>{"1:2"});
+    CHECK(texts(services, "none").empty());
+}
+
+TEST_CASE("what is no compose file in block style has no services", "[compose]") {
+    for (const char* text : {"", "services:", "services: {web: {ports: [\"1:1\"]}}", "services:\nweb:\n  ports: []", "\tservices:\n", "[]", "- services:\n    web:\n", "services:\n  - web\n  - db\n"}) {
+        CAPTURE(text);
+        CHECK(parse_compose(text).empty());
+    }
+    CHECK(parse_compose("services:\n  web:\n    ports:\n      -\n      - \n").size() == 1);
+}
+
+TEST_CASE("an override publishes what the file publishes, on the leases' ports", "[compose]") {
+    const std::string file = "services:\n  web:\n    ports:\n      - \"127.0.0.1:8000:80\"\n      - \"8443:443\"\n      - \"9000-9010:9000-9010\"\n  quic:\n    ports: [443:443/udp]\n  plain:\n    image: x\n";
+    // By the number on the host, by the one in the container, by being the only one; what nobody has stays.
+    CHECK(override_of(file, {lease_of(1, "web", 3001, 8000)}) ==
+          "services:\n  web:\n    ports: !override\n      - \"127.0.0.1:3001:80\"\n      - \"8443:443\"\n      - \"9000-9010:9000-9010\"\n");
+    CHECK(override_of(file, {lease_of(1, "web", 3001, 443)}).find("- \"127.0.0.1:8000:80\"\n      - \"3001:443\"\n") != std::string::npos);
+    CHECK(override_of(file, {lease_of(1, "web", 3001), lease_of(2, "web", 3002, 8443)}).find("- \"127.0.0.1:3001:80\"\n      - \"3002:443\"\n") != std::string::npos);
+    CHECK(override_of(file, {lease_of(1, "quic", 3001, std::nullopt, Protocol::udp)}) == "services:\n  quic:\n    ports: !override\n      - \"3001:443/udp\"\n");
+    CHECK(override_of(file, {lease_of(1, "plain", 3001, 8080)}) == "services:\n  plain:\n    ports: !override\n      - \"3001:8080\"\n");
+}
+
+TEST_CASE("a service that the compose file does not have would be one without an image", "[compose]") {
+    const auto lease = lease_of(1, "api", 3001);
+    const ComposeFile file{"compose.yml", parse_compose("services:\n  web:\n    image: x\n")};
+    const auto text = write_text(ExportFormat::compose, Registry(), default_config(), {&lease}, Time{}, &file);
+    CHECK(text.find("# not in compose.yml: api 3001\n") != std::string::npos);
+    CHECK(text.ends_with("services: {}\n"));
+    CHECK(text.find("COMPOSE_PROJECT_NAME=shopfix docker compose -f compose.yml ") != std::string::npos);
+}
