@@ -145,6 +145,15 @@ Decision<std::vector<Provided>> decide_provision(const Registry& registry, const
     Decision<std::vector<Provided>> decision;
     Registry after = registry;  // each request sees what the ones before it got
     for (const auto& get : wanted) {
+        // What runs here has its port; it needs no name for that.
+        const auto here = registry.of_service(place.project.root, get.service);
+        const auto live = std::find_if(here.begin(), here.end(), [&](const Lease* lease) {
+            return lease->live() && lease->key.protocol == Protocol::tcp && lease->environment == get.environment;
+        });
+        if (live != here.end()) {
+            decision.answer.push_back({get.service, (*live)->port});
+            continue;
+        }
         auto one = decide_get(after, config, get, facts);
         const auto* id = std::get_if<LeaseId>(&one.answer);
         if (id == nullptr) { continue; }  // a full range: its program is told when it starts

@@ -328,3 +328,15 @@ TEST_CASE("a probe goes to the address that is listened on, over either family",
     run_probes(nonsense);
     CHECK_FALSE(nonsense[0].healthy);
 }
+
+TEST_CASE("a server that runs in a worktree needs no port in advance", "[care]") {
+    World world;
+    world.get(world.place("/r/main"), "main");
+    const auto linked = world.place("/r/fix", "/r/main");
+    const auto bound = world.serve(world.start(linked), 3000);
+    const auto decision = decide_provision(world.registry, world.config, linked, "me", world.facts());
+    CHECK(decision.changes.empty());
+    REQUIRE(decision.answer.size() == 1);
+    CHECK(decision.answer[0].port == bound.port);
+    CHECK(world.lease(bound.lease).origin == LeaseOrigin::process);
+}
