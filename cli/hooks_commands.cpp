@@ -81,8 +81,9 @@ Result<std::string> hook_path(bool configured = true) {
 
 bool is_husky(const std::string& path) { return path.ends_with("/.husky/post-checkout"); }
 
-/// A script that /bin/sh can read: what its first line says, or Husky's without one.
+/// A script that /bin/sh can read: what its first line says, or Husky's without one. A program may be linked there, too.
 bool is_shell_script(std::string_view text) {
+    if (text.find('\0') != std::string_view::npos) { return false; }
     if (!text.starts_with("#!")) { return true; }
     const auto line = text.substr(0, text.find('\n'));
     const auto slash = line.find_last_of("/ ");

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -75,14 +76,14 @@ def test_the_hook_never_fails_a_checkout(house):
     assert subprocess.run(["git", "checkout", "-q", "-b", "b"], cwd=main, env=env, capture_output=True).returncode == 0
 
 
-def test_a_hook_that_is_no_shell_script_is_not_touched(house):
-    main, _ = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
-    hook = main / ".git/hooks/post-checkout"
+@pytest.mark.parametrize("content", [b"#!/usr/bin/env python3\nprint('theirs')\n", Path("/bin/true").read_bytes()], ids=["python", "program"])
+def test_a_hook_that_is_no_shell_script_is_not_touched(house, repository, content):
+    hook = repository / ".git/hooks/post-checkout"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/usr/bin/env python3\nprint('theirs')\n")
-    assert house.portctl("hooks", "install", cwd=main).returncode == 2
-    assert hook.read_text() == "#!/usr/bin/env python3\nprint('theirs')\n"
-    assert house.portctl("hooks", "install", cwd=house.home).returncode == 3
+    hook.write_bytes(content)
+    assert "portctl hooks run" in house.refusal("hooks", "install", cwd=repository, status=2)["message"]
+    assert house.portctl("hooks", "uninstall", cwd=repository).returncode == 0
+    assert hook.read_bytes() == content
 
 
 @pytest.mark.skipif(not (NODE_MODULES / "husky").is_dir(), reason="husky is not in tests/servers/node_modules")
