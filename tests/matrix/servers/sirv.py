@@ -2,5 +2,5 @@
 from server import Server
 
 SERVER = Server(
-    port=8080, modules=("more",), commands=[["npx", "sirv", ".", "--dev"]], same_output=False,
+    port=8080, type="static", modules=("more",), commands=[["npx", "sirv", ".", "--dev"]], same_output=False,
     files={"package.json": '{"name": "app"}\n', "index.html": "<!doctype html><p>@CONTENT@</p>\n"})
