@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/time.h>
 
+#include "page.hpp"
 #include "portwrap/protocol.hpp"
 #include "syscalls.hpp"
 
@@ -34,8 +35,10 @@ std::int64_t g_quiet_until = 0;
 
 }  // namespace
 
+bool is_gone(int pid) noexcept { return sys::kill(pid, 0) == -ESRCH; }
+
 bool is_stopped_or_gone(int pid) noexcept {
-    if (sys::kill(pid, 0) == -ESRCH) {
+    if (is_gone(pid)) {
         return true;
     }
     char path[32];
@@ -188,18 +191,18 @@ bool Exchange::take_grant(const char* line, std::size_t size, std::uint32_t id, 
 
 bool Exchange::ask_bind(const shim_frame::BindRequest& request, Grant& grant) noexcept {
     char text[shim_frame::k_max_request];
-    char line[shim_frame::k_max_reply];
+    const Page page;
     std::size_t size = 0;
-    return exchange(text, shim_frame::write_bind(text, sizeof text, request), line, size) &&
-           take_grant(line, size, 1, static_cast<std::uint16_t>(request.port), grant);
+    return page.valid() && exchange(text, shim_frame::write_bind(text, sizeof text, request), page.bytes(), size) &&
+           take_grant(page.bytes(), size, 1, static_cast<std::uint16_t>(request.port), grant);
 }
 
 bool Exchange::ask_failed(const shim_frame::FailedRequest& request, std::uint16_t asked, Grant& grant) noexcept {
     char text[shim_frame::k_max_request];
-    char line[shim_frame::k_max_reply];
+    const Page page;
     std::size_t size = 0;
-    return exchange(text, shim_frame::write_failed(text, sizeof text, request), line, size) &&
-           take_grant(line, size, request.id, asked, grant);
+    return page.valid() && exchange(text, shim_frame::write_failed(text, sizeof text, request), page.bytes(), size) &&
+           take_grant(page.bytes(), size, request.id, asked, grant);
 }
 
 void Exchange::tell_bound(const shim_frame::BoundNotification& bound) noexcept {
@@ -238,13 +241,13 @@ std::size_t Exchange::ask_refused(const shim_frame::RefusedRequest& request,
 
 bool Exchange::ask_table(const shim_frame::Session& session, TableAnswer& answer) noexcept {
     char text[shim_frame::k_max_request];
-    char line[shim_frame::k_max_reply];
+    const Page page;
     std::size_t size = 0;
-    if (!exchange(text, shim_frame::write_table(text, sizeof text, session), line, size)) {
+    if (!page.valid() || !exchange(text, shim_frame::write_table(text, sizeof text, session), page.bytes(), size)) {
         return false;
     }
     shim_frame::Reply reply;
-    switch (shim_frame::read_table_reply(line, size, 1, reply)) {
+    switch (shim_frame::read_table_reply(page.bytes(), size, 1, reply)) {
         case shim_frame::ReplyKind::result: break;
         case shim_frame::ReplyKind::refusal: return false;
         case shim_frame::ReplyKind::malformed: return give_up();

@@ -29,6 +29,8 @@ enum class Patience : std::uint8_t {
     brief,  ///< 200 ms, for what is only said; nothing is remembered
 };
 
+/// No such process in the caller's pid namespace.
+[[nodiscard]] bool is_gone(int pid) noexcept;
 /// No process, a zombie, or one that is stopped; false where nothing can be known.
 [[nodiscard]] bool is_stopped_or_gone(int pid) noexcept;
 

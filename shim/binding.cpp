@@ -43,7 +43,8 @@ int bind_unasked(const BindCase& that) noexcept {
     const auto asked = that.endpoint.port;
     if (asked != 0 && that.request.protocol != IPPROTO_UDP) {
         const TableView* const view = table_view(that.where, false);
-        const std::uint16_t known = view != nullptr ? remap_table::find_bind(*view->table, asked, view->asker) : std::uint16_t{0};
+        const bool meant = view != nullptr && is_in_netns_of(that.fd, *view->table);
+        const std::uint16_t known = meant ? remap_table::find_bind(*view->table, asked, view->asker) : std::uint16_t{0};
         if (known != 0 && known != asked && bind_copy(that.fd, that.address, known) == 0) {
             return 0;
         }
@@ -108,6 +109,9 @@ int managed_bind(const Environment& where, int fd, const SocketKind& kind, const
     request.scope = static_cast<std::uint32_t>(endpoint.scope);
     request.protocol = static_cast<std::uint32_t>(kind.protocol);
     request.reuseport = sys::getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, reuseport) && reuseport != 0 ? 1 : 0;
+    if (kind.is_udp() && request.reuseport == 0) {
+        request.reuseport = sys::getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, reuseport) && reuseport != 0 ? 1 : 0;
+    }
     request.session = where.session;
     request.netns = netns_of(fd);
     request.cookie = cookie_of(fd);

@@ -12,19 +12,21 @@ namespace portwrap::shim {
 namespace {
 
 /// The table speaks of TCP in the agent's network namespace.
-bool is_meant(int fd, const remap_table::Table& table) noexcept {
-    if (!is_tcp(fd)) {
+bool is_meant(int fd, const remap_table::Table& table) noexcept { return is_tcp(fd) && is_in_netns_of(fd, table); }
+
+/// What a dead agent said of others is not true for long. From a pid namespace of one's own (a sandbox) a living agent
+/// looks dead; but it still takes connections.
+bool is_written_by_the_living(const Environment& where, const remap_table::Table& table) noexcept {
+    const auto agent = __atomic_load_n(&table.agent_pid, __ATOMIC_RELAXED);
+    if (agent == 0 || agent > INT32_MAX) {
         return false;
     }
-    const auto theirs = __atomic_load_n(&table.netns, __ATOMIC_RELAXED);
-    const auto ours = theirs != 0 ? netns_of(fd) : 0;
-    return ours == 0 || ours == theirs;
-}
-
-/// What a dead agent said of others is not true for long.
-bool is_written_by_the_living(const remap_table::Table& table) noexcept {
-    const auto agent = __atomic_load_n(&table.agent_pid, __ATOMIC_RELAXED);
-    return agent != 0 && agent <= INT32_MAX && !is_stopped_or_gone(static_cast<int>(agent));
+    const auto pid = static_cast<int>(agent);
+    if (!is_gone(pid)) {
+        return !is_stopped_or_gone(pid);
+    }
+    Exchange exchange(where, Patience::brief);
+    return exchange.open();
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ Way way_of(const Environment& where, int fd, const sockaddr* caller_address, soc
     }
     // A socket that is connected already, or of another family, gets the kernel's own answer.
     SocketKind kind;
-    if (!read_kind(fd, kind) || endpoint.family != static_cast<std::uint32_t>(kind.domain) || !is_closed(fd) || !is_written_by_the_living(*view->table)) {
+    if (!read_kind(fd, kind) || endpoint.family != static_cast<std::uint32_t>(kind.domain) || !is_closed(fd) || !is_written_by_the_living(where, *view->table)) {
         return Way::as_asked;
     }
     tell_refused(where, endpoint.port);

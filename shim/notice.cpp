@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "ask.hpp"
+#include "page.hpp"
 #include "sockets.hpp"
 #include "syscalls.hpp"
 
@@ -63,7 +64,7 @@ void write_line(const char* line, std::size_t size) noexcept {
     sys::signal_mask(SIG_SETMASK, &before, nullptr);
 }
 
-void write_notice(const StandardError& before, char (&line)[shim_frame::k_max_reply], std::size_t length) noexcept {
+void write_notice(const StandardError& before, const Page& page, std::size_t length) noexcept {
     if (length == 0) {
         return;
     }
@@ -72,8 +73,8 @@ void write_notice(const StandardError& before, char (&line)[shim_frame::k_max_re
     if (before.inode != after.inode || before.device != after.device) {
         return;
     }
-    line[length++] = '\n';  // there is room: the braces and quotes around the notice are gone
-    write_line(line, length);
+    page.bytes()[length++] = '\n';  // there is room: the braces and quotes around the notice are gone
+    write_line(page.bytes(), length);
 }
 
 /// True once for each port, as far as there is room to remember.
@@ -119,15 +120,15 @@ void tell_listening(const Environment& where, int fd, int error) noexcept {
     if (request.cookie == 0) {
         return;
     }
-    char line[shim_frame::k_max_reply];
+    const Page page;
     std::size_t length = 0;
     {
         Exchange exchange(where);
-        if (exchange.open()) {
-            length = exchange.ask_listening(request, line);
+        if (page.valid() && exchange.open()) {
+            length = exchange.ask_listening(request, page.bytes());
         }
     }
-    write_notice(before, line, length);
+    write_notice(before, page, length);
 }
 
 void tell_refused(const Environment& where, std::uint16_t port) noexcept {
@@ -135,15 +136,15 @@ void tell_refused(const Environment& where, std::uint16_t port) noexcept {
         return;
     }
     const StandardError before = standard_error();
-    char line[shim_frame::k_max_reply];
+    const Page page;
     std::size_t length = 0;
     {
         Exchange exchange(where, Patience::brief);
-        if (exchange.open()) {
-            length = exchange.ask_refused({port, where.session, before.device, before.inode}, line);
+        if (page.valid() && exchange.open()) {
+            length = exchange.ask_refused({port, where.session, before.device, before.inode}, page.bytes());
         }
     }
-    write_notice(before, line, length);
+    write_notice(before, page, length);
 }
 
 }  // namespace portwrap::shim

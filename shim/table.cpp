@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 
 #include "ask.hpp"
+#include "page.hpp"
+#include "sockets.hpp"
 #include "syscalls.hpp"
 
 namespace portwrap::shim {
@@ -12,7 +14,7 @@ namespace {
 
 using remap_table::Table;
 
-constexpr std::size_t k_path_capacity = 4096;
+constexpr std::size_t k_path_capacity = Page::k_size;
 constexpr std::size_t k_view_size = 4096;
 static_assert(sizeof(TableView) <= k_view_size);
 
@@ -123,7 +125,11 @@ const TableView* publish(const TableView* view) noexcept {
 }
 
 const TableView* find_view(const Environment& where, bool may_ask) noexcept {
-    char directory[k_path_capacity];
+    const Page page;
+    if (!page.valid()) {
+        return nullptr;
+    }
+    auto& directory = page.bytes();
     const long length = sys::getcwd(directory, sizeof directory);
     const std::size_t size = length > 1 ? static_cast<std::size_t>(length) - 1 : 0;
     TableAnswer answer{where.table, where.connect};
@@ -164,6 +170,12 @@ const TableView* find_view(const Environment& where, bool may_ask) noexcept {
 }
 
 }  // namespace
+
+bool is_in_netns_of(int fd, const Table& table) noexcept {
+    const auto theirs = __atomic_load_n(&table.netns, __ATOMIC_RELAXED);
+    const auto ours = theirs != 0 ? netns_of(fd) : 0;
+    return ours == 0 || ours == theirs;
+}
 
 const TableView* table_view(const Environment& where, bool may_ask) noexcept {
     const TableView* const view = __atomic_load_n(&g_view, __ATOMIC_ACQUIRE);

@@ -18,6 +18,9 @@ struct TableView {
     std::uint64_t directories[k_directories] = {};
 };
 
+/// The table speaks of the agent's network namespace: is the socket in the same one, as far as the kernel tells?
+[[nodiscard]] bool is_in_netns_of(int fd, const remap_table::Table& table) noexcept;
+
 /// Which project this process belongs to is decided by its directory: the session's, if no worktree and no configured
 /// project lies in between. Otherwise the agent knows, and with `may_ask` it is asked, once. Null: nothing is known now.
 [[nodiscard]] const TableView* table_view(const Environment& where, bool may_ask) noexcept;

@@ -14,6 +14,10 @@ namespace {
 /// Sockets on port 0 that one session may have alive; beyond, the kernel chooses.
 constexpr std::size_t k_max_port_zero = 32;
 
+/// Sockets of one lease that are kept in mind. A server with one UDP socket for each peer has thousands: the first ones tell
+/// of its life, and what is written at each of them stays small.
+constexpr std::size_t k_max_sockets = 64;
+
 std::string_view file_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
 RangeQuery range_query(const Caller& caller, const std::string& service) {
@@ -52,6 +56,12 @@ Lease bound_by(Lease lease, const Caller& caller, Port asked, const Facts& facts
     return granted_to(std::move(lease), caller, facts);
 }
 
+/// A further socket of a lease that it does not change: nothing to be written.
+std::vector<Change> unless_same(const Lease& known, Lease granted) {
+    if (granted == known) { return {}; }
+    return {LeaseEvent{LeaseChange::allocated, std::move(granted)}};
+}
+
 /// An adopted lease keeps its environment and kind.
 RangeQuery as_it_was(const Lease& lease) { return {std::nullopt, lease.environment, lease.kind, {}, false}; }
 
@@ -63,7 +73,7 @@ Move why_not(const Registry& registry, const Config& config, const LeaseKey& key
     if (const auto* owner = owner_of(registry, port); owner != nullptr && owner->key != key) {
         if (!owner->live()) { return {MoveReason::claimed, *owner}; }
         const bool same = owner->key.root == key.root && owner->key.service == key.service;
-        return {same ? MoveReason::already_running : MoveReason::held, *owner};
+        return {same && owner->listening() ? MoveReason::already_running : MoveReason::held, *owner};
     }
     if (is_system_port(config, port) || is_reserved_port(config, port)) { return {MoveReason::reserved, std::nullopt}; }
     if (const auto* project = block_owner(registry, config, key.root, port)) { return {MoveReason::block, std::nullopt, project->name}; }
@@ -82,6 +92,21 @@ Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const Rang
     auto granted = bound_by(std::move(lease), caller, asked, facts);
     const auto id = granted.id;
     return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
+}
+
+/// A silent lease without the program's number becomes that of the number: from now on a restart and the connections of the
+/// project find it by what the program asks for.
+Decision<BindAnswer> grant_for_number(const Registry& registry, const Lease& silent, LeaseKey key, const RangeQuery& query, const Caller& caller,
+                                      const Facts& facts, Move move) {
+    key.instance = 0;
+    const Lease* other = nullptr;
+    while ((other = registry.find(key)) != nullptr && other->live() && other->id != silent.id) { ++key.instance; }
+    Lease meant = silent;
+    const Port asked = key.requested.value_or(0);
+    meant.key = std::move(key);
+    auto decision = grant(std::move(meant), silent.port, silent.range, query, caller, asked, facts, std::move(move));
+    if (other != nullptr && other->id != silent.id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
+    return decision;
 }
 
 /// The instance that this living session had last, while nobody else has it: a server that its watcher starts anew stays
@@ -181,6 +206,13 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     const bool udp = request.protocol == Protocol::udp;
     if (udp && is_left_alone(request.port, facts)) { return {{}, {request.port, 0, {}}}; }
     if (request.port == 0) { return decide_port_zero(registry, config, caller, request, facts); }
+    // UDP sockets that mean to share a number (receivers of a multicast group) do so: the kernel decides.
+    if (udp && request.reuse_port) {
+        const auto* owner = owner_of(registry, request.port);
+        const bool anothers = owner != nullptr && (owner->key.root != caller.place.project.root ||
+                                                   (owner->live() && !is_own_session(*owner, caller.session, facts)));
+        if (anothers || (owner == nullptr && facts.in_use(request.port, false, true))) { return {{}, {request.port, 0, {}}}; }
+    }
     const auto& root = caller.place.project.root;
     const Port asked = request.port;
     const auto own = registry.of_session(caller.session);
@@ -206,7 +238,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
                 if (lease->sockets.empty()) { continue; }  // granted in this very exchange, and the kernel refused it
                 return {{}, {asked, lease->id, {}}};       // somebody of the session has it: the kernel's word is final
             }
-            return {{LeaseEvent{LeaseChange::allocated, bound_by(*lease, caller, asked, facts)}}, {asked, lease->id, {}}};
+            return {unless_same(*lease, bound_by(*lease, caller, asked, facts)), {asked, lease->id, {}}};
         }
     }
 
@@ -220,7 +252,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool same = lease->live() && lease->key.root == root && lease->key.service == key.service && lease->key.requested == key.requested;
         if (same && is_own_session(*lease, caller.session, facts) && can_join(*lease)) {
             if (request.refused.contains(lease->port) && lease->sockets.empty()) { continue; }
-            return {{LeaseEvent{LeaseChange::allocated, bound_by(*lease, caller, asked, facts)}},
+            return {unless_same(*lease, bound_by(*lease, caller, asked, facts)),
                     {lease->port, lease->id, lease->port == asked ? Move{} : why_not(registry, config, lease->key, asked, request.refused, facts)}};
         }
     }
@@ -236,16 +268,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
             const bool offered = is_silent(*lease) && lease->key.root == root && lease->origin == LeaseOrigin::process &&
                                  caller.scope && caller.scope->port == lease->port && is_own_session(*lease, caller.session, facts);
             if (!offered || !free_for(lease->key, lease->port)) { continue; }
-            // From now on the program's own number finds it: the key is what the program asks for.
-            Lease meant = *lease;
-            meant.key.requested = asked;
-            meant.key.service = key.service;
-            meant.key.instance = 0;
-            const Lease* other = nullptr;
-            while ((other = registry.find(meant.key)) != nullptr && other->live() && other->id != lease->id) { ++meant.key.instance; }
-            auto decision = grant(std::move(meant), lease->port, lease->range, query, caller, asked, facts, {MoveReason::asked, std::nullopt});
-            if (other != nullptr && other->id != lease->id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
-            return decision;
+            return grant_for_number(registry, *lease, key, query, caller, facts, {MoveReason::asked, std::nullopt});
         }
     }
 
@@ -289,7 +312,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     for (const auto* named : registry.of_service(root, key.service)) {
         const bool fits = named->key.protocol == key.protocol && !named->key.requested;
         if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
-            return grant(*named, named->port, named->range, as_it_was(*named), caller, asked, facts, std::move(move));
+            return grant_for_number(registry, *named, key, as_it_was(*named), caller, facts, std::move(move));
         }
     }
 
@@ -307,6 +330,7 @@ std::vector<Change> decide_bound(const Registry& registry, const Caller& caller,
     Lease lease = *known;
     const auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
     if (socket == lease.sockets.end()) {
+        if (lease.sockets.size() >= k_max_sockets) { return {}; }
         if (lease.sockets.empty()) { lease.holder = caller.holder; }
         lease.sockets.push_back({cookie, true, false});
     } else {
@@ -359,6 +383,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     }
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
     auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
+    if (socket == lease.sockets.end() && lease.sockets.size() >= k_max_sockets && lease.listening()) { return {{}, lease.id}; }
     if (socket == lease.sockets.end() && cookie != 0) { socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false}); }
     if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }
     if (first) { lease.holder = caller.holder; }

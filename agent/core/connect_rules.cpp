@@ -1,6 +1,7 @@
-// The four rules of connect. A program is meant by a number only while it has the port or is about to have it (a lease
-// with a socket, or granted to a session); what is only remembered or reserved by name never diverts a connection, so that
-// a system's database, a tunnel or a container on the same number is reached as without portwrap.
+// The four rules of connect. A program is meant by a number only while it has the port (a lease with a socket, or one that
+// was offered to a program whose sockets nobody sees); what is only offered, remembered or reserved by name never diverts a
+// connection, so that a server of another session, a system's database, a tunnel or a container on the same number is
+// reached as without portwrap.
 #include "core/connect_rules.hpp"
 
 #include <algorithm>
@@ -14,7 +15,9 @@ namespace {
 bool has_number(const Lease& lease) { return lease.key.requested.value_or(0) != 0 && lease.key.protocol == Protocol::tcp; }
 
 bool is_in_use(const Lease& lease) {
-    return lease.live() && lease.state != LeaseState::conflict && (!lease.sockets.empty() || lease.session);
+    // Granted to a program that is about to bind, or has just closed: it has the port as well as its holder.
+    const bool about_to = lease.session && (lease.holder || lease.unseen);
+    return lease.live() && lease.state != LeaseState::conflict && (!lease.sockets.empty() || about_to);
 }
 
 /// A service without a name of its own is called after its package's directory, and the root's is "main".
@@ -64,10 +67,8 @@ bool ConnectView::note_own(const Registry& registry, const Lease& lease) {
     Own own;
     own.row = {in_use ? ConnectKind::live : ConnectKind::sticky, *lease.key.requested, lease.port, std::nullopt, {}};
     own.used = lease.last_used();
-    if (in_use) {
-        own.row.session = lease.session;
-        own.row.directory = package_of(lease);
-    }
+    own.row.session = lease.session;
+    if (in_use) { own.row.directory = package_of(lease); }
     auto& known = m_own[lease.id];
     if (known == own) { return false; }
     count(known, -1);

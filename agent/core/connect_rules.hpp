@@ -19,8 +19,8 @@ struct ConnectRow {
     ConnectKind kind = ConnectKind::live;
     Port port = 0;    ///< asked for
     Port target = 0;  ///< assigned; 0 where refused
-    std::optional<ProcessId> session;
-    std::string directory;  ///< absolute: of the package that has the lease
+    std::optional<ProcessId> session;  ///< that has it, or was offered it
+    std::string directory;             ///< absolute: of the package that has the lease; empty where nobody has it
     bool operator==(const ConnectRow&) const = default;
 };
 

@@ -54,6 +54,7 @@ Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     lease.claimed = false;
     lease.session = caller.session;
     lease.last_session.reset();
+    lease.unseen = false;
     lease.boot_id = facts.boot_id;
     if (lease.allocated_by.empty()) { lease.allocated_by = facts.user_at_host; }
     if (lease.sockets.empty()) {
@@ -116,6 +117,7 @@ Change ended(const Registry& registry, Lease lease, LeaseChange change, bool kee
     lease.holder.reset();
     lease.last_session = std::exchange(lease.session, std::nullopt);
     lease.sockets.clear();
+    lease.unseen = false;
     lease.expires_at.reset();
     lease.released_at = facts.now;
     return LeaseEvent{change, std::move(lease)};

@@ -123,12 +123,17 @@ std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lea
         }
         if (own != nullptr && own->holder.process.known()) {
             lease.holder = own->holder;
-            if (!lease.sockets.empty()) {
+            const auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& one) { return one.cookie == own->cookie; });
+            if (!lease.sockets.empty() && (lease.listening() || socket == lease.sockets.end())) {
                 changes.emplace_back(LeaseEvent{LeaseChange::held, std::move(lease)});
                 continue;
             }
-            lease.sockets.push_back({own->cookie, true, true});
-            lease.session = own->session;
+            if (socket != lease.sockets.end()) {
+                *socket = {own->cookie, true, true};  // bound with the shim, listened on without
+            } else {
+                lease.sockets.push_back({own->cookie, true, true});
+                lease.session = own->session;
+            }
             lease.boot_id = facts.boot_id;
             unclaim_others(registry, lease, changes);
             changes.emplace_back(LeaseEvent{LeaseChange::activated, listened_on(std::move(lease), facts)});

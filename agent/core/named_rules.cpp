@@ -153,6 +153,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     lease.allocated_by = request.allocated_by;
     auto granted = granted_to(std::move(lease), caller, facts);
     granted.holder.reset();
+    granted.unseen = request.unseen;
     // It lives as long as its session; a program may take its time before it binds.
     granted.expires_at.reset();
     // A run inside a long one (a shell, an editor) does not keep what it was offered for the other's life.

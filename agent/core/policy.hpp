@@ -81,7 +81,7 @@ struct BindRequest {
     Cookie cookie = 0;
     /// What the kernel refused already in this exchange: errno by port.
     std::map<Port, int> refused;
-    bool reuse_port = false;  ///< SO_REUSEPORT: it means to share
+    bool reuse_port = false;  ///< SO_REUSEPORT, for UDP also SO_REUSEADDR: it means to share
 };
 struct BindAnswer {
     Port port = 0;      ///< to bind
@@ -200,6 +200,7 @@ struct OfferRequest {
     std::optional<Port> natural;   ///< the port that the code asks for, where it is known
     std::optional<Port> wanted;    ///< -p: this one or none
     std::string allocated_by;
+    bool unseen = false;           ///< the program cannot be intercepted (Lease::unseen)
     bool brief = false;            ///< where it is the natural port: kept only for the moment that the program needs to start
 };
 /// A port for a session before its program runs (-p, {port}, env). The answer's lease is live, or a refusal.

@@ -175,6 +175,8 @@ struct Lease {
     bool listened = false;  ///< a listener was seen at least once
     /// Where it listened last, while it has been granted another port on which nobody has listened yet: its stickiness.
     std::optional<Port> kept_port;
+    /// Offered to a program that cannot be intercepted: it is taken to listen there, nobody will hear of it.
+    bool unseen = false;
     std::optional<ProcessId> session;
     std::optional<ProcessId> last_session;  ///< of a released lease: whose it was; its boot_id counts
     std::optional<Holder> holder;

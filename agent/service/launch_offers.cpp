@@ -42,6 +42,7 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
     offer.allocated_by = m_request.allocated_by;
     offer.natural = natural_of(service);
     offer.wanted = wanted;
+    offer.unseen = !m_request.intercepted;
     offer.brief = brief;
     offer.type = type();
     for (const auto& entry : m_request.place.config.services) {

@@ -19,6 +19,8 @@ namespace {
 
 using remap_table::Table;
 
+/// Tables that are kept up to date although nobody is known to read them. Each costs a look at each change of a lease.
+constexpr std::size_t k_resting = 64;
 /// Two roots with one hash are unlikely, more than this many impossible in practice.
 constexpr std::uint64_t k_names_tried = 4;
 
@@ -141,7 +143,7 @@ void RemapTables::start(const Registry& registry) {
     for (const auto& [id, lease] : registry.leases()) {
         if (lease.live() && (lease.session || !lease.sockets.empty())) { find_or_open(lease.key.root, registry); }
     }
-    for (const auto& root : known) { close_if_unused(root); }
+    for (const auto& root : known) { rest_if_unused(root); }
 }
 
 void RemapTables::on_event(const Event& event, const Registry& registry) {
@@ -151,7 +153,7 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
         for (const auto& [root, table] : m_tables) {
             if (table->view.reconsider(registry, lease.id)) { publish(*table); }
         }
-        close_if_unused(lease.key.root);
+        rest_if_unused(lease.key.root);
     } else if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
         std::vector<std::string> roots;
         for (const auto& [root, table] : m_tables) {
@@ -159,7 +161,7 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
             publish(*table);
             roots.push_back(root);
         }
-        for (const auto& root : roots) { close_if_unused(root); }
+        for (const auto& root : roots) { rest_if_unused(root); }
     } else if (const auto* seen = std::get_if<ProjectSeen>(&event.change)) {
         auto now = family_of(seen->project);
         const auto [family, is_new] = m_families.try_emplace(seen->project.root, now);
@@ -173,7 +175,7 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
         }
     } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
         m_families.erase(gone->root);
-        close_if_unused(gone->root);
+        if (is_unused(gone->root)) { close(gone->root); }
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
         // Its worktree may have been moved: then it reads this one from its next program on.
         for (const auto& [root, table] : m_tables) {
@@ -185,7 +187,7 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
         for (const auto& [root, table] : m_tables) {
             if (table->sessions.erase(closed->id) > 0) { roots.push_back(root); }
         }
-        for (const auto& root : roots) { close_if_unused(root); }
+        for (const auto& root : roots) { rest_if_unused(root); }
     }
 }
 
@@ -229,9 +231,25 @@ void RemapTables::publish(Published& table) {
     table.fresh = false;
 }
 
-void RemapTables::close_if_unused(const std::string& root) {
+bool RemapTables::is_unused(const std::string& root) const {
     const auto known = m_tables.find(root);
-    if (known == m_tables.end() || !known->second->sessions.empty() || known->second->view.is_used()) { return; }
+    return known != m_tables.end() && known->second->sessions.empty() && !known->second->view.is_used();
+}
+
+void RemapTables::rest_if_unused(const std::string& root) {
+    if (!is_unused(root)) { return; }
+    m_resting.remove(root);
+    m_resting.push_back(root);
+    while (m_resting.size() > k_resting) {
+        const auto longest = std::move(m_resting.front());
+        m_resting.pop_front();
+        if (is_unused(longest)) { close(longest); }
+    }
+}
+
+void RemapTables::close(const std::string& root) {
+    const auto known = m_tables.find(root);
+    if (known == m_tables.end()) { return; }
     // Nobody tells it of others any more: what it says of them must not outlive that.
     auto& table = *known->second;
     std::vector<remap_table::Row> sticky;

@@ -1,10 +1,12 @@
 // Publishes each project's table of remapped and refused ports (include/portwrap/remap_table.hpp), from the stream of events.
-// A table is kept up to date while a session that may read it lives or a program of its project has a port; afterwards it
-// keeps only what the sticky ports are. Its file stays, for the next time and for whoever still has it mapped.
+// A table is kept up to date while a session that may read it lives or a program of its project has a port, and the last
+// ones of those that nobody is known to read are, too: a session's children may outlive it. A table that is closed keeps
+// only what the sticky ports are. Its file stays, for the next time and for whoever still has it mapped.
 // The runtime directory is local memory, so the files are touched on the loop: once a project, when its table is opened.
 #pragma once
 
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <set>
@@ -43,11 +45,15 @@ private:
     struct Published;
     Published* find_or_open(const std::string& root, const Registry& registry);
     void publish(Published& table);
-    void close_if_unused(const std::string& root);
+    [[nodiscard]] bool is_unused(const std::string& root) const;
+    /// Nobody is known to read it: it is among the last of those, and the one that has been so longest may close.
+    void rest_if_unused(const std::string& root);
+    void close(const std::string& root);
     [[nodiscard]] bool make_directory() const;
 
     Options m_options;
     std::map<std::string, std::unique_ptr<Published>> m_tables;  ///< by root
+    std::list<std::string> m_resting;  ///< unused since, the longest first
     std::map<std::string, std::string> m_families;  ///< what says who is whose sibling, by root
 };
 

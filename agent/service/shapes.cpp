@@ -256,9 +256,10 @@ std::string moved_notice(const Registry& registry, const Lease& lease, const Mov
         case MoveReason::none:
         case MoveReason::usual: why = "asked for " + asked + "; " + std::to_string(lease.port) + " is its usual port here"; break;
     }
-    const auto scheme = is_auxiliary_service(lease.key.service) || lease.kind == "database" || lease.kind == "cache" ? "" : "http://";
+    const bool udp = lease.key.protocol == Protocol::udp;
+    const auto scheme = udp || is_auxiliary_service(lease.key.service) || lease.kind == "database" || lease.kind == "cache" ? "" : "http://";
     return printable("portwrap: " + name_of(registry, lease.key.root) + "/" + lease.key.service + " listens on " + scheme + "localhost:" +
-                         std::to_string(lease.port) + " (" + why + ")", 1024);
+                         std::to_string(lease.port) + (udp ? "/udp" : "") + " (" + why + ")", 1024);
 }
 
 std::string refused_notice(const Registry& registry, const std::string& asker, const Lease& theirs) {

@@ -74,8 +74,8 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
     // A lease that stands in the way of a program is looked at before it is believed: its holder may be a zombie, or live and
     // have closed its socket, while the notification is still on its way.
     const auto is_doubtful = [](const Lease& lease) {
-        if (lease.sockets.empty()) { return lease.holder && !is_alive(lease.holder->process); }
-        return !is_port_in_use(lease.port, true, true);
+        if (lease.holder && !is_alive(lease.holder->process)) { return true; }
+        return !lease.sockets.empty() && !is_port_in_use(lease.port, true, true);
     };
     if (const auto& other = decision.answer.move.other; other && other->live() && is_doubtful(*other)) {
         take_census();

@@ -174,7 +174,8 @@ struct Found {
     return read(table, begin, see) ? found : Found{};
 }
 
-/// What a bind to `port` would probably be given: the session's own, else the sticky one. 0: nothing is known.
+/// What a bind to `port` would probably be given: the session's own, also where it was only offered, else the sticky one that
+/// nobody was offered. 0: nothing is known.
 [[nodiscard]] inline std::uint16_t find_bind(const Table& table, std::uint16_t port, const Asker& asker) noexcept {
     std::uint16_t own = 0;
     std::uint16_t sticky = 0;
@@ -182,8 +183,8 @@ struct Found {
     const auto see = [&](const Row& shared) {
         const Row row = detail::load(shared);
         if (port_of(row) != port) { return true; }
-        if (kind_of(row) == RowKind::live && asker.is_own(row) && own == 0) { own = target_of(row); }
-        if (kind_of(row) == RowKind::sticky && sticky == 0) { sticky = target_of(row); }
+        if (kind_of(row) != RowKind::refused && asker.is_own(row) && own == 0) { own = target_of(row); }
+        if (kind_of(row) == RowKind::sticky && row.session_pid == 0 && sticky == 0) { sticky = target_of(row); }
         return true;
     };
     if (!read(table, begin, see)) { return 0; }

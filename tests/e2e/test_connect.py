@@ -99,6 +99,72 @@ def test_a_siblings_server_is_refused_and_named_once_a_session(house, worktrees)
         assert (done.stdout.split(), done.stderr) == (["ECONNREFUSED"] * 3, "")
 
 
+@pytest.mark.parametrize("files", [{}, {".portwrap.json": f'{{"services": {{"web": {{"port": {ASKED}}}}}}}'}])
+def test_a_client_in_a_session_of_its_own_reaches_the_server_and_takes_it_from_nobody(house, files):
+    shop = house.project("shop", files={**FILES, **files})
+    _, port = serve(house, shop)
+    assert port == ASKED
+    # A second terminal is offered the port of a second instance; nobody listens there.
+    shell = house.wrap("sh", "-c", "read go; exec python3 client.py 127.0.0.1 23000", cwd=shop)
+    assert ask(house, shop) == (f"content of shop {ASKED}", "")
+    shell.say("go\n")
+    assert shell.wait_for(r"^(content of shop 23000|E.*)$", "stdout")[1] == "content of shop 23000"
+
+
+def test_a_configured_port_that_a_stranger_has_is_reached_while_the_own_server_is_not_there(house):
+    shop = house.project("shop", files={**FILES, ".portwrap.json": f'{{"services": {{"web": {{"port": {ASKED}}}}}}}'})
+    house.start("python3", str(shop / "server.py"), str(ASKED), cwd=shop).wait_for("ready")
+    assert ask(house, shop)[0] == f"content of shop {ASKED}"
+
+
+@pytest.mark.parametrize("how", ["get", "reserve", "hook"])
+def test_a_port_that_was_got_by_name_is_found_by_the_number_that_the_program_asks_for(house, how):
+    main = house.project("shop", files=FILES)
+    house.git(main, "init", "-q", "-b", "main")
+    house.git(main, "add", "-A")
+    house.git(main, "commit", "-q", "-m", "A shop")
+    if how == "hook":
+        assert house.portctl("hooks", "install", cwd=main).returncode == 0
+    serve(house, main)
+    fix = house.home / "shop-fix"
+    house.run("git", "worktree", "add", "-q", "-b", "fix", str(fix), cwd=main)
+    if how != "hook":
+        assert house.portctl(how, "main", cwd=fix).returncode == 0
+    (lease,) = house.leases(cwd=fix)
+    process, port = serve(house, fix)
+    assert port == lease["port"] != ASKED
+    assert re.search(rf"asked for {ASKED}: held by shop/main", process.stderr)
+    assert ask(house, fix) == (f"content of shop {port}", "")
+    assert house.portctl("port", str(ASKED), cwd=fix).stdout == f"{port}\n"
+    assert house.portctl("get", "main", cwd=fix).stdout == f"{port}\n"
+
+
+def test_a_worker_that_outlives_its_session_never_reaches_a_sibling(house, worktrees):
+    main, fix = worktrees
+    serve(house, main)
+    worker = "import os, signal\nsignal.sigwait([signal.SIGUSR1])\nos.execvp('python3', ['python3', 'client.py', '127.0.0.1', '23000'])\n"
+    (fix / "worker.py").write_text("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n" + worker)
+    shell = house.wrap("sh", "-c", "python3 worker.py > out.txt & echo worker $!", cwd=fix)
+    pid = int(shell.wait_for(r"^worker (\d+)$", "stdout")[1])
+    shell.wait()
+    wait_until(lambda: "worker.py" in open(f"/proc/{pid}/cmdline").read(), "the worker runs")
+    # Its session is closed for the agent, too, when another one of the project has been opened and closed.
+    assert ask(house, fix)[0] == "ECONNREFUSED"
+    os.kill(pid, signal.SIGUSR1)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the worker ends")
+    assert (fix / "out.txt").read_text() == "ECONNREFUSED\n"
+
+
+def test_a_sibling_is_refused_in_a_pid_namespace_of_ones_own(house, worktrees):
+    sandbox = ["unshare", "-rpf", "--mount-proc"]
+    if subprocess.run([*sandbox, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no namespaces here")
+    main, fix = worktrees
+    serve(house, main)
+    done = house.run("portwrap", *sandbox, "python3", "client.py", "127.0.0.1", str(ASKED), cwd=fix)
+    assert done.stdout == "ECONNREFUSED\n", done.stderr
+
+
 def test_clones_and_copies_are_siblings_and_unrelated_projects_are_not(house, worktrees):
     main, _ = worktrees
     clone = house.home / "clone"

@@ -421,11 +421,38 @@ def test_udp_ports_are_moved_on_conflict_and_the_lease_ends_with_the_socket(hous
         (lease,) = house.leases(root)
         assert (lease["port"], lease["protocol"], lease["state"], lease["requested_port"]) == (ports[-1], "udp", "active", ASKED)
     assert ports[0] == ASKED and ports[1] in range(*RANGES["python"])
-    process.wait_for(rf"listens on .*:{ports[1]} \(asked for {ASKED}", "stderr")
+    process.wait_for(rf"listens on localhost:{ports[1]}/udp \(asked for {ASKED}", "stderr")
     process.say("\n")
     process.wait_for("^closed")
     ended(house, root)
     assert start(house, UDP, name="blog")[1].wait_for(r"^ready (\d+)")[1] == str(ports[1])
+
+
+@pytest.mark.parametrize("option", ["SO_REUSEADDR", "SO_REUSEPORT"])
+def test_udp_sockets_that_mean_to_share_a_number_share_it(house, option):
+    sharing = UDP.replace("s.bind", f"s.setsockopt(socket.SOL_SOCKET, socket.{option}, 1)\ns.bind")
+    for name in ("shop", "shop", "blog"):
+        start(house, sharing, name=name)[1].wait_for(rf"^ready {ASKED}$")
+
+
+def test_a_server_with_very_many_sockets_has_one_small_lease(house):
+    root, process = start(house, """
+import socket, sys
+made = []
+for _ in range(300):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(("127.0.0.1", 23100))
+    made.append(s)
+print("ready", *{one.getsockname()[1] for one in made})
+sys.stdin.readline()
+""")
+    process.wait_for(rf"^ready {ASKED}$")
+    (lease,) = house.leases(root)
+    assert (lease["port"], lease["state"]) == (ASKED, "active")
+    assert sum(path.stat().st_size for path in house.registry.glob("*.jsonl")) < 1 << 20
+    process.say("\n")
+    ended(house, root)
 
 
 def test_a_connected_udp_server_ends_with_its_socket(house):

@@ -368,6 +368,18 @@ static void scene_signals(void) {
     while (wait(NULL) < 0 && errno == EINTR) {}
     say("binds", good);
 }
+// SIGSTKSZ as it was for decades, of which the kernel's own frame takes half where registers are wide.
+static void scene_small_stack(void) {
+    static _Alignas(64) char memory[8192];
+    stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory};
+    long set = sigaltstack(&stack, NULL);
+    say("sigaltstack", set);
+    if (set != 0) { return; }
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR1, &action, NULL);
+    raise(SIGUSR1);
+    say("handled", g_handled);
+}
 static void *thread_of(void *argument) {
     long index = (long)argument;
     long good = 0;
@@ -542,6 +554,7 @@ int main(int argc, char **argv) {
     } scenes[] = {{"tcp4", scene_tcp4}, {"tcp6", scene_tcp6}, {"dual", scene_dual}, {"v6only", scene_v6only}, {"unix", scene_unix},
                   {"udp", scene_udp}, {"raw", scene_raw}, {"lengths", scene_lengths}, {"pointers", scene_pointers},
                   {"descriptors", scene_descriptors}, {"closed", scene_closed}, {"exhausted", scene_exhausted}, {"signals", scene_signals},
+                  {"small_stack", scene_small_stack},
                   {"threads", scene_threads}, {"cancel", scene_cancel}, {"vfork", scene_vfork}, {"seccomp", scene_seccomp},
                   {"chroot", scene_chroot}, {"fastopen", scene_fastopen}, {"options", scene_options}};
     if (argc != 3) {

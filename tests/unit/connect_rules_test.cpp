@@ -75,12 +75,20 @@ TEST_CASE("of several leases for one number the most recently active comes first
     CHECK(world.rows("/a") == std::vector{live(3000, 3001, 200, "/a"), live(3000, 3000, 100, "/a")});
 }
 
-TEST_CASE("a port that a session was offered leads there before the program listens", "[connect]") {
+TEST_CASE("a port that a session was offered diverts nobody before the program asks for it, unless that cannot be seen", "[connect]") {
     World world;
     world.project("/a");
     auto offered = world.make("/a", 4000, 3005);
     offered.state = LeaseState::allocated;
     offered.session = ProcessId{100, 1};
+    world.put(offered);
+    const ConnectRow promised{ConnectKind::sticky, 4000, 3005, ProcessId{100, 1}, {}};
+    CHECK(world.rows("/a") == std::vector{promised});
+    const auto running = world.put(world.active("/a", 4000, 4000, 200));
+    CHECK(world.rows("/a") == std::vector{live(4000, 4000, 200, "/a"), promised});
+    world.apply(LeaseForgotten{running});
+    SECTION("it cannot be seen") { offered.unseen = true; }
+    SECTION("it was granted to a program that is about to bind") { offered.holder = Holder{{100, 1}, "node server.js", "/a", world.now}; }
     world.put(offered);
     CHECK(world.rows("/a") == std::vector{live(4000, 3005, 100, "/a")});
 }

@@ -103,7 +103,7 @@ TEST_CASE("a record with any one field missing is refused, but for those that ol
         auto less = record;
         less.erase(item.key());
         INFO(item.key());
-        const std::set<std::string> later{"shared", "started_by", "kept_port", "last_session"};
+        const std::set<std::string> later{"shared", "started_by", "kept_port", "last_session", "unseen"};
         CHECK(lease_from_record(less).has_value() == later.contains(item.key()));
     }
 }
