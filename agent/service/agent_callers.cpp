@@ -4,6 +4,7 @@
 
 #include "core/blocks.hpp"
 #include "service/agent.hpp"
+#include "system/listeners.hpp"
 #include "system/places.hpp"
 #include "system/processes.hpp"
 
@@ -16,6 +17,14 @@ using namespace std::chrono_literals;
 constexpr auto k_place_lifetime = 1s;
 /// Directories of one session that are remembered.
 constexpr std::size_t k_session_places = 64;
+
+/// Ports that are tried on the loop before somebody is asked who listens; more of them are looked at together, in the pool.
+constexpr std::size_t k_ports_tried = 8;
+
+/// Would a look change nothing about this lease, as long as nobody listens on its port?
+bool is_plainly_silent(const Lease& lease) {
+    return lease.sockets.empty() && !lease.holder && lease.state != LeaseState::conflict;
+}
 
 /// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
 bool is_project_of_its_own(const Place& place) {
@@ -207,15 +216,21 @@ std::vector<HeardSocket> Agent::heard_sockets(const std::vector<SeenListener>& s
 }
 
 void Agent::with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then) {
-    bool waits = false;
+    std::vector<const Lease*> unknown;
     for (const auto* lease : concerned) {
         if (!lease->live() || m_granted.contains(lease->id)) { continue; }
         const bool known = !lease->sockets.empty() && lease->holder && is_alive(lease->holder->process);
-        if (known) { continue; }
-        m_next_look.leases.insert_or_assign(lease->id, *lease);
-        waits = true;
+        if (!known) { unknown.push_back(lease); }
     }
-    if (!waits) { return then(); }
+    // Most ports that nobody is known on are free, which a try tells sooner than a thread of the pool can be woken.
+    if (unknown.size() <= k_ports_tried) {
+        std::erase_if(unknown, [this](const Lease* lease) {
+            // Of ports that we may not bind a try tells nothing.
+            return is_plainly_silent(*lease) && lease->port >= m_first_permitted && !is_port_in_use(lease->port, true, true);
+        });
+    }
+    if (unknown.empty()) { return then(); }
+    for (const auto* lease : unknown) { m_next_look.leases.insert_or_assign(lease->id, *lease); }
     m_next_look.then.push_back(std::move(then));
     if (!m_looking) { look_at_heard(); }
 }

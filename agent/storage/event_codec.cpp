@@ -1,20 +1,18 @@
-// JSON is written by hand, straight into one string, because every request of a program waits for it; it is read with
-// nlohmann's parser and then checked field by field.
+// JSON is written by hand, straight into one string, because every request of a program waits for it; it is read where it
+// stands (json_text.hpp) and checked field by field.
 #include "storage/event_codec.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <type_traits>
 #include <utility>
 
 #include "storage/crc32.hpp"
+#include "storage/json_text.hpp"
 
 namespace portwrap {
 namespace {
-
-using nlohmann::json;
 
 /// Sequence numbers and ids stay where every JSON reader is exact, and far from overflow.
 constexpr std::uint64_t k_largest_number = std::uint64_t{1} << 53U;
@@ -24,40 +22,6 @@ constexpr std::string_view k_crc_name = "\"crc\":\"";
 constexpr std::size_t k_crc_size = k_crc_name.size() + 8 + 2;
 
 constexpr std::string_view k_hex = "0123456789abcdef";
-
-/// Well-formed by table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above U+10FFFF.
-bool is_utf8(std::string_view text) {
-    const auto at = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-    for (std::size_t i = 0; i < text.size();) {
-        const auto lead = at(i);
-        if (lead < 0x80) {
-            ++i;
-            continue;
-        }
-        std::size_t more = 0;
-        unsigned char low = 0x80;
-        unsigned char high = 0xBF;
-        if (lead >= 0xC2 && lead <= 0xDF) {
-            more = 1;
-        } else if (lead >= 0xE0 && lead <= 0xEF) {
-            more = 2;
-            if (lead == 0xE0) { low = 0xA0; }
-            if (lead == 0xED) { high = 0x9F; }
-        } else if (lead >= 0xF0 && lead <= 0xF4) {
-            more = 3;
-            if (lead == 0xF0) { low = 0x90; }
-            if (lead == 0xF4) { high = 0x8F; }
-        } else {
-            return false;
-        }
-        if (text.size() - i <= more || at(i + 1) < low || at(i + 1) > high) { return false; }
-        for (std::size_t k = 2; k <= more; ++k) {
-            if (at(i + k) < 0x80 || at(i + k) > 0xBF) { return false; }
-        }
-        i += more + 1;
-    }
-    return true;
-}
 
 void append_digits(std::string& out, unsigned value, std::size_t width) {
     const auto start = out.size();
@@ -184,57 +148,54 @@ Object& Object::member(std::string_view name, const T& value) {
 
 // ---- reading: one overload of `get` for each kind of value; false when it is of another kind or out of range
 
-bool get(const json& from, bool& value) {
-    if (!from.is_boolean()) { return false; }
-    value = from.get<bool>();
+bool get(const JsonValue& from, bool& value) {
+    const auto read = from.boolean();
+    if (!read) { return false; }
+    value = *read;
     return true;
 }
 template <typename T>
     requires std::is_integral_v<T>
-bool get(const json& from, T& value) {
-    if (from.is_number_unsigned()) {
-        const auto number = from.get<std::uint64_t>();
-        if (number > static_cast<std::uint64_t>(std::numeric_limits<T>::max())) { return false; }
-        value = static_cast<T>(number);
+bool get(const JsonValue& from, T& value) {
+    if (const auto number = from.unsigned_number()) {
+        if (!std::in_range<T>(*number)) { return false; }
+        value = static_cast<T>(*number);
         return true;
     }
-    if (from.is_number_integer() && std::is_signed_v<T>) {
-        const auto number = from.get<std::int64_t>();
-        if (!std::in_range<T>(number)) { return false; }
-        value = static_cast<T>(number);
-        return true;
-    }
-    return false;
+    const auto number = std::is_signed_v<T> ? from.number() : std::nullopt;
+    if (!number || !std::in_range<T>(*number)) { return false; }
+    value = static_cast<T>(*number);
+    return true;
 }
 template <typename E>
     requires std::is_enum_v<E>
-bool get(const json& from, E& value) {
-    if (!from.is_string()) { return false; }
-    const auto known = from_word<E>(from.get_ref<const std::string&>());
+bool get(const JsonValue& from, E& value) {
+    const auto text = from.plain_text();
+    const auto known = text ? from_word<E>(*text) : std::nullopt;
     if (!known) { return false; }
     value = *known;
     return true;
 }
-bool get(const json& from, std::string& value) {
-    if (from.is_string()) {
-        value = from.get_ref<const std::string&>();
+bool get(const JsonValue& from, std::string& value) {
+    if (auto text = from.text()) {
+        value = std::move(*text);
         return true;
     }
-    if (!from.is_object() || from.size() != 1 || !from.contains("hex") || !from["hex"].is_string()) { return false; }
-    const auto& hex = from["hex"].get_ref<const std::string&>();
-    if (hex.size() % 2 != 0) { return false; }
+    const auto hex = JsonMembers(from).find("hex").plain_text();
+    if (!hex || hex->size() % 2 != 0) { return false; }
     value.clear();
-    for (std::size_t i = 0; i < hex.size(); i += 2) {
-        const auto high = k_hex.find(hex[i]);
-        const auto low = k_hex.find(hex[i + 1]);
+    for (std::size_t i = 0; i < hex->size(); i += 2) {
+        const auto high = k_hex.find((*hex)[i]);
+        const auto low = k_hex.find((*hex)[i + 1]);
         if (high == std::string_view::npos || low == std::string_view::npos) { return false; }
         value += static_cast<char>(high * 16 + low);
     }
     return true;
 }
-bool get(const json& from, Time& value) {
-    if (!from.is_string()) { return false; }
-    const auto time = parse_time(from.get_ref<const std::string&>());
+bool get(const JsonValue& from, Time& value) {
+    const auto text = from.plain_text();
+    if (!text) { return false; }
+    const auto time = parse_time(*text);
     if (!time) { return false; }
     value = *time;
     return true;
@@ -243,15 +204,21 @@ bool get(const json& from, Time& value) {
 /// Reads an object's members; remembers the first that is missing or wrong.
 class Members {
 public:
-    explicit Members(const json& object) : m_object(object) {
+    explicit Members(const JsonValue& object) : m_members(object) {
         if (!object.is_object()) { m_wrong = "an object"; }
     }
     template <typename T>
-    Members& member(const char* name, T& value);
+    Members& member(const char* name, T& value) {
+        if (!good()) { return *this; }
+        const auto entry = m_members.find(name);
+        return read(name, entry, value);
+    }
     /// A member that older records lack: absent, `value` stays as it is.
     template <typename T>
     Members& later_member(const char* name, T& value) {
-        return m_object.is_object() && m_object.contains(name) ? member(name, value) : *this;
+        if (!good()) { return *this; }
+        const auto entry = m_members.find(name);
+        return entry.exists() ? read(name, entry, value) : *this;
     }
     /// As `member`, and at least 1 and no larger than what is exact everywhere.
     Members& number(const char* name, std::uint64_t& value) {
@@ -265,14 +232,17 @@ public:
     }
 
 private:
-    const json& m_object;
+    template <typename T>
+    Members& read(const char* name, const JsonValue& entry, T& value);
+
+    JsonMembers m_members;
     std::string m_wrong;
 };
 
-bool get(const json& from, ProcessId& value) {
+bool get(const JsonValue& from, ProcessId& value) {
     return Members(from).member("pid", value.pid).member("start_ticks", value.start_ticks).good();
 }
-bool get(const json& from, Holder& value) {
+bool get(const JsonValue& from, Holder& value) {
     return Members(from)
         .member("pid", value.process.pid)
         .member("start_ticks", value.process.start_ticks)
@@ -281,32 +251,30 @@ bool get(const json& from, Holder& value) {
         .member("started_at", value.started_at)
         .good();
 }
-bool get(const json& from, Socket& value) {
+bool get(const JsonValue& from, Socket& value) {
     return Members(from)
         .member("cookie", value.cookie)
         .member("bound", value.bound)
         .member("listening", value.listening)
         .good();
 }
-bool get(const json& from, std::vector<Socket>& values) {
+bool get(const JsonValue& from, std::vector<Socket>& values) {
     if (!from.is_array()) { return false; }
     values.clear();
-    for (const auto& item : from) {
+    for (auto item = from.first(); item.exists(); item = item.next()) {
         if (!get(item, values.emplace_back())) { return false; }
     }
     return true;
 }
 template <typename T>
-bool get(const json& from, std::optional<T>& value) {
+bool get(const JsonValue& from, std::optional<T>& value) {
     value.reset();
     return from.is_null() || get(from, value.emplace());
 }
 
 template <typename T>
-Members& Members::member(const char* name, T& value) {
-    if (!m_wrong.empty()) { return *this; }
-    const auto entry = m_object.find(name);
-    if (entry == m_object.end() || !get(*entry, value)) { m_wrong = name; }
+Members& Members::read(const char* name, const JsonValue& entry, T& value) {
+    if (!entry.exists() || !get(entry, value)) { m_wrong = name; }
     return *this;
 }
 
@@ -318,12 +286,8 @@ constexpr std::string_view k_project_forgotten = "project_forgotten";
 constexpr std::string_view k_session_opened = "session_opened";
 constexpr std::string_view k_session_closed = "session_closed";
 
-Result<Change> change_from(const std::string& kind, const json& line) {
-    static const json k_absent;
-    const auto record = [&line](const char* name) -> const json& {
-        const auto entry = line.find(name);
-        return entry == line.end() ? k_absent : *entry;
-    };
+Result<Change> change_from(const std::string& kind, const JsonValue& line) {
+    const auto record = [&line](const char* name) { return JsonMembers(line).find(name); };
     if (kind == k_forgotten) {
         LeaseForgotten forgotten;
         Members members(line);
@@ -476,7 +440,7 @@ void append_record(std::string& out, const Session& session) {
         .end();
 }
 
-Result<Lease> lease_from_record(const json& record) {
+Result<Lease> lease_from_record(const JsonValue& record) {
     Lease lease;
     Members members(record);
     members.number("id", lease.id)
@@ -515,7 +479,7 @@ Result<Lease> lease_from_record(const json& record) {
     return lease;
 }
 
-Result<Project> project_from_record(const json& record) {
+Result<Project> project_from_record(const JsonValue& record) {
     Project project;
     Members members(record);
     members.member("root", project.root)
@@ -533,7 +497,7 @@ Result<Project> project_from_record(const json& record) {
     return project;
 }
 
-Result<Session> session_from_record(const json& record) {
+Result<Session> session_from_record(const JsonValue& record) {
     Session session;
     Members members(record);
     members.member("id", session.id)
@@ -555,12 +519,6 @@ Result<Session> session_from_record(const json& record) {
         .member("started_at", session.started_at);
     if (!members.good()) { return members.error(); }
     return session;
-}
-
-json lease_record(const Lease& lease) {
-    std::string text;
-    append_record(text, lease);
-    return json::parse(text, nullptr, false);
 }
 
 std::string encode_event(const Event& event) {
@@ -599,13 +557,13 @@ Result<Event> decode_event(std::string_view line) {
         tail.substr(k_crc_name.size(), 8) != crc32_text(before)) {
         return bad_line("the checksum is not right");
     }
-    const auto parsed = parse_json(line, k_depth);
+    const auto parsed = JsonText::parse(line, k_depth);
     if (!parsed) { return parsed.error(); }
-    const json& object = *parsed;
+    const auto object = parsed->root();
     if (!object.is_object()) { return bad_line("not an object"); }
-    if (const auto version = object.find("v"); version != object.end()) {
+    if (const auto version = JsonMembers(object).find("v"); version.exists()) {
         int number = 0;
-        if (!get(*version, number)) { return bad_line("v"); }
+        if (!get(version, number)) { return bad_line("v"); }
         if (number > k_newest_line_version) {
             return Error{ErrorCode::version_mismatch,
                          "the journal was written by a newer portwrap (v " + std::to_string(number) + ")"};
@@ -622,30 +580,6 @@ Result<Event> decode_event(std::string_view line) {
     return event;
 }
 
-Result<json> parse_json(std::string_view text, int depth) {
-    int open = 0;
-    bool quoted = false;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (quoted) {
-            if (c == '\\') {
-                ++i;
-            } else if (c == '"') {
-                quoted = false;
-            }
-        } else if (c == '"') {
-            quoted = true;
-        } else if (c == '{' || c == '[') {
-            if (++open > depth) { return Error{ErrorCode::storage_error, "JSON nested too deeply"}; }
-        } else if (c == '}' || c == ']') {
-            --open;
-        }
-    }
-    auto parsed = json::parse(text.begin(), text.end(), nullptr, false);
-    if (parsed.is_discarded()) { return Error{ErrorCode::storage_error, "not JSON"}; }
-    return Result<json>(std::move(parsed));
-}
-
 std::string format_time(Time time) {
     std::string text;
     append_time(text, time);
@@ -655,10 +589,10 @@ std::string format_time(Time time) {
 Result<Time> parse_time(std::string_view text) {
     using namespace std::chrono;
     constexpr std::string_view k_shape = "dddd-dd-ddTdd:dd:dd.dddZ";
-    const Error error{ErrorCode::storage_error, "not a time: want 2026-11-21T09:10:00.123Z"};
-    if (text.size() != k_shape.size()) { return error; }
+    const auto refused = [] { return Error{ErrorCode::storage_error, "not a time: want 2026-11-21T09:10:00.123Z"}; };
+    if (text.size() != k_shape.size()) { return refused(); }
     for (std::size_t i = 0; i < text.size(); ++i) {
-        if (k_shape[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != k_shape[i]) { return error; }
+        if (k_shape[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != k_shape[i]) { return refused(); }
     }
     const auto number = [text](std::size_t start, std::size_t size) {
         int value = 0;
@@ -670,7 +604,7 @@ Result<Time> parse_time(std::string_view text) {
     const int hour = number(11, 2);
     const int minute = number(14, 2);
     const int second = number(17, 2);
-    if (!date.ok() || hour > 23 || minute > 59 || second > 59) { return error; }
+    if (!date.ok() || hour > 23 || minute > 59 || second > 59) { return refused(); }
     return Time{sys_days{date}} + hours{hour} + minutes{minute} + seconds{second} + milliseconds{number(20, 3)};
 }
 

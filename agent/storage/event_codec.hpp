@@ -3,12 +3,12 @@
 // nothing is lost and no reader chokes.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
 #include "core/events.hpp"
 #include "portwrap/result.hpp"
+#include "storage/json_text.hpp"
 
 namespace portwrap {
 
@@ -25,13 +25,9 @@ void append_record(std::string& out, const Session& session);
 /// A JSON string (or the hex form, see above).
 void append_json_string(std::string& out, std::string_view text);
 
-[[nodiscard]] nlohmann::json lease_record(const Lease& lease);
-[[nodiscard]] Result<Lease> lease_from_record(const nlohmann::json& record);
-[[nodiscard]] Result<Project> project_from_record(const nlohmann::json& record);
-[[nodiscard]] Result<Session> session_from_record(const nlohmann::json& record);
-
-/// Parses without exceptions; refuses what nests deeper than `depth` before parsing it.
-[[nodiscard]] Result<nlohmann::json> parse_json(std::string_view text, int depth);
+[[nodiscard]] Result<Lease> lease_from_record(const JsonValue& record);
+[[nodiscard]] Result<Project> project_from_record(const JsonValue& record);
+[[nodiscard]] Result<Session> session_from_record(const JsonValue& record);
 
 /// RFC 3339 in UTC with milliseconds: "2026-11-21T09:10:00.123Z".
 /// Years 0000 to 9999; what lies outside is moved to the nearest.

@@ -1,16 +1,14 @@
-// Writes the snapshot by hand for its layout, reads it with nlohmann's parser and the strict record readers.
+// Writes the snapshot by hand for its layout, reads it where it stands with the strict record readers.
 #include "storage/snapshot.hpp"
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "storage/crc32.hpp"
 #include "storage/event_codec.hpp"
+#include "storage/json_text.hpp"
 
 namespace portwrap {
 namespace {
-
-using nlohmann::json;
 
 constexpr int k_depth = 16;
 constexpr std::uint64_t k_largest_number = std::uint64_t{1} << 53U;
@@ -42,18 +40,13 @@ bool checksum_is_right(std::string_view text) {
            tail.substr(k_crc_name.size(), 8) == crc32_text(before);
 }
 
-const json* member(const json& object, const char* name, json::value_t kind) {
-    const auto entry = object.find(name);
-    return entry == object.end() || entry->type() != kind ? nullptr : &*entry;
-}
-
 }  // namespace
 
 std::string encode_snapshot(const Registry& registry, const std::string& machine, Time now,
                             const std::string& ranges_json) {
     std::size_t live = 0;
     for (const auto& entry : registry.leases()) { live += entry.second.live() ? 1U : 0U; }
-    const auto ranges = parse_json(ranges_json, k_depth - 2);
+    const auto ranges = JsonText::parse(ranges_json, k_depth - 2);
 
     std::string out;
     out.reserve(1024 + 1024 * registry.leases().size());
@@ -66,7 +59,7 @@ std::string encode_snapshot(const Registry& registry, const std::string& machine
            ",\"live\":" + std::to_string(live) + ",\"projects\":" + std::to_string(registry.projects().size()) +
            ",\"sessions\":" + std::to_string(registry.sessions().size()) + "},\n";
     out += "  \"ranges\": ";
-    out += ranges && ranges->is_array() ? ranges_json : "[]";
+    out += ranges && ranges->root().is_array() ? ranges_json : "[]";
     out += ",\n";
     append_all(out, "projects", registry.projects());
     append_all(out, "sessions", registry.sessions());
@@ -80,55 +73,52 @@ std::string encode_snapshot(const Registry& registry, const std::string& machine
 }
 
 Result<Snapshot> decode_snapshot(std::string_view text) {
-    const auto parsed = parse_json(text, k_depth);
+    const auto parsed = JsonText::parse(text, k_depth);
     if (!parsed) { return damaged(parsed.error().message); }
-    const json& object = *parsed;
-    if (!object.is_object()) { return damaged("not an object"); }
+    if (!parsed->root().is_object()) { return damaged("not an object"); }
+    JsonMembers members(parsed->root());
 
-    const auto* const version = member(object, "schema_version", json::value_t::number_unsigned);
-    if (version == nullptr) { return damaged("schema_version"); }
-    if (const auto number = version->get<std::uint64_t>(); number > static_cast<std::uint64_t>(k_schema_version)) {
-        return Error{ErrorCode::version_mismatch, "schema_version " + std::to_string(number) +
+    const auto version = members.find("schema_version").unsigned_number();
+    if (!version || *version == 0) { return damaged("schema_version"); }
+    if (*version > static_cast<std::uint64_t>(k_schema_version)) {
+        return Error{ErrorCode::version_mismatch, "schema_version " + std::to_string(*version) +
                                                       " is newer than this portwrap's " +
                                                       std::to_string(k_schema_version)};
-    } else if (number == 0) {
-        return damaged("schema_version");
     }
-    if (object.contains("crc") && !checksum_is_right(text)) { return damaged("the checksum is not right"); }
+    if (members.find("crc").exists() && !checksum_is_right(text)) { return damaged("the checksum is not right"); }
 
-    const auto* const machine = member(object, "machine", json::value_t::string);
-    const auto* const last_seq = member(object, "last_seq", json::value_t::number_unsigned);
-    const auto* const next_id = member(object, "next_lease_id", json::value_t::number_unsigned);
-    const auto* const projects = member(object, "projects", json::value_t::array);
-    const auto* const sessions = member(object, "sessions", json::value_t::array);
-    const auto* const leases = member(object, "leases", json::value_t::array);
-    if (machine == nullptr || last_seq == nullptr || next_id == nullptr || projects == nullptr || sessions == nullptr ||
-        leases == nullptr || last_seq->get<std::uint64_t>() > k_largest_number ||
-        next_id->get<std::uint64_t>() > k_largest_number) {
+    auto machine = members.find("machine").text();
+    const auto last_seq = members.find("last_seq").unsigned_number();
+    const auto next_id = members.find("next_lease_id").unsigned_number();
+    const auto projects = members.find("projects");
+    const auto sessions = members.find("sessions");
+    const auto leases = members.find("leases");
+    if (!machine || !last_seq || !next_id || !projects.is_array() || !sessions.is_array() || !leases.is_array() ||
+        *last_seq > k_largest_number || *next_id > k_largest_number) {
         return damaged("a member is missing or wrong");
     }
 
     Snapshot snapshot;
-    snapshot.machine = machine->get<std::string>();
+    snapshot.machine = std::move(*machine);
     std::uint64_t seq = 0;
     const auto add = [&](Change change) { snapshot.registry.apply(Event{++seq, Time{}, std::move(change)}); };
-    for (const auto& record : *projects) {
+    for (auto record = projects.first(); record.exists(); record = record.next()) {
         auto project = project_from_record(record);
         if (!project) { return damaged("a project: " + project.error().message); }
         add(ProjectSeen{std::move(*project)});
     }
-    for (const auto& record : *sessions) {
+    for (auto record = sessions.first(); record.exists(); record = record.next()) {
         auto session = session_from_record(record);
         if (!session) { return damaged("a session: " + session.error().message); }
         add(SessionOpened{std::move(*session)});
     }
-    for (const auto& record : *leases) {
+    for (auto record = leases.first(); record.exists(); record = record.next()) {
         auto lease = lease_from_record(record);
         if (!lease) { return damaged("a lease: " + lease.error().message); }
         if (snapshot.registry.find(lease->id) != nullptr) { return damaged("two leases with one id"); }
         add(LeaseEvent{LeaseChange::updated, std::move(*lease)});
     }
-    snapshot.registry.resume_at(last_seq->get<std::uint64_t>(), next_id->get<std::uint64_t>());
+    snapshot.registry.resume_at(*last_seq, *next_id);
     return Result<Snapshot>(std::move(snapshot));
 }
 

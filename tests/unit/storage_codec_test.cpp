@@ -27,6 +27,17 @@ std::string line_with(const std::string& pointer, const json& value) {
     text.pop_back();
     return with_crc(text);
 }
+
+std::string record_of(const Lease& lease) {
+    std::string text;
+    append_record(text, lease);
+    return text;
+}
+Result<Lease> lease_of(const std::string& record) {
+    const auto parsed = JsonText::parse(record, 8);
+    if (!parsed) { return parsed.error(); }
+    return lease_from_record(parsed->root());
+}
 }  // namespace
 
 TEST_CASE("every kind of event comes back as it was, with everything set and with nothing", "[storage]") {
@@ -54,7 +65,7 @@ TEST_CASE("every kind of event comes back as it was, with everything set and wit
         REQUIRE(decoded);
         CHECK(*decoded == event);
     }
-    CHECK(*lease_from_record(lease_record(full_lease(9))) == full_lease(9));
+    CHECK(*lease_of(record_of(full_lease(9))) == full_lease(9));
 }
 
 TEST_CASE("strings are escaped so that another parser reads the same", "[storage]") {
@@ -98,13 +109,13 @@ TEST_CASE("numbers out of range and values of another kind are refused", "[stora
 }
 
 TEST_CASE("a record with any one field missing is refused, but for those that older records lack", "[storage]") {
-    const auto record = lease_record(full_lease(1));
+    const auto record = json::parse(record_of(full_lease(1)));
     for (const auto& item : record.items()) {
         auto less = record;
         less.erase(item.key());
         INFO(item.key());
         const std::set<std::string> later{"shared", "started_by", "kept_port", "last_session", "unseen"};
-        CHECK(lease_from_record(less).has_value() == later.contains(item.key()));
+        CHECK(lease_of(less.dump()).has_value() == later.contains(item.key()));
     }
 }
 
