@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -185,7 +186,8 @@ std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foregrou
     }
     log->set_error_handler([](const std::string&) {});
     log->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-    log->flush_on(spdlog::level::info);
+    // The rest is written once for all that a turn of the loop has logged.
+    log->flush_on(spdlog::level::warn);
     return log;
 }
 
@@ -264,10 +266,7 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     options.socket = *socket_file;
     options.state = state;
     options.losses = opened->losses;
-    options.set_log_level = [&log](const std::string& wanted) {
-        log->set_level(spdlog::level::from_str(wanted));
-        log->flush_on(spdlog::level::from_str(wanted));
-    };
+    options.set_log_level = [&log](const std::string& wanted) { log->set_level(spdlog::level::from_str(wanted)); };
     options.tables = tables_directory(runtime);
     options.prompts = prompts_directory(runtime);
     options.netns = own_netns();
@@ -339,6 +338,8 @@ int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGUSR2, SIG_IGN);  // until the loop handles it
     // Hanging file systems must not fill the pool: more threads than libuv's four. Set before the pool's first use.
+    // And each would have a heap of its own, made and touched anew by whichever of them is woken.
+    ::mallopt(M_ARENA_MAX, 2);
     ::setenv("UV_THREADPOOL_SIZE", std::to_string(FileJobs::k_at_once + 4).c_str(), 1);
     rlimit files{};
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {

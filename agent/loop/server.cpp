@@ -106,6 +106,14 @@ Server::Server(spdlog::logger& log) : m_log(log) {
             if (auto* server = static_cast<Server*>(sent->data); server != nullptr && server->m_agent != nullptr) { server->m_agent->on_synced(); }
         });
     });
+    m_before_waiting = initialised<uv_prepare_t>(this, [this](uv_prepare_t* prepare) { return uv_prepare_init(&m_loop, prepare); });
+    uv_prepare_start(m_before_waiting.get(), [](uv_prepare_t* prepare) noexcept {
+        auto* server = static_cast<Server*>(prepare->data);
+        if (server == nullptr) { return; }
+        if (server->m_agent != nullptr) { server->m_agent->on_turn_ended(); }
+        server->m_log.flush();
+    });
+    uv_unref(reinterpret_cast<uv_handle_t*>(m_before_waiting.get()));
     m_half_messages = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
     for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) {
         auto handle = initialised<uv_signal_t>(this, [this](uv_signal_t* watcher) { return uv_signal_init(&m_loop, watcher); });
@@ -202,6 +210,7 @@ bool Server::run() {
     // While the store's thread can still call notify_synced().
     if (m_agent != nullptr) { m_agent->close(); }
     m_synced.reset();
+    m_before_waiting.reset();
     m_farewell.reset();
     m_half_messages.reset();
     m_deadlines.clear();

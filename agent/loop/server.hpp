@@ -109,6 +109,7 @@ private:
     HandlePtr<uv_timer_t> m_farewell;
     std::array<char, 65536> m_buffer{};  ///< of all connections: what is read is copied at once
     HandlePtr<uv_async_t> m_synced;
+    HandlePtr<uv_prepare_t> m_before_waiting;  ///< at the end of each turn, after its replies
     HandlePtr<uv_poll_t> m_destroyed;
     std::vector<HandlePtr<uv_signal_t>> m_signals;
     std::optional<DestroyWatch> m_watch;

@@ -81,8 +81,10 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         m_options.log_trouble("journal: " + written.error().message + "; running programs go on getting ports");
     }
-    // The disk works while the rest is done here.
-    if (durable) { m_store->request_sync(); }
+    // The disk works while the rest is done here. Where others wait already, it is asked once for all that this turn commits:
+    // a sync for each would take the time that answering them needs.
+    if (durable && m_waiting.empty()) { m_store->request_sync(); }
+    m_sync_due = m_sync_due || (durable && !m_waiting.empty());
     std::map<LeaseId, Lease> forgotten_leases;
     for (const auto& event : events) {
         if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
@@ -153,6 +155,10 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
     waiting.id = request.id;
     waiting.reply = std::move(reply);
     m_waiting.push_back(std::move(waiting));
+}
+
+void Agent::on_turn_ended() {
+    if (std::exchange(m_sync_due, false)) { m_store->request_sync(); }
 }
 
 void Agent::on_synced() {

@@ -70,6 +70,8 @@ public:
     void on_sockets_destroyed(const DestroyWatch::Batch& batch);
     void on_process_ended(const ProcessId& process);
     void on_timer();
+    /// The loop has done all that there was to do and is about to wait.
+    void on_turn_ended();
     /// Reads the user's config again; one that is wrong is reported, and the last good one stays.
     void reload_config(std::function<void()> then = {});
     /// The store's sync state has changed.
@@ -326,6 +328,7 @@ private:
     std::map<std::uint64_t, Wait> m_waits;
     std::uint64_t m_next_wait = 0;
     std::deque<WaitingReply> m_waiting;
+    bool m_sync_due = false;  ///< of what this turn of the loop has committed, when it ends
     /// Who waits for a look at the system's listeners. One look at a time: all who come meanwhile share the next one.
     struct Look {
         std::map<LeaseId, Lease> leases;

@@ -21,11 +21,6 @@ constexpr std::size_t k_session_places = 64;
 /// Ports that are tried on the loop before somebody is asked who listens; more of them are looked at together, in the pool.
 constexpr std::size_t k_ports_tried = 8;
 
-/// Would a look change nothing about this lease, as long as nobody listens on its port?
-bool is_plainly_silent(const Lease& lease) {
-    return lease.sockets.empty() && !lease.holder && lease.state != LeaseState::conflict;
-}
-
 /// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
 bool is_project_of_its_own(const Place& place) {
     return place.project.family.starts_with("git:") || !(place.config == ProjectConfig{});
@@ -225,8 +220,8 @@ void Agent::with_heard(const std::vector<const Lease*>& concerned, std::function
     // Most ports that nobody is known on are free, which a try tells sooner than a thread of the pool can be woken.
     if (unknown.size() <= k_ports_tried) {
         std::erase_if(unknown, [this](const Lease* lease) {
-            // Of ports that we may not bind a try tells nothing.
-            return is_plainly_silent(*lease) && lease->port >= m_first_permitted && !is_port_in_use(lease->port, true, true);
+            // Where nobody listens, a look changes nothing but the end of a conflict. Of ports that we may not bind a try tells nothing.
+            return lease->state != LeaseState::conflict && lease->port >= m_first_permitted && !is_port_in_use(lease->port, true, true);
         });
     }
     if (unknown.empty()) { return then(); }

@@ -49,7 +49,7 @@ void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& reque
                               });
     };
     // Who had a number: whoever that was.
-    if (all || (port && request.params.find("project") == request.params.end())) {
+    if (all || (port && !params.has("project"))) {
         for (const auto* name : {"cwd", "project"}) { (void)params.text(name, 4096); }
         if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
         return answer(std::nullopt);

@@ -21,11 +21,14 @@ namespace {
 /// No eye sees the difference, and a hundred starts at once are one file.
 constexpr auto k_gathering = std::chrono::milliseconds(20);
 
-/// The directories above a file, without looking: what cannot be made shows when the file is opened.
+/// The directories above a file, from the innermost: most of them are there. What cannot be made shows when the file is opened.
 void make_directories(const std::string& file) {
-    for (auto slash = file.find('/', 1); slash != std::string::npos; slash = file.find('/', slash + 1)) {
-        ::mkdir(file.substr(0, slash).c_str(), 0700);
-    }
+    const auto slash = file.rfind('/');
+    if (slash == std::string::npos || slash == 0) { return; }
+    const auto directory = file.substr(0, slash);
+    if (::mkdir(directory.c_str(), 0700) == 0 || errno != ENOENT) { return; }
+    make_directories(directory);
+    ::mkdir(directory.c_str(), 0700);
 }
 
 }  // namespace

@@ -6,16 +6,20 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "core/policy.hpp"
 #include "portwrap/result.hpp"
+#include "storage/json_text.hpp"
 
 namespace portwrap {
 
 using Json = nlohmann::json;
 
 struct Exchange;
+struct Request;
+struct RequestError;
 
 /// Codes of JSON-RPC 2.0; k_rpc_refused is the first of its range for applications.
 inline constexpr int k_rpc_parse_error = -32700;
@@ -24,12 +28,30 @@ inline constexpr int k_rpc_unknown_method = -32601;
 inline constexpr int k_rpc_invalid_params = -32602;
 inline constexpr int k_rpc_refused = -32000;
 
+/// The object of a request's parameters, where it stands in the request's line, which all copies share.
+class RequestParams {
+public:
+    RequestParams() = default;
+    /// Of an object's text; nothing for anything else. For what has no line of its own.
+    [[nodiscard]] static std::optional<RequestParams> of(std::string text);
+    [[nodiscard]] JsonValue object() const { return m_object; }
+
+private:
+    friend std::variant<Request, RequestError> parse_request(std::string_view line);
+    struct Line {
+        std::string text;
+        std::optional<JsonText> json;
+    };
+    std::shared_ptr<const Line> m_line;
+    JsonValue m_object;  ///< does not exist where none were given
+};
+
 struct Request {
     Json id;  ///< null when absent
     bool notification = false;
     std::shared_ptr<const Exchange> from;  ///< whose it is; null until somebody has taken it
     std::string method;
-    Json params = Json::object();
+    RequestParams params;
 };
 
 struct RequestError {
@@ -48,7 +70,9 @@ struct RequestError {
 /// Reads parameters by name, kind and range. The first mistake is kept; finish() also refuses names that nobody read.
 class Params {
 public:
-    explicit Params(const Json& params) : m_params(params) {}
+    explicit Params(const RequestParams& params) : m_params(params), m_members(params.object()) {}
+    /// Whether it was given, be it null.
+    [[nodiscard]] bool has(const char* name) { return m_members.find(name).exists(); }
     /// Absent and null are the same.
     [[nodiscard]] std::optional<std::string> text(const char* name, std::size_t limit = 256, bool may_be_empty = false);
     [[nodiscard]] std::optional<std::uint64_t> number(const char* name, std::uint64_t max);
@@ -74,9 +98,10 @@ public:
     [[nodiscard]] std::string finish();
 
 private:
-    const Json* find(const char* name);
-    const Json& m_params;
-    std::vector<std::string> m_read;
+    JsonValue find(const char* name);
+    RequestParams m_params;
+    JsonMembers m_members;
+    std::vector<std::string_view> m_read;  ///< names of ours, which live as long as the program
     std::string m_problem;
 };
 

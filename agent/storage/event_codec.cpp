@@ -333,8 +333,14 @@ void append_json_string(std::string& out, std::string_view text) {
         const auto byte = static_cast<unsigned char>(c);
         return byte >= 0x20 && byte != 0x7F && c != '"' && c != '\\';
     };
-    const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<signed char>(c) >= 0; });
-    if (!ascii && !is_utf8(text)) {
+    // Nearly every string is like this.
+    if (std::all_of(text.begin(), text.end(), [plain](char c) { return static_cast<signed char>(c) >= 0 && plain(c); })) {
+        out += '"';
+        out += text;
+        out += '"';
+        return;
+    }
+    if (!is_utf8(text)) {
         out += "{\"hex\":\"";
         for (const char c : text) {
             const auto byte = static_cast<unsigned char>(c);

@@ -2,6 +2,7 @@
 // are checked here and resolved only for who wants the text.
 #include "storage/json_text.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <limits>
@@ -275,7 +276,7 @@ Result<JsonText> JsonText::parse(std::string_view text, int depth) {
     // What the records of the registry have; a text of nothing but brackets lets it grow.
     result.m_nodes.reserve(text.size() / 12 + 4);
     JsonParser parser(text, depth, result);
-    if (!parser.run()) { return Error{ErrorCode::storage_error, parser.is_too_deep() ? "JSON nested too deeply" : "not JSON"}; }
+    if (!parser.run()) { return Error{ErrorCode::storage_error, parser.is_too_deep() ? "nested deeper than " + std::to_string(depth) + " levels" : "not JSON"}; }
     return result;
 }
 
@@ -283,6 +284,38 @@ bool JsonText::is_named(std::uint32_t key, std::string_view name) const {
     const auto& node = m_nodes[key];
     if (node.kind == Kind::plain_string) { return slice(node) == name; }
     return resolve(slice(node)) == name;
+}
+
+std::string JsonText::name_at(std::uint32_t key) const {
+    const auto& node = m_nodes[key];
+    return node.kind == Kind::plain_string ? std::string(slice(node)) : resolve(slice(node));
+}
+
+bool JsonText::has_duplicates() const {
+    // What is not hostile has so few members that comparing each with each is the quickest.
+    constexpr std::size_t k_few = 24;
+    for (std::uint32_t node = 0; node < m_nodes.size(); ++node) {
+        if (m_nodes[node].kind != Kind::object) { continue; }
+        std::uint32_t keys[k_few];
+        std::size_t count = 0;
+        bool escaped = false;
+        for (auto key = node + 1; key < m_nodes[node].next; key = m_nodes[key + 1].next) {
+            escaped = escaped || m_nodes[key].kind == Kind::escaped_string;
+            if (count < k_few) { keys[count] = key; }
+            ++count;
+        }
+        if (count <= k_few && !escaped) {
+            for (std::size_t i = 1; i < count; ++i) {
+                const auto name = slice(m_nodes[keys[i]]);
+                if (std::any_of(keys, keys + i, [&](auto other) { return slice(m_nodes[other]) == name; })) { return true; }
+            }
+            continue;
+        }
+        auto names = JsonMembers({this, node, m_nodes[node].next}).names();
+        std::sort(names.begin(), names.end());
+        if (std::adjacent_find(names.begin(), names.end()) != names.end()) { return true; }
+    }
+    return false;
 }
 
 bool JsonValue::is_null() const { return exists() && m_text->m_nodes[m_node].kind == JsonText::Kind::null; }
@@ -327,6 +360,8 @@ std::optional<std::string_view> JsonValue::plain_text() const {
     return m_text->slice(m_text->m_nodes[m_node]);
 }
 
+std::string_view JsonValue::source() const { return exists() ? m_text->slice(m_text->m_nodes[m_node]) : std::string_view(); }
+
 JsonValue JsonValue::first() const {
     if (!is_array() || m_text->m_nodes[m_node].next == m_node + 1) { return {}; }
     return {m_text, m_node + 1, m_text->m_nodes[m_node].next};
@@ -355,6 +390,12 @@ JsonValue JsonMembers::find(std::string_view name) {
         if (m_at == start) { break; }
     }
     return {};
+}
+
+std::vector<std::string> JsonMembers::names() const {
+    std::vector<std::string> names;
+    for (auto key = m_begin; key < m_end; key = m_text->m_nodes[key + 1].next) { names.push_back(m_text->name_at(key)); }
+    return names;
 }
 
 }  // namespace portwrap

@@ -2,7 +2,7 @@
 // thousands of leases is read at every start of the agent, and a tree of it costs several times what its text does.
 //
 // Strict: RFC 8259, well-formed UTF-8, nothing after the value, nesting bounded. Which of two members with one name counts is not
-// said.
+// said; who must refuse them asks has_duplicates().
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,8 @@ public:
     [[nodiscard]] std::optional<std::string> text() const;
     /// A string without escapes, as it stands; nothing for one with escapes.
     [[nodiscard]] std::optional<std::string_view> plain_text() const;
+    /// The value as it stands, whatever it is; a string without its quotes.
+    [[nodiscard]] std::string_view source() const;
 
     /// Of an array: `for (auto item = v.first(); item.exists(); item = item.next())`.
     [[nodiscard]] JsonValue first() const;
@@ -53,7 +55,7 @@ private:
 
 class JsonText {
 public:
-    /// STORAGE_ERROR for what is no JSON or nests deeper than `depth`. The text must outlive what is returned.
+    /// STORAGE_ERROR for what is no JSON or nests deeper than `depth` levels. The text must outlive what is returned.
     [[nodiscard]] static Result<JsonText> parse(std::string_view text, int depth);
     JsonText(JsonText&&) noexcept = default;
     JsonText& operator=(JsonText&&) noexcept = default;
@@ -61,6 +63,8 @@ public:
     JsonText& operator=(const JsonText&) = delete;
     ~JsonText() = default;
 
+    /// Does a name stand twice in any of its objects?
+    [[nodiscard]] bool has_duplicates() const;
     [[nodiscard]] JsonValue root() const { return {this, 0, static_cast<std::uint32_t>(m_nodes.size())}; }
 
 private:
@@ -70,13 +74,14 @@ private:
     enum class Kind : std::uint8_t { null, yes, no, integer, real, plain_string, escaped_string, array, object };
     struct Node {
         std::uint32_t begin = 0;  ///< of its text; of a string without the quotes
-        std::uint32_t size = 0;   ///< not of arrays and objects
+        std::uint32_t size = 0;
         std::uint32_t next = 0;   ///< the node after it and all that is in it
         Kind kind = Kind::null;
     };
     JsonText() = default;
     [[nodiscard]] std::string_view slice(const Node& node) const { return m_text.substr(node.begin, node.size); }
     [[nodiscard]] bool is_named(std::uint32_t key, std::string_view name) const;
+    [[nodiscard]] std::string name_at(std::uint32_t key) const;
 
     std::string_view m_text;
     std::vector<Node> m_nodes;  ///< in the order of the text; of an object's member its name, then its value
@@ -89,6 +94,8 @@ public:
     explicit JsonMembers(const JsonValue& object);
     /// exists() is false where there is none.
     [[nodiscard]] JsonValue find(std::string_view name);
+    /// All of them, in the order in which they stand.
+    [[nodiscard]] std::vector<std::string> names() const;
 
 private:
     const JsonText* m_text = nullptr;

@@ -37,11 +37,15 @@ std::optional<T> number(std::string_view text) {
     return value;
 }
 
+/// By hand: a request of a program reads a hundred of them, and a search for one of a set of characters takes five times as long.
 std::string_view next_field(std::string_view& text) {
-    const std::size_t begin = std::min(text.find_first_not_of(" \t\n"), text.size());
-    text.remove_prefix(begin);
-    const std::string_view field = text.substr(0, text.find_first_of(" \t\n"));
-    text.remove_prefix(field.size());
+    const auto is_blank = [](char c) { return c == ' ' || c == '\t' || c == '\n'; };
+    std::size_t begin = 0;
+    while (begin < text.size() && is_blank(text[begin])) { ++begin; }
+    std::size_t end = begin;
+    while (end < text.size() && !is_blank(text[end])) { ++end; }
+    const auto field = text.substr(begin, end - begin);
+    text.remove_prefix(end);
     return field;
 }
 

@@ -17,12 +17,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return 0;
     }
     const auto& request = std::get<Request>(read);
-    fuzz::promise(request.params.is_object(), "params are an object");
-    const auto again = parse_request(Json{{"jsonrpc", "2.0"}, {"id", request.id}, {"method", request.method}, {"params", request.params}}.dump());
-    fuzz::promise(std::holds_alternative<Request>(again) && std::get<Request>(again).params == request.params, "what was read reads the same again");
+    const bool given = request.params.object().exists();
+    const auto said = given ? Json::parse(request.params.object().source(), nullptr, false) : Json::object();
+    if (said.is_discarded()) { return 0; }  // a number that no double can hold
+    fuzz::promise(said.is_object(), "params are an object");
+    const auto again = parse_request(Json{{"jsonrpc", "2.0"}, {"id", request.id}, {"method", request.method}, {"params", said}}.dump());
+    fuzz::promise(std::holds_alternative<Request>(again) && Json::parse(std::get<Request>(again).params.object().source(), nullptr, false) == said,
+                  "what was read reads the same again");
     Params params(request.params);
     for (const char* name : {"port", "requested", "preferred"}) {
-        if (const auto port = params.port(name)) { fuzz::promise(*port >= 1 && request.params[name] == *port, "a port is what was said"); }
+        if (const auto port = params.port(name)) { fuzz::promise(*port >= 1 && said[name] == *port, "a port is what was said"); }
     }
     if (const auto number = params.number("lease", 1000)) { fuzz::promise(*number <= 1000, "a number is within its bound"); }
     for (const char* name : {"service", "cwd", "project", "description"}) {
@@ -35,6 +39,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::promise(params.numbers("session", 2).size() == 2, "numbers are as many as asked for");
     const auto problem = params.finish();
     fuzz::promise(fuzz::is_showable(problem), "a problem can be shown");
-    fuzz::promise(Json::accept(result_line(request.id, request.params)), "a result is JSON");
+    fuzz::promise(Json::accept(result_line(request.id, said)), "a result is JSON");
     return 0;
 }

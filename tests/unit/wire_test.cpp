@@ -11,6 +11,12 @@ int code_of(std::string_view line) {
     const auto* error = std::get_if<RequestError>(&parsed);
     return error != nullptr ? error->code : 0;
 }
+
+RequestParams params_of(const std::string& text) {
+    auto params = RequestParams::of(text);
+    REQUIRE(params);
+    return *params;
+}
 }  // namespace
 
 TEST_CASE("a request is read whole", "[wire]") {
@@ -36,33 +42,56 @@ TEST_CASE("what is no request is refused with the code of its kind", "[wire]") {
     CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":7})") == k_rpc_invalid_request);
     CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"id":2,"method":"x"})") == k_rpc_invalid_request);
     CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":"x","params":{"a":{"b":1,"b":2}}})") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1,"\u0061":1}})") == k_rpc_invalid_request);
+    std::string many = R"({"jsonrpc":"2.0","id":1,"method":"x","params":{)";
+    for (int i = 0; i < 300; ++i) { many += "\"p" + std::to_string(i) + "\":0,"; }
+    CHECK(code_of(many + "\"q\":0}}") == 0);
+    CHECK(code_of(many + "\"p7\":0}}") == k_rpc_invalid_request);
     CHECK(code_of(R"({"jsonrpc":"2.0","id":1,"method":"x","params":[]})") == k_rpc_invalid_params);
 }
 
 TEST_CASE("a port is an integer from 1 to 65535 and nothing else", "[wire]") {
     for (const auto* text : {"70000", "-1", "80.9", "true", "\"3000\"", "0", "65536", "[3000]", "1e400", "18446744073709551617"}) {
-        const auto json = Json::parse(std::string("{\"port\":") + text + "}", nullptr, false);
-        if (json.is_discarded()) { continue; }
-        Params params(json);
+        Params params(params_of(std::string("{\"port\":") + text + "}"));
         CHECK_FALSE(params.port("port"));
         CHECK_FALSE(params.finish().empty());
     }
-    const auto json = Json::parse(R"({"port":65535})");
-    Params params(json);
+    Params params(params_of(R"({"port":65535})"));
     CHECK(params.port("port") == Port{65535});
     CHECK(params.finish().empty());
 }
 
 TEST_CASE("parameters that nobody knows and that are missing are named", "[wire]") {
-    const Json json{{"porT", 1}};
-    Params params(json);
+    const auto given = params_of(R"({"porT":1})");
+    Params params(given);
     (void)params.port("port");
     CHECK(params.finish().find("porT") != std::string::npos);
-    Params needed(json);
+    Params needed(given);
     needed.require("service");
     CHECK(needed.finish().find("service") != std::string::npos);
 }
 
 TEST_CASE("bad bytes in a reply are replaced, not thrown about", "[wire]") {
     CHECK(result_line(1, Json{{"a", "\xff"}}).find("\xEF\xBF\xBD") != std::string::npos);
+}
+
+TEST_CASE("a request's parameters outlive the request and its line", "[wire]") {
+    auto line = std::make_unique<std::string>(R"({"jsonrpc":"2.0","id":"a","method":"x","params":{"service":"caf\u00e9","command":["a","b"],"session":[1,2],"force":true,"cwd":null}})");
+    auto request = std::make_unique<Request>(std::get<Request>(parse_request(*line)));
+    const auto copy = request->params;
+    line.reset();
+    request.reset();
+    Params params(copy);
+    CHECK(params.text("service") == "caf\xc3\xa9");
+    CHECK(params.texts("command", 2, 8) == std::vector<std::string>{"a", "b"});
+    CHECK(params.numbers("session", 2) == std::vector<std::uint64_t>{1, 2});
+    CHECK(params.flag("force"));
+    CHECK_FALSE(params.text("cwd"));
+    CHECK(params.has("cwd"));
+    CHECK(params.finish().empty());
+    CHECK(params.texts("command", 1, 8).empty());
+    CHECK(params.finish().find("at most 1 strings") != std::string::npos);
+    Params none(RequestParams{});
+    CHECK_FALSE(none.text("service"));
+    CHECK(none.finish().empty());
 }
