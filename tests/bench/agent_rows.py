@@ -151,6 +151,8 @@ def start(bench):
     with bench.another_house("empty") as house:
         empty = median_start(house)
     house = bench.house
+    if house.ask("agent", "status")["agent"]["leases"] < 7000:  # among_many was not asked for
+        allocate_many(bench, 7000)
     house.stop_agent()  # a snapshot of all leases
     house.start_agent()
     leases = house.ask("agent", "status")["agent"]["leases"]
