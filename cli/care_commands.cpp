@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -86,6 +87,8 @@ int show_health(const Globals& globals, const Json& result) {
     return printed != 0 || well ? printed : 1;
 }
 
+constexpr int k_follow_again_ms = 1000;
+
 /// The stream of the project's events; nothing where there is no agent at the moment.
 std::optional<AgentConnection> follow(const Json& parameters) {
     auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
@@ -146,7 +149,8 @@ int run_health(Globals& globals, const Words& arguments) {
         const auto pause = Deadline::in_milliseconds(static_cast<int>(interval * 1000));
         if (events && !await_change(*events, pause)) { events.reset(); }
         if (!events) {
-            ::poll(nullptr, 0, pause.left());
+            // The agent is being restarted, say: what has happened meanwhile is seen by the next check.
+            ::poll(nullptr, 0, std::min(pause.left(), k_follow_again_ms));
             events = follow(followed);
         }
     }

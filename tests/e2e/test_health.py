@@ -83,21 +83,21 @@ def test_a_watched_service_is_checked_when_its_state_changes(house, shop):
     port = int(house.portctl("get", "web", cwd=shop).stdout)
     watch = house.start("portctl", "health", "web", "--watch", "--interval", "3600", "--json", cwd=shop)
 
-    def state(expected, count):
+    def state(expected):
         def seen():
             checks = [json.loads(line)["checks"] for line in watch.stdout.splitlines(keepends=True) if line.endswith("\n")]
-            return [checked[0]["health"] for checked in checks if checked].count(expected) >= count
+            return bool(checks and checks[-1]) and checks[-1][0]["health"] == expected
 
         wait_until(seen, lambda: watch.stdout)
 
-    state("not_running", 1)
+    state("not_running")
     server = house.wrap("python3", "-m", "http.server", str(port), cwd=shop)
-    state("healthy", 1)
+    state("healthy")
     server.kill()
-    state("not_running", 2)
+    state("not_running")
     assert house.portctl("agent", "restart").returncode == 0
     house.wrap("python3", "-m", "http.server", str(port), cwd=shop)
-    state("healthy", 2)
+    state("healthy")
 
 
 def test_watching_what_is_not_there_ends_at_once(house, shop):
