@@ -175,7 +175,7 @@ std::string complete_option(const CLI::App& app, const CursorPlace& place) {
         }
     }
     std::string text;
-    for (const auto& [value, description] : candidates.found()) { text += value + '\t' + description + '\n'; }
+    for (const auto& [value, description] : candidates.found()) { text.append(value).append(1, '\t').append(description).append(1, '\n'); }
     return text;
 }
 
@@ -186,7 +186,7 @@ std::string complete_value(const CursorPlace& place, LiveValues& live) {
     for (const auto& kind : form.kinds) { live.add(kind, candidates); }
     if (form.is_list) { candidates.leave_out(place.kept); }
     std::string text;
-    for (const auto& [value, description] : candidates.found()) { text += place.kept + value + '\t' + description + '\n'; }
+    for (const auto& [value, description] : candidates.found()) { text.append(place.kept).append(value).append(1, '\t').append(description).append(1, '\n'); }
     const auto is_one_of = [&](std::string_view kind) { return std::find(form.kinds.begin(), form.kinds.end(), kind) != form.kinds.end(); };
     if (is_one_of("FILE")) { text += ":files\n"; }
     if (is_one_of("DIR") || (is_one_of("PATH") && candidates.found().empty())) { text += ":directories\n"; }

@@ -78,7 +78,7 @@ std::string published_segment(const std::string& directory) {
         const auto text = read_beginning(prompt_file(prompts, root));
         const auto line = text.find('\n');
         if (line == std::string::npos) { continue; }
-        const auto segment = text.substr(0, line);
+        auto segment = text.substr(0, line);
         const auto agent = text.substr(line + 1, text.find('\n', line + 1) - line - 1);
         if (segment.find_first_not_of("0123456789:~+ ") != std::string::npos) { return {}; }
         if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !exists("/proc/" + agent)) { return {}; }

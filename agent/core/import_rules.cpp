@@ -103,10 +103,9 @@ Lease imported_lease(Lease lease, const ImportRow& row, std::string range, const
     lease.expires_at = row.state == LeaseState::reserved ? row.expires_at : std::nullopt;
     if (row.last_active_at) { lease.last_active_at = row.last_active_at; }
     if (row.state == LeaseState::active) { lease.listened = true; }
-    if (row.state == LeaseState::active && !lease.last_active_at) {
-        lease.last_active_at = facts.now;
-    } else if (facts.now - lease.last_used() >= config.inactive) {
-        // Taken in today: what was allocated long ago must not expire at once.
+    // Taken in today: what was allocated long ago must not expire at once.
+    const bool too_old = facts.now - lease.last_used() >= config.inactive;
+    if (too_old || (row.state == LeaseState::active && !lease.last_active_at)) {
         lease.last_active_at = facts.now;
     }
     return lease;

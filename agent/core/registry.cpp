@@ -162,6 +162,7 @@ std::vector<const Project*> Registry::relatives_of(const Project& project) const
     add(m_by_root_commit, project.root_commit);
     roots.erase(project.root);
     std::vector<const Project*> found;
+    found.reserve(roots.size());
     for (const auto& root : roots) { found.push_back(&m_projects.at(root)); }
     return found;
 }

@@ -111,6 +111,7 @@ int http_status(std::string_view bytes) {
 void run_probes(std::vector<Probe>& probes) {
     const auto started = Clock::now();
     std::vector<Running> running;
+    running.reserve(probes.size());
     for (auto& probe : probes) { running.push_back(start(probe)); }
     for (;;) {
         std::vector<pollfd> waiting;

@@ -373,12 +373,13 @@ private:
 std::string first_line(const std::string& text) { return text.substr(0, text.find_first_of("\r\n")); }
 
 std::string read_head(const std::string& git_dir, const std::string& common_dir) {
-    const auto head = first_line(read_project_file(git_dir + "/HEAD").value_or(""));
+    auto head = first_line(read_project_file(git_dir + "/HEAD").value_or(""));
     if (!head.starts_with("ref: ")) { return head; }
     const auto ref = head.substr(5);
     if (ref.empty() || ref.find("..") != std::string::npos || ref.find('\0') != std::string::npos) { return {}; }
-    for (const auto& directory : {git_dir, common_dir}) {
-        if (const auto text = read_project_file(directory + "/" + ref)) { return first_line(*text); }
+    const auto below = "/" + ref;
+    for (const auto* directory : {&git_dir, &common_dir}) {
+        if (const auto text = read_project_file(*directory + below)) { return first_line(*text); }
     }
     const auto packed = "\n" + read_project_file(common_dir + "/packed-refs").value_or("");
     const auto found = packed.find(" " + ref + "\n");
