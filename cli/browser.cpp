@@ -34,6 +34,7 @@ int run_detached(const std::vector<std::string>& command) {
     const UniqueFd reading(ends[0]);
     UniqueFd writing(ends[1]);
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (const auto& word : command) { arguments.push_back(const_cast<char*>(word.c_str())); }
     arguments.push_back(nullptr);
     const pid_t child = ::fork();

@@ -67,7 +67,7 @@ std::string first_line(const std::string& path) {
 
 /// Where this machine's agent keeps its registry.
 std::string own_registry() {
-    const auto state = state_directory();
+    auto state = state_directory();
     const auto owner = first_line(machine_path(state));
     if (owner.empty()) { return state; }
     auto machine = first_line("/etc/machine-id");

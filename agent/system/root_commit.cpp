@@ -382,7 +382,8 @@ std::string read_head(const std::string& git_dir, const std::string& common_dir)
         if (const auto text = read_project_file(*directory + below)) { return first_line(*text); }
     }
     const auto packed = "\n" + read_project_file(common_dir + "/packed-refs").value_or("");
-    const auto found = packed.find(" " + ref + "\n");
+    const auto entry = " " + ref + "\n";
+    const auto found = packed.find(entry);
     return found == std::string::npos || found < 40 ? std::string() : packed.substr(found - 40, 40);
 }
 
