@@ -277,7 +277,10 @@ int launch(const LaunchOptions& given) {
     const auto told = told_command(options.command);
     std::vector<std::string_view> environment;
     const auto value_of = [](const char* name) -> const char* { return std::getenv(name); };
-    const auto text_of = [](const char* name) { return std::string_view(std::getenv(name) != nullptr ? std::getenv(name) : ""); };
+    const auto text_of = [&](const char* name) {
+        const char* value = value_of(name);
+        return std::string_view(value != nullptr ? value : "");
+    };
     const auto inherited = names_of_record(text_of(k_env_set), value_of);
     for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
         const std::string_view variable = *entry;
