@@ -156,18 +156,26 @@ int install(const Globals& globals) {
     if (!is_shell_script(*old)) {
         return report(globals, Error{ErrorCode::invalid_request, printable(*path) + " is no shell script; have it run `portctl hooks run` itself"});
     }
+    struct stat status {};
+    const bool disabled = !old->empty() && !is_husky(*path) && ::stat(path->c_str(), &status) == 0 && (status.st_mode & 0100U) == 0;
+    if (disabled) {
+        return report(globals, Error{ErrorCode::invalid_request, printable(*path) + " is not executable, so git leaves it out; chmod +x it or move it away"});
+    }
     const auto changed = with_block(old->empty() && !is_husky(*path) ? k_shebang : std::string_view(*old), k_block, BlockPlace::after_shebang);
     if (!changed) { return report(globals, Error{changed.error().code, printable(*path) + ": " + changed.error().message}); }
     if (!make_directories(directory)) { return report(globals, Error{ErrorCode::storage_error, printable(directory) + ": " + std::strerror(errno)}); }
     if (*changed != *old) {
         if (const auto written = replace_file(*path, *changed, 0755); !written) { return report(globals, written.error()); }
     }
-    struct stat status {};
     if (::stat(path->c_str(), &status) == 0 && (status.st_mode & 0100U) == 0 && ::chmod(path->c_str(), status.st_mode | 0111U) != 0) {
         return report(globals, Error{ErrorCode::permission_denied, printable(*path) + ": " + std::strerror(errno)});
     }
     if (is_husky(*path) && ::access((directory + "/_/post-checkout").c_str(), X_OK) != 0) {
         write_line(STDERR_FILENO, "portctl: git runs Husky's hooks in this worktree when Husky has made its own files here (npm install)");
+    }
+    const auto configured = ask_git({"config", "--type=path", "core.hooksPath"});
+    if (configured && !configured->empty() && configured->front() != '/' && !is_husky(*path)) {
+        write_line(STDERR_FILENO, "portctl: core.hooksPath is relative, so each worktree has hooks of its own: commit " + printable(*path) + ", and the others have it, too");
     }
     const int printed = globals.json ? print_json(hook_result(*path, true)) : print_text("installed " + printable(*path) + '\n');
     provide_for_worktrees();

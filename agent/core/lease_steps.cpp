@@ -75,10 +75,11 @@ Lease moved_to(Lease lease, Port port, std::string range) {
 }
 
 Lease listened_on(Lease lease, const Facts& facts) {
+    // What was found before was not of this listener.
+    if (lease.state != LeaseState::active) { lease.health = Health::unknown; }
     lease.state = LeaseState::active;
     lease.listened = true;
     lease.kept_port.reset();
-    if (lease.health == Health::not_running) { lease.health = Health::unknown; }
     lease.last_active_at = facts.now;
     if (lease.origin == LeaseOrigin::process) { lease.expires_at.reset(); }
     return lease;

@@ -126,6 +126,7 @@ Decision<Outcome<LeaseId>> decide_update(const Registry& registry, const Config&
         if (auto refusal = judge_port(registry, config, wish, facts)) { return {{}, std::move(*refusal)}; }
         end_own_silent(registry, config, wish, facts, changes);
         lease.port = *request.port;
+        lease.health = Health::unknown;
         lease.range = range_name_at(config, lease.port, ranges);
         lease.origin = lease.origin == LeaseOrigin::process ? LeaseOrigin::named : lease.origin;
         if (lease.state == LeaseState::conflict) { lease.state = LeaseState::allocated; }

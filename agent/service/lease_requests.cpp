@@ -274,10 +274,13 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
     with_project(request, params, reply, [this, request, reply, release](const Place& place) mutable {
         release.root = place.project.root;
         refresh();
-        auto decision = decide_release(m_registry, m_config, release, facts());
-        if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
-        const auto ids = std::get<std::vector<LeaseId>>(decision.answer);
-        commit_durably(std::move(decision.changes), request, reply, [this, ids] { return leases_result(ids); });
+        // A server that was started without portwrap is known only after a look.
+        with_heard(release.port ? m_registry.on_port(*release.port) : m_registry.of_project(release.root), [this, request, reply, release] {
+            auto decision = decide_release(m_registry, m_config, release, facts());
+            if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
+            const auto ids = std::get<std::vector<LeaseId>>(decision.answer);
+            commit_durably(std::move(decision.changes), request, reply, [this, ids] { return leases_result(ids); });
+        });
     });
 }
 

@@ -1,5 +1,6 @@
 """Ports for new worktrees by git's hook: real git, real Husky, hooks of other people's, and every place where hooks may lie."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -156,6 +157,23 @@ def test_core_hookspath_is_followed_wherever_it_leads(house, repository, scope):
     assert "web" in git(house, repository, "worktree", "add", "-b", "x", linked).stderr
     assert house.portctl("hooks", "uninstall", cwd=linked).returncode == 0
     assert list(hooks.iterdir()) == []
+
+
+def test_a_hooks_path_of_each_worktree_is_named_as_such(house, repository):
+    house.git(repository, "config", "core.hooksPath", ".githooks")
+    done = house.portctl("hooks", "install", cwd=repository)
+    assert done.returncode == 0
+    assert re.search(r"core\.hooksPath is relative.*commit .*/\.githooks/post-checkout", done.stderr), done.stderr
+
+
+def test_a_hook_that_its_owner_switched_off_stays_off(house, repository):
+    hook = repository / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho mine\n")
+    hook.chmod(0o644)
+    done = house.portctl("hooks", "install", cwd=repository)
+    assert done.returncode != 0 and "is not executable" in done.stderr
+    assert hook.read_text() == "#!/bin/sh\necho mine\n" and hook.stat().st_mode & 0o777 == 0o644
 
 
 def test_what_was_installed_before_husky_came_is_removed_too(house, repository):

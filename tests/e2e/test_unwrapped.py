@@ -51,6 +51,15 @@ def test_stop_ends_it_only_from_its_own_project(house, shop):
     server.wait()
 
 
+@pytest.mark.parametrize("what", ["web", "PORT", "--all"])
+def test_a_port_on_which_it_listens_is_released_by_force_only(house, shop, what):
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    house.serve_unwrapped(int(port), shop)
+    words = ["release", port if what == "PORT" else what]
+    assert house.refusal(*words, cwd=shop, status=1)["code"] == "PORT_IN_USE"
+    assert house.portctl(*words, "--force", cwd=shop).returncode == 0
+
+
 def test_a_stranger_is_a_conflict_until_it_goes(house, shop):
     port = int(house.portctl("get", "web", cwd=shop).stdout)
     with socket.create_server(("127.0.0.1", port)):
