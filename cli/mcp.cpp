@@ -77,7 +77,7 @@ const std::vector<Tool>& all_tools() {
         {"list-ports", "List ports", "The ports of a project with their state and who listens.", {k_project}, {}, true, false, true},
         {"audit-ports", "Audit ports", "Compares all leases with what really listens: conflicts, duplicates, silent ones, each with a command that fixes it.", {}, {}, true, false, true},
         {"port-summary", "Summarize ports", "A project's range and how much of it is used.", {k_project}, {}, true, false, true},
-        {"release-port", "Release a port", "Gives back the ports of a service of this project that nobody listens on.", {k_service, k_project, k_hostname}, {"serviceName"}, false, true, true},
+        {"release-port", "Release a port", "Gives back the ports of a service of this project that nobody listens on; with `hostname` only the port of that name.", {k_service, k_project, k_hostname}, {"serviceName"}, false, true, true},
         {"update-port", "Update a port", "Changes what is recorded about a service of this project.", {k_service, k_project, k_tunnel, k_description, k_type}, {"serviceName"}, false, false, true},
         {"check-port", "Check a port", "Is a port free, and if not, who has it; free ones instead.", {k_port}, {"port"}, true, false, true},
     };
@@ -414,6 +414,30 @@ private:
         return {true, Json{{"project", named}}};
     }
 
+    /// Only what the service has under that hostname: its other ports stay.
+    Reply release_hostname(const Json& params, const std::string& hostname) {
+        const auto listed = ask("lease.list", Json{{"cwd", params["cwd"]}});
+        if (!listed.ok) { return listed; }
+        std::vector<const Json*> leases;
+        for (const auto& lease : inner_field(listed.body, "leases")) {
+            if (text_of(lease, "service") == text_of(params, "service") && text_of(lease, "hostname") == hostname) { leases.push_back(&lease); }
+        }
+        if (leases.empty()) { return {false, refusal_object("NOT_FOUND", "the service is not reached under that hostname")}; }
+        // What is listened on is refused: first, so that nothing has been given back then.
+        std::stable_partition(leases.begin(), leases.end(), [](const Json* lease) { return text_of(*lease, "state") != "allocated"; });
+        Reply all;
+        for (const auto* lease : leases) {
+            auto released = ask("lease.release", Json{{"cwd", params["cwd"]}, {"port", (*lease)["port"]}});
+            if (!released.ok) { return released; }
+            if (all.ok) {
+                for (auto& entry : released.body["leases"]) { all.body["leases"].push_back(std::move(entry)); }
+            } else {
+                all = std::move(released);
+            }
+        }
+        return all;
+    }
+
     Reply run_tool(const Tool& tool, const Json& arguments) {
         const std::string_view name = tool.name;
         if (name == "audit-ports") { return ask("lease.audit", Json{{"all", true}}); }
@@ -428,12 +452,7 @@ private:
         if (name == "port-summary") { return ask("range.summary", params); }
         put("serviceName", "service");
         if (name == "release-port") {
-            if (arguments.contains("hostname")) {
-                const auto current = ask("lease.port", params);
-                if (current.ok && text_of(inner_field(current.body, "lease"), "hostname") != text_of(arguments, "hostname")) {
-                    return {false, refusal_object("NOT_FOUND", "the service is not reached under that hostname")};
-                }
-            }
+            if (arguments.contains("hostname")) { return release_hostname(params, text_of(arguments, "hostname")); }
             return ask("lease.release", params);
         }
         if (name == "check-port") {

@@ -315,3 +315,20 @@ def test_without_its_roots_a_server_works_where_it_was_started(house, shop):
         talk.call(10 + number, "get-port", serviceName="web")
         assert talk.answer(10 + number)["result"]["structuredContent"]["lease"]["project"]["root"] == str(expected)
     talk.end()
+
+
+def test_a_hostname_says_which_port_of_a_service_is_released(house, shop):
+    names = ("a.example", "b.example", "c.example")
+    *got, by_name, again, wrong, first, rest = client(
+        house, shop, *[["call", "allocate-port", {"serviceName": "web", "hostname": name}] for name in names],
+        ["call", "release-port", {"serviceName": "web", "hostname": "b.example"}],
+        ["call", "release-port", {"serviceName": "web", "hostname": "b.example"}],
+        ["call", "release-port", {"serviceName": "api", "hostname": "a.example"}],
+        ["call", "release-port", {"serviceName": "web", "hostname": "a.example"}],
+        ["call", "list-ports", {}])
+    port = {name: content(result)["port"] for name, result in zip(names, got)}
+    assert [lease["port"] for lease in content(by_name)["leases"]] == [port["b.example"]]
+    assert content(by_name)["message"] == "released 1 ports"
+    assert content(again)["code"] == content(wrong)["code"] == "NOT_FOUND"
+    assert [lease["port"] for lease in content(first)["leases"]] == [port["a.example"]]
+    assert [(lease["port"], lease["hostname"]) for lease in content(rest)["leases"]] == [(port["c.example"], "c.example")]
