@@ -472,18 +472,33 @@ private:
             const bool language = type == "node" || type == "python" || type == "php" || type == "static" || type == "deno" || type == "bun";
             params[language ? "type" : "kind"] = type;
         }
-        if (name == "get-port") {
-            if (!arguments.contains("port")) { return ask("lease.get", params); }
-            // The one that it has, else this very one.
-            Json known{{"service", params["service"]}};
-            for (const char* place : {"cwd", "project"}) {
-                if (params.contains(place)) { known[place] = params[place]; }
-            }
-            if (params.contains("protocol")) { known["protocol"] = params["protocol"]; }
-            if (ask("lease.port", known).ok) { return ask("lease.get", params); }
+        if (name != "get-port") {
+            put("port", "port");
+            return ask("lease.allocate", params);
         }
-        put("port", "port");
-        return ask("lease.allocate", params);
+        return arguments.contains("port") ? get_this_port(params, arguments["port"]) : ask("lease.get", params);
+    }
+
+    /// The port that the service has, else this very one.
+    Reply get_this_port(const Json& params, const Json& port) {
+        Json known{{"service", params["service"]}};
+        for (const char* field : {"cwd", "project", "protocol"}) {
+            if (params.contains(field)) { known[field] = params[field]; }
+        }
+        if (ask("lease.port", known).ok) { return ask("lease.get", params); }
+        Json allocate = params;
+        allocate["port"] = port;
+        auto reply = ask("lease.allocate", allocate);
+        if (reply.ok) { return reply; }
+        const auto code = text_field(reply.body, "code");
+        if (code != "PORT_LEASED" && code != "PORT_IN_USE") { return reply; }
+        // Another client may have got it for this very service since we asked; its server may listen already.
+        const auto& details = inner_field(reply.body, "details");
+        if (text_field(details, "conflicting_service") != text_field(params, "service")) { return reply; }
+        const auto current = ask("lease.port", known);
+        const auto& owner = inner_field(inner_field(current.body, "lease"), "project");
+        if (!current.ok || text_field(owner, "root") != text_field(details, "conflicting_root")) { return reply; }
+        return ask("lease.get", params);
     }
 
     // --- changes

@@ -332,3 +332,25 @@ def test_a_hostname_says_which_port_of_a_service_is_released(house, shop):
     assert content(again)["code"] == content(wrong)["code"] == "NOT_FOUND"
     assert [lease["port"] for lease in content(first)["leases"]] == [port["a.example"]]
     assert [(lease["port"], lease["hostname"]) for lease in content(rest)["leases"]] == [(port["c.example"], "c.example")]
+
+
+def test_two_clients_that_ask_for_the_same_number_of_a_service_both_get_it(house, shop):
+    wishes = {number: (f"s{number}", 3100 + number) for number in range(60)}
+    talks = [Talk(house, shop) for _ in range(2)]
+    lines = "".join(json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call",
+                                "params": {"name": "get-port", "arguments": {"serviceName": service, "port": port}}}) + "\n"
+                    for number, (service, port) in wishes.items())
+    for talk in talks:  # neither waits for the other
+        talk.server.say(lines)
+    for number, (service, port) in wishes.items():
+        for talk in talks:
+            said = content(talk.answer(number)["result"])
+            assert said["success"] and (said["port"], said["lease"]["service"]) == (port, service), said
+    for talk in talks:
+        talk.end()
+    assert sorted(lease["port"] for lease in house.leases()) == [port for _, port in wishes.values()]
+    # A number that another service or project has is refused as before.
+    blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
+    (other,) = client(house, shop, ["call", "get-port", {"serviceName": "other", "port": 3100}])
+    (theirs,) = client(house, blog, ["call", "get-port", {"serviceName": "s0", "port": 3100}])
+    assert content(other)["code"] == content(theirs)["code"] == "PORT_LEASED"
