@@ -162,6 +162,25 @@ def test_a_compose_override_publishes_what_the_file_does_on_the_ports_of_this_co
     assert len(overridden) == 4 and len(set(port.values())) == 6
 
 
+def compose_names(house, cwd, *words):
+    return re.findall(r"COMPOSE_PROJECT_NAME=(\S+) ", house.portctl("export", "--format", "compose", *words, cwd=cwd).stdout)
+
+
+def test_copies_in_directories_of_the_same_name_have_different_compose_projects(house):
+    one, two, other = (house.project(name, files={"package.json": "{}"}) for name in ("z1/App", "z2/app", "z2/web"))
+    house.portctl("get", "web", cwd=one)
+    assert compose_names(house, one) == ["app"]
+    for place in (two, other):
+        house.portctl("get", "web", cwd=place)
+    names = {place: compose_names(house, place) for place in (one, two, other)}
+    assert names[other] == ["web"] and names[one] != names[two]
+    for place in (one, two):
+        assert len(names[place]) == 1 and re.fullmatch(r"app-[0-9a-f]{6}", names[place][0])
+    house.kill_agent()
+    assert {place: compose_names(house, place) for place in names} == names
+    assert sorted(compose_names(house, one, "--all")) == sorted(name for (name,) in names.values())
+
+
 def test_compose_takes_the_override(house, shop):
     """Docker Compose 2.24 knows `!override`; Debian's 1.29 does not, and takes the rest of the file without it."""
     (shop / "compose.yaml").write_text(COMPOSE)

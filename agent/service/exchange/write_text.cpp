@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "portwrap/protocol.hpp"
+#include "portwrap/remap_table.hpp"
 #include "service/shapes.hpp"
 #include "storage/event_codec.hpp"
 #include "system/places.hpp"
@@ -167,8 +168,8 @@ std::string yaml_key(const std::string& text) {
 }
 
 /// As compose wants the names of projects: lower case, digits, "-" and "_", a letter or digit first. Of the root's own name, so that
-/// worktrees and clones differ.
-std::string compose_project(const std::string& root) {
+/// worktrees and clones differ where their directories' names do.
+std::string plain_compose_project(const std::string& root) {
     std::string name;
     for (const char c : root.substr(root.rfind('/') + 1)) {
         const auto lower = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -176,6 +177,18 @@ std::string compose_project(const std::string& root) {
         if (kept) { name += lower; }
     }
     return name.empty() ? "project" : name;
+}
+
+/// The same, told apart from other known projects that would get it (z1/app and z2/app) by six digits of the root's hash.
+std::string compose_project(const std::string& root, const std::set<std::string>& known_roots) {
+    auto name = plain_compose_project(root);
+    const bool shared = std::any_of(known_roots.begin(), known_roots.end(), [&](const std::string& other) { return other != root && plain_compose_project(other) == name; });
+    if (!shared) { return name; }
+    constexpr std::string_view k_digits = "0123456789abcdef";
+    name += '-';
+    auto hash = remap_table::hash_of(root.data(), root.size());
+    for (int i = 0; i < 6; ++i, hash >>= 4) { name += k_digits[hash & 15]; }
+    return name;
 }
 
 /// "8000:80": on the host, in the container.
@@ -215,7 +228,7 @@ std::vector<std::string> compose_ports(const std::vector<const Lease*>& leases, 
 
 /// Compose appends lists of ports of several files: without !override the port of the first file stays published. A service
 /// that the file before does not have would be one without an image, so it is left out.
-std::string compose(const std::vector<const Lease*>& leases, const ComposeFile* file) {
+std::string compose(const Registry& registry, const std::vector<const Lease*>& leases, const ComposeFile* file) {
     const auto name = file != nullptr ? file->name : std::string("compose.yaml");
     std::string text =
         "# Made by `portctl export --format compose`: the ports of this copy of the project on the host. `!override` needs Docker Compose\n"
@@ -223,7 +236,9 @@ std::string compose(const std::vector<const Lease*>& leases, const ComposeFile* 
         "# apart by a name of their own:\n";
     std::set<std::string> roots;
     for (const auto* lease : leases) { roots.insert(lease->key.root); }
-    for (const auto& root : roots) { text += "#   COMPOSE_PROJECT_NAME=" + compose_project(root) + " docker compose -f " + name + " -f THIS_FILE up\n"; }
+    auto known_roots = roots;
+    for (const auto& [root, project] : registry.projects()) { known_roots.insert(root); }
+    for (const auto& root : roots) { text += "#   COMPOSE_PROJECT_NAME=" + compose_project(root, known_roots) + " docker compose -f " + name + " -f THIS_FILE up\n"; }
     std::vector<std::pair<std::string, std::vector<const Lease*>>> services;
     for (const auto* lease : leases) {
         if (is_auxiliary_service(lease->key.service) || lease->key.instance != 0) { continue; }
@@ -304,7 +319,7 @@ std::string write_text(ExportFormat format, const Registry& registry, const Conf
         case ExportFormat::csv: return csv(registry, leases);
         case ExportFormat::markdown: return markdown(registry, leases);
         case ExportFormat::env: return env(registry, leases);
-        case ExportFormat::compose: return compose(leases, file);
+        case ExportFormat::compose: return compose(registry, leases, file);
         case ExportFormat::json: break;
     }
     return json(registry, config, leases, now);
