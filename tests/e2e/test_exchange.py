@@ -216,6 +216,15 @@ def test_without_a_compose_file_every_service_has_its_port(house, shop):
     assert f'"{port}:{port}"' in house.portctl("export", "--format", "compose", cwd=shop).stdout
 
 
+def test_a_compose_file_that_is_not_understood_is_said(house, shop):
+    (shop / "compose.yaml").write_text('services: {web: {image: x, ports: ["3000:3000", "9090:9090"]}}\n')
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    text = house.portctl("export", "--format", "compose", cwd=shop).stdout
+    assert "# No compose file was read: " in text and text.endswith(f'      - "{port}:{port}"\n')
+    (shop / "compose.yaml").write_text(COMPOSE)
+    assert "# No compose file" not in house.portctl("export", "--format", "compose", cwd=shop).stdout
+
+
 def test_templates_carry_the_real_port(house, shop):
     assert house.refusal("template", "vite", cwd=shop, status=3)["code"] == "NOT_FOUND"
     port = house.portctl("get", "web", cwd=shop).stdout.strip()
