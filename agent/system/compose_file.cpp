@@ -102,6 +102,29 @@ std::vector<std::string_view> parts_of(std::string_view text) {
     return parts;
 }
 
+/// "a, b" split at commas that are in no quotes, brackets or braces.
+std::vector<std::string_view> items_of(std::string_view text) {
+    std::vector<std::string_view> items;
+    int depth = 0;
+    char quote = 0;
+    std::size_t from = 0;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const char c = text[at];
+        if (quote != 0) {
+            if (c == quote) { quote = 0; }
+        } else if (c == '"' || c == '\'') {
+            quote = c;
+        } else if (c == ',' && depth == 0) {
+            items.push_back(text.substr(from, at - from));
+            from = at + 1;
+        } else {
+            depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+        }
+    }
+    items.push_back(text.substr(from));
+    return items;
+}
+
 /// The long syntax, one field a line.
 struct LongPort {
     std::string target, published, address, protocol;
@@ -128,11 +151,13 @@ public:
         ++m_at;
         const auto indent = m_at < m_lines.size() ? m_lines[m_at].indent : 0;
         while (m_at < m_lines.size() && indent > 0 && m_lines[m_at].indent == indent && m_services.size() < k_max_services) {
-            const auto key = entry_of(m_lines[m_at++].text).key;
+            const auto [key, value] = entry_of(m_lines[m_at++].text);
+            if (value.starts_with('*') || (value.starts_with('{') && value != "{}")) { m_unclear = true; }
             ComposeService service{std::string(key), {}};
             read_service(service, indent);
             if (!key.empty() && key != "<<") { m_services.push_back(std::move(service)); }
         }
+        if (m_unclear) { return {}; }
         return std::move(m_services);
     }
 
@@ -148,24 +173,44 @@ private:
                 read_flow(service, value);
             } else if (value.empty()) {
                 read_list(service, indent);
+            } else {
+                m_unclear = true;
             }
         }
     }
 
-    static void add(ComposeService& service, std::string_view text) {
-        if (service.ports.size() >= k_max_ports) { return; }
-        if (auto port = parse_compose_port(unquoted(text))) { service.ports.push_back(std::move(*port)); }
+    void add(ComposeService& service, std::string_view text) {
+        text = unquoted(text);
+        if (text.empty()) { return; }
+        auto port = text.starts_with('*') ? std::nullopt : parse_compose_port(text);
+        if (!port || service.ports.size() >= k_max_ports) {
+            m_unclear = true;
+        } else {
+            service.ports.push_back(std::move(*port));
+        }
     }
 
-    /// ["8000:80", 443]
-    static void read_flow(ComposeService& service, std::string_view list) {
-        if (!list.ends_with(']')) { return; }
-        list = list.substr(1, list.size() - 2);
-        while (!list.empty()) {
-            const auto comma = list.find(',');
-            add(service, list.substr(0, comma));
-            list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+    void add(ComposeService& service, const LongPort& port) {
+        if (port.target.empty()) { m_unclear = true; }
+        add(service, port.in_short());
+    }
+
+    /// "8000:80", or the long syntax in braces.
+    void add_flow(ComposeService& service, std::string_view text) {
+        text = trimmed(text);
+        if (!text.starts_with('{') || !text.ends_with('}')) { return add(service, text); }
+        LongPort port;
+        for (const auto field : items_of(text.substr(1, text.size() - 2))) { port.take(trimmed(field)); }
+        add(service, port);
+    }
+
+    /// ["8000:80", 443, {target: 80}]
+    void read_flow(ComposeService& service, std::string_view list) {
+        if (!list.ends_with(']')) {
+            m_unclear = true;
+            return;
         }
+        for (const auto item : items_of(list.substr(1, list.size() - 2))) { add_flow(service, item); }
     }
 
     /// A list's entries may be indented as far as its name.
@@ -173,19 +218,21 @@ private:
         while (m_at < m_lines.size() && m_lines[m_at].indent >= outer && m_lines[m_at].text.starts_with('-')) {
             const auto dash = m_lines[m_at].indent;
             const auto first = trimmed(m_lines[m_at++].text.substr(1));
-            if (first.starts_with('"') || first.starts_with('\'') || entry_of(first).key.empty()) {
-                add(service, first);
+            const bool goes_on = m_at < m_lines.size() && m_lines[m_at].indent > dash;
+            if (first.starts_with('"') || first.starts_with('\'') || first.starts_with('{') || (entry_of(first).key.empty() && !(first.empty() && goes_on))) {
+                add_flow(service, first);
                 continue;
             }
             LongPort port;
             port.take(first);
             while (m_at < m_lines.size() && m_lines[m_at].indent > dash) { port.take(m_lines[m_at++].text); }
-            add(service, port.in_short());
+            add(service, port);
         }
     }
 
     std::vector<Line> m_lines;
     std::size_t m_at = 0;
+    bool m_unclear = false;  ///< a service may publish ports that were not seen
     std::vector<ComposeService> m_services;
 };
 

@@ -29,7 +29,7 @@ struct ComposeFile {
     std::vector<ComposeService> services;
 };
 
-/// Of the text of a compose file; empty where there is nothing to see.
+/// Of the text of a compose file; empty where there is nothing to see, or where ports are written in a form that is not understood.
 [[nodiscard]] std::vector<ComposeService> parse_compose(std::string_view text);
 /// "127.0.0.1:8000:80/tcp", "${WEB:-8000}:80", "443", ...; none for what is no port.
 [[nodiscard]] std::optional<ComposePort> parse_compose_port(std::string_view text);

@@ -162,6 +162,30 @@ def test_a_compose_override_publishes_what_the_file_does_on_the_ports_of_this_co
     assert len(overridden) == 4 and len(set(port.values())) == 6
 
 
+@pytest.mark.parametrize("entries", [
+    ' ["3000:3000", {target: 9090, published: 9090}, {target: 53, published: "5353", host_ip: 127.0.0.1, protocol: udp}]',
+    '\n      - "3000:3000"\n      - {target: 9090, published: 9090}\n      - target: 53\n        published: "5353"\n        host_ip: 127.0.0.1\n        protocol: udp',
+    '\n      - {published: 3000, target: 3000}\n      - "9090:9090"\n      -\n        target: 53\n        published: 5353\n        host_ip: 127.0.0.1\n        protocol: udp'])
+def test_lists_of_both_syntaxes_keep_all_of_their_ports(house, shop, entries):
+    (shop / "compose.yaml").write_text(f"services:\n  web:\n    image: x\n    ports:{entries}\n    restart: always\n")
+    (shop / ".portwrap.json").write_text('{"services": {"web": {"port": 3000}}}')
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    text = house.portctl("export", "--format", "compose", cwd=shop).stdout
+    assert text.endswith(f'  web:\n    ports: !override\n      - "{port}:3000"\n      - "9090:9090"\n      - "127.0.0.1:5353:53/udp"\n')
+    assert "not understood" not in text
+
+
+@pytest.mark.parametrize("web", [
+    'web:\n    ports: ["3000:3000",\n      "9090:9090"]', "web:\n    ports: *common", "web:\n    ports:\n      - *common",
+    'web: {image: x, ports: ["3000:3000", "9090:9090"]}', 'web:\n    ports: [{"target":9090}]', "web:\n    ports:\n      - published: 9090"])
+def test_ports_in_a_form_that_is_not_understood_are_not_dropped_unsaid(house, shop, web):
+    (shop / "compose.yaml").write_text(f"services:\n  {web}\n")
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    text = house.portctl("export", "--format", "compose", cwd=shop).stdout
+    assert "# No compose file was read: " in text and "not understood" in text
+    assert text.endswith(f'services:\n  web:\n    ports: !override\n      - "{port}:{port}"\n')
+
+
 def compose_names(house, cwd, *words):
     return re.findall(r"COMPOSE_PROJECT_NAME=(\S+) ", house.portctl("export", "--format", "compose", *words, cwd=cwd).stdout)
 
