@@ -302,6 +302,7 @@ int start_anew(const std::string& level, bool foreground, PassedSocket kept) {
     if (!level.empty()) { words.insert(words.end(), {"--log-level", level}); }
     if (foreground) { words.emplace_back("--foreground"); }
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (auto& word : words) { arguments.push_back(word.data()); }
     arguments.push_back(nullptr);
     // By its path, so that the process keeps its name, and an upgrade has put the next version there; where the file is

@@ -81,7 +81,7 @@ std::string published_segment(const std::string& directory) {
         auto segment = text.substr(0, line);
         const auto agent = text.substr(line + 1, text.find('\n', line + 1) - line - 1);
         if (segment.find_first_not_of("0123456789:~+ ") != std::string::npos) { return {}; }
-        if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !exists("/proc/" + agent)) { return {}; }
+        if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !exists("/proc/" + agent + "/exe")) { return {}; }
         return segment;
     }
     return {};

@@ -144,9 +144,11 @@ int run_stop(Globals& globals, const std::vector<std::string>& arguments) {
         const auto deadline = Deadline::in_milliseconds(grace_ms);
         // The command ends what it started in good order, if it is one that does.
         std::vector<Process*> first;
+        first.reserve(commands.size());
         for (auto& process : commands) { first.push_back(&process); }
         if (!first.empty()) { (void)end_all(first, SIGTERM, Deadline::in_milliseconds(grace_ms / 2)); }
         std::vector<Process*> everybody;
+        everybody.reserve(rest.size() + commands.size());
         for (auto& process : rest) { everybody.push_back(&process); }
         bool ended = end_all(everybody, SIGTERM, deadline);
         everybody.insert(everybody.end(), first.begin(), first.end());

@@ -71,7 +71,7 @@ std::string paragraph(std::string text) {
 
 std::string item(const CLI::Option& option) {
     std::string line = ".It";
-    const auto label = option.get_option_text();
+    const auto& label = option.get_option_text();
     if (option.nonpositional()) {
         const char* separator = "";
         for (const auto& name : option.get_snames()) {

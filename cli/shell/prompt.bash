@@ -52,7 +52,7 @@ __portwrap_hook() {
         fi
     done
     # Nothing but a segment, of an agent that lives, may come into the prompt.
-    if [[ -z $agent || $agent == *[!0123456789]* || ! -d /proc/$agent || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
+    if [[ -z $agent || $agent == *[!0123456789]* || ! -e /proc/$agent/exe || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
     if [[ $segment != "$__portwrap_segment" ]]; then
         __portwrap_segment=$segment
         while [[ -n $segment ]]; do

@@ -68,7 +68,7 @@ function __portwrap_update
         end
     end
     # Nothing but a segment, of an agent that lives, may come into the prompt.
-    if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -d "/proc/$agent"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
+    if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -e "/proc/$agent/exe"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
         set segment ''
     end
     if test "$segment" != "$__portwrap_segment"

@@ -50,7 +50,7 @@ __portwrap_hook() {
         fi
     done
     # Nothing but a segment, of an agent that lives, may come into the prompt.
-    if [[ -z $agent || $agent == *[^0123456789]* || ! -d /proc/$agent || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then
+    if [[ -z $agent || $agent == *[^0123456789]* || ! -e /proc/$agent/exe || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then
         segment=
     fi
     if [[ $segment != "$__portwrap_segment" ]]; then

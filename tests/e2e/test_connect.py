@@ -133,7 +133,7 @@ def test_a_port_that_was_got_by_name_is_found_by_the_number_that_the_program_ask
     (lease,) = house.leases(cwd=fix)
     process, port = serve(house, fix)
     assert port == lease["port"] != ASKED
-    assert re.search(rf"asked for {ASKED}: held by shop/main", process.stderr)
+    process.wait_for(rf"asked for {ASKED}: held by shop/main", "stderr")
     assert ask(house, fix) == (f"content of shop {port}", "")
     assert house.portctl("port", str(ASKED), cwd=fix).stdout == f"{port}\n"
     assert house.portctl("get", "main", cwd=fix).stdout == f"{port}\n"
