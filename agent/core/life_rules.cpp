@@ -99,17 +99,11 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
     return changes;
 }
 
-/// A working directory that was removed is shown with this behind it (proc(5), /proc/PID/cwd).
-std::string without_deleted(const std::string& directory) {
-    constexpr std::string_view k_mark = " (deleted)";
-    return directory.ends_with(k_mark) ? directory.substr(0, directory.size() - k_mark.size()) : directory;
-}
-
 bool may_listen(const Lease& lease, const HeardSocket& heard) {
     if (lease.origin == LeaseOrigin::registered) { return true; }  // managed elsewhere, by whomever
     const bool own = std::any_of(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& socket) { return socket.cookie == heard.cookie; });
     if (own || (heard.cookie == 0 && !lease.sockets.empty())) { return true; }
-    return (heard.session && heard.session == lease.session) || is_below(without_deleted(heard.holder.cwd), lease.key.root);
+    return (heard.session && heard.session == lease.session) || is_below(heard.holder.cwd, lease.key.root);
 }
 
 std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lease>& looked_at, const std::vector<HeardSocket>& heard,

@@ -33,16 +33,6 @@ TEST_CASE("a listener without portwrap below the lease's root becomes its holder
     CHECK_FALSE(world.lease(id).holder);
 }
 
-TEST_CASE("a server whose directory was removed under it is the project's own", "[heard]") {
-    World world;
-    const auto id = std::get<LeaseId>(world.get(world.place("/r/a"), "web"));
-    world.hear({world.heard(world.lease(id).port, "/r/a/src (deleted)")});
-    CHECK(world.lease(id).state == LeaseState::active);
-    const auto other = std::get<LeaseId>(world.get(world.place("/r/b"), "web"));
-    world.hear({world.heard(world.lease(other).port, "/r/b (deleted)")});
-    CHECK(world.lease(other).state == LeaseState::active);
-}
-
 TEST_CASE("what was found of a stranger's health is not said of the own server", "[heard]") {
     World world;
     const auto id = std::get<LeaseId>(world.get(world.place("/r/a"), "web"));
