@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 
+#include "core/port_text.hpp"
 #include "core/shell_words.hpp"
 
 namespace portwrap {
@@ -96,19 +96,13 @@ const Framework* framework_of(const SimpleCommand& command, std::string_view man
 }
 
 /// The port at the end of PORT, HOST:PORT, tcp://HOST:PORT.
-std::optional<Port> port_in(std::string_view text) {
-    const auto digits = text.substr(text.rfind(':') + 1);
-    unsigned value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (error != std::errc() || end != digits.data() + digits.size() || value < 1 || value > 65535) { return std::nullopt; }
-    return static_cast<Port>(value);
-}
+std::optional<Port> port_at_end(std::string_view text) { return port_in(text.substr(text.rfind(':') + 1)); }
 
 void note_said(std::string_view text, LaunchTraits& traits) {
     if (const auto otherwise = text.find(":-"); text.starts_with("${") && text.ends_with('}') && otherwise != std::string_view::npos) {
-        traits.fallback = port_in(text.substr(otherwise + 2, text.size() - otherwise - 3));
+        traits.fallback = port_at_end(text.substr(otherwise + 2, text.size() - otherwise - 3));
     }
-    if (const auto port = port_in(text)) {
+    if (const auto port = port_at_end(text)) {
         traits.said = port;
     } else if (text.find('$') != std::string_view::npos || text.find('{') != std::string_view::npos) {
         traits.said_otherwise = true;
@@ -130,7 +124,7 @@ void read_port_words(const SimpleCommand& command, const Framework* framework, L
             } else if (i + 1 < command.words.size()) {
                 note_said(command.words[++i], traits);
             }
-        } else if (framework->port_argument && i + 1 == command.words.size() && (port_in(word) || word.find('$') != std::string::npos)) {
+        } else if (framework->port_argument && i + 1 == command.words.size() && (port_at_end(word) || word.find('$') != std::string::npos)) {
             note_said(word, traits);
         }
     }

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
+#include "core/port_text.hpp"
 #include "system/bounded_read.hpp"
 
 namespace portwrap {
@@ -21,21 +21,28 @@ struct Line {
     std::string_view text;
 };
 
-std::string_view trimmed(std::string_view text) {
-    const auto first = text.find_first_not_of(" \t\r");
-    if (first == std::string_view::npos) { return {}; }
-    return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
+/// Which characters of a text, taken one after the other, are quoted.
+class Quotes {
+public:
+    /// True for the quotes themselves, too.
+    bool take(char c) {
+        const bool quoted = m_open != 0 || c == '"' || c == '\'';
+        if (m_open == 0) {
+            m_open = quoted ? c : '\0';
+        } else if (c == m_open) {
+            m_open = '\0';
+        }
+        return quoted;
+    }
+
+private:
+    char m_open = '\0';
+};
 
 std::string_view without_comment(std::string_view text) {
-    char quote = 0;
+    Quotes quotes;
     for (std::size_t at = 0; at < text.size(); ++at) {
-        const char c = text[at];
-        if (quote != 0) {
-            if (c == quote) { quote = 0; }
-        } else if (c == '"' || c == '\'') {
-            quote = c;
-        } else if (c == '#' && (at == 0 || text[at - 1] == ' ')) {
+        if (!quotes.take(text[at]) && text[at] == '#' && (at == 0 || text[at - 1] == ' ')) {
             return text.substr(0, at);
         }
     }
@@ -72,12 +79,6 @@ Entry entry_of(std::string_view text) {
     return {};
 }
 
-std::optional<Port> port_in(std::string_view text) {
-    Port port = 0;
-    const auto read = std::from_chars(text.data(), text.data() + text.size(), port);
-    return read.ec == std::errc() && read.ptr == text.data() + text.size() && port != 0 ? std::optional(port) : std::nullopt;
-}
-
 /// "${WEB:-8000}" as 8000; a variable without a default as nothing.
 std::string_view default_of(std::string_view text) {
     if (!text.starts_with("${") || !text.ends_with('}')) { return text.starts_with('$') ? std::string_view() : text; }
@@ -106,15 +107,12 @@ std::vector<std::string_view> parts_of(std::string_view text) {
 std::vector<std::string_view> items_of(std::string_view text) {
     std::vector<std::string_view> items;
     int depth = 0;
-    char quote = 0;
+    Quotes quotes;
     std::size_t from = 0;
     for (std::size_t at = 0; at < text.size(); ++at) {
         const char c = text[at];
-        if (quote != 0) {
-            if (c == quote) { quote = 0; }
-        } else if (c == '"' || c == '\'') {
-            quote = c;
-        } else if (c == ',' && depth == 0) {
+        if (quotes.take(c)) { continue; }
+        if (c == ',' && depth == 0) {
             items.push_back(text.substr(from, at - from));
             from = at + 1;
         } else {

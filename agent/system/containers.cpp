@@ -15,6 +15,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "core/port_text.hpp"
 #include "portwrap/unique_fd.hpp"
 #include "system/bounded_read.hpp"
 #include "system/places.hpp"
@@ -34,12 +35,6 @@ constexpr std::chrono::milliseconds k_patience{1000};
 /// Programs that hold a port on a container's behalf and do not say whose in their command line.
 constexpr std::array<std::string_view, 12> k_carriers{"rootlessport", "rootlessport-child", "slirp4netns", "pasta",    "pasta.avx2", "passt",
                                                       "rootlesskit",  "conmon",             "gvproxy",     "podman", "dockerd",    "containerd-shim"};
-
-std::optional<Port> port_in(std::string_view text) {
-    Port port = 0;
-    const auto read = std::from_chars(text.data(), text.data() + text.size(), port);
-    return read.ec == std::errc() && read.ptr == text.data() + text.size() && port != 0 ? std::optional(port) : std::nullopt;
-}
 
 /// The value behind an option, in the next word or after "=".
 std::string option(const std::vector<std::string>& arguments, std::string_view name) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 
+#include "core/port_text.hpp"
 #include "system/bounded_read.hpp"
 
 namespace portwrap {
@@ -12,13 +13,6 @@ namespace {
 // The last one counts: the order of vite, next, react-scripts and nuxt for a development server.
 constexpr std::array<std::string_view, 4> k_files{".env", ".env.development", ".env.local", ".env.development.local"};
 constexpr std::size_t k_max_names = 256;
-
-std::string_view trimmed(std::string_view text) {
-    constexpr std::string_view k_blank = " \t\r";
-    const auto first = text.find_first_not_of(k_blank);
-    if (first == std::string_view::npos) { return {}; }
-    return text.substr(first, text.find_last_not_of(k_blank) - first + 1);
-}
 
 std::string_view unquoted(std::string_view value) {
     if (!value.empty() && (value.front() == '"' || value.front() == '\'' || value.front() == '`')) {

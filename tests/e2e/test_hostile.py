@@ -107,15 +107,21 @@ def test_monstrous_json_is_refused(house, served, value):
     connection.close()
 
 
-def test_a_flood_on_many_connections_delays_others_but_does_not_stop_them(house, served, shop):
-    flood = b'{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{"all":true}}\n' * 500
-    connections = []
-    for _ in range(50):
+def flood(house, connections, requests):
+    """Connections that ask for so many lists at once, as far as their buffers take them."""
+    asked = b'{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{"all":true}}\n' * requests
+    asking = []
+    for _ in range(connections):
         connection = connect_to_agent(house)
         connection.setblocking(False)
         with contextlib.suppress(OSError):
-            connection.send(flood)
-        connections.append(connection)
+            connection.send(asked)
+        asking.append(connection)
+    return asking
+
+
+def test_a_flood_on_many_connections_delays_others_but_does_not_stop_them(house, served, shop):
+    connections = flood(house, connections=50, requests=500)
     assert house.portctl("port", "web", cwd=shop).returncode == 0
     for connection in connections:
         connection.close()
@@ -126,14 +132,7 @@ def test_readers_that_do_not_read_are_dropped_and_the_others_served(house, serve
     for name in (f"s{number}" for number in range(60)):
         assert house.portctl("get", name, cwd=shop).returncode == 0
     before = len(os.listdir(f"/proc/{served}/fd"))
-    asked = b'{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{"all":true}}\n' * 100
-    slow = []
-    for _ in range(200):
-        connection = connect_to_agent(house)
-        connection.setblocking(False)
-        with contextlib.suppress(OSError):
-            connection.send(asked)
-        slow.append(connection)
+    slow = flood(house, connections=200, requests=100)
     for _ in range(5):
         assert house.portctl("port", "web", cwd=shop).returncode == 0
         assert SANITIZED or resident_kb(served) < LIMIT_KB
