@@ -74,6 +74,8 @@ if [ "$install_packages" = yes ]; then
         step "Debian packages: ${missing[*]}"
         root=()
         [ "$(id -u)" = 0 ] || root=(sudo)
+        # An installation that was cut off earlier stops every further one until it is finished.
+        [ -z "$(dpkg --audit)" ] || "${root[@]}" env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >&2
         if ! { "${root[@]}" apt-get update -q &&
             "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
             > "$logs/apt.log" 2>&1; then
