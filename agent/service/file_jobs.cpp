@@ -5,39 +5,52 @@
 namespace portwrap {
 
 void FileJobs::run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done) {
-    auto job = std::make_shared<Job>(Job{m_mounts.of(path), std::move(work), std::move(done), {}});
-    job->cancel_deadline = m_outside.call_after(k_deadline, [told = job->done] { told(Progress::late); });
-    add(std::move(job));
+    add(std::make_shared<Job>(Job{m_mounts.of(path), std::move(work), std::move(done), true, false, [] {}}));
 }
 
 void FileJobs::run(Lane lane, std::function<void()> work, std::function<void()> done) {
     // No path is named like this.
     const char* name = lane == Lane::processes ? "processes" : "health";
-    add(std::make_shared<Job>(Job{name, std::move(work), [done = std::move(done)](Progress) { done(); }, [] {}}));
+    add(std::make_shared<Job>(Job{name, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, [] {}}));
 }
 
-void FileJobs::add(std::shared_ptr<Job> job) {
+void FileJobs::add(const std::shared_ptr<Job>& job) {
     if (may_start(*job)) { return start(job); }
-    m_waiting.push_back(std::move(job));
+    set_deadline(job);
+    m_waiting.push_back(job);
 }
 
 bool FileJobs::may_start(const Job& job) const {
     if (m_running >= k_at_once) { return false; }
-    const auto on_mount = m_running_on.find(job.mount);
-    return job.mount == "/" || on_mount == m_running_on.end() || on_mount->second < k_at_once_on_a_mount;
+    const auto on_mount = m_on_mount.find(job.mount);
+    return job.mount == "/" || on_mount == m_on_mount.end() || on_mount->second.running < k_at_once_on_a_mount;
 }
 
 void FileJobs::start(const std::shared_ptr<Job>& job) {
     ++m_running;
-    ++m_running_on[job->mount];
+    ++m_on_mount[job->mount].running;
+    job->has_started = true;
+    set_deadline(job);
     m_outside.run_in_pool([job] { job->work(); },
                           [this, job] {
                               --m_running;
-                              if (--m_running_on[job->mount] == 0) { m_running_on.erase(job->mount); }
+                              auto& on_mount = m_on_mount[job->mount];
+                              --on_mount.running;
+                              ++on_mount.ended;
                               start_waiting();
                               job->cancel_deadline();
                               job->done(Progress::ended);
                           });
+}
+
+void FileJobs::set_deadline(const std::shared_ptr<Job>& job) {
+    if (!job->has_deadline) { return; }
+    job->cancel_deadline();
+    job->cancel_deadline = m_outside.call_after(k_deadline, [this, job, ended = m_on_mount[job->mount].ended] {
+        if (!job->has_started && m_on_mount[job->mount].ended != ended) { return set_deadline(job); }
+        job->has_deadline = false;
+        job->done(Progress::late);
+    });
 }
 
 void FileJobs::start_waiting() {

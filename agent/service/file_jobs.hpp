@@ -4,6 +4,7 @@
 // fill the pool with them.
 #pragma once
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
@@ -20,7 +21,8 @@ public:
     /// Threads of the pool that such jobs may have; the pool has more (main.cpp).
     static constexpr int k_at_once = 28;
     static constexpr int k_at_once_on_a_mount = 4;
-    /// From run() to `late`. Less than the clients' own deadline of 5 s.
+    /// A job is late when its work has taken this long, or when it has waited this long for its turn and no other of its mount has
+    /// come to an end meanwhile: a crowd is slow although its file system is well. Less than the clients' own deadline of 5 s.
     static constexpr std::chrono::milliseconds k_deadline{3000};
 
     explicit FileJobs(Outside& outside) : m_outside(outside) {}
@@ -40,17 +42,24 @@ private:
         std::string mount;  ///< or the lane
         std::function<void()> work;
         std::function<void(Progress)> done;
+        bool has_deadline = false;  ///< and it is not past
+        bool has_started = false;
         std::function<void()> cancel_deadline;
     };
-    void add(std::shared_ptr<Job> job);
+    struct OnMount {
+        int running = 0;
+        std::uint64_t ended = 0;  ///< how many came to an end so far
+    };
+    void add(const std::shared_ptr<Job>& job);
     [[nodiscard]] bool may_start(const Job& job) const;
     void start(const std::shared_ptr<Job>& job);
     void start_waiting();
+    void set_deadline(const std::shared_ptr<Job>& job);
 
     Outside& m_outside;
     Mounts m_mounts;
     int m_running = 0;
-    std::map<std::string, int> m_running_on;  ///< by mount
+    std::map<std::string, OnMount> m_on_mount;  ///< or on the lane
     std::deque<std::shared_ptr<Job>> m_waiting;
 };
 

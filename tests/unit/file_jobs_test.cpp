@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <utility>
 #include <vector>
 
 using namespace portwrap;
@@ -79,6 +80,34 @@ TEST_CASE("a mount that hangs has a few threads only, and the others go on", "[f
     // One comes back, the next of its mount begins.
     loop.end(0);
     CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount + 21);
+}
+
+TEST_CASE("a job that waits in a crowd is late only when no other of its mount comes to an end", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    std::vector<FileJobs::Progress> told;
+    for (int i = 0; i < FileJobs::k_at_once_on_a_mount + 1; ++i) { jobs.run("/proc/x", [] {}, [](FileJobs::Progress) {}); }
+    jobs.run("/proc/last", [] {}, [&](FileJobs::Progress progress) { told.push_back(progress); });
+    const auto passes = [&loop](std::size_t index) { std::exchange(loop.deadlines[index], nullptr)(); };
+    const auto of_the_last = loop.deadlines.size() - 1;
+    loop.end(0);
+    passes(of_the_last);
+    CHECK(told.empty());
+    const auto again = loop.deadlines.size() - 1;
+    SECTION("the mount hangs from now on") {
+        passes(again);
+        CHECK(told == std::vector{FileJobs::Progress::late});
+    }
+    SECTION("its own turn comes, and it has the whole time for its work") {
+        loop.end(1);
+        REQUIRE(loop.pool.size() == FileJobs::k_at_once_on_a_mount + 2);
+        CHECK(told.empty());
+        CHECK(loop.deadlines[again] == nullptr);
+        passes(loop.deadlines.size() - 1);
+        CHECK(told == std::vector{FileJobs::Progress::late});
+        loop.end(FileJobs::k_at_once_on_a_mount + 1);
+        CHECK(told == std::vector{FileJobs::Progress::late, FileJobs::Progress::ended});
+    }
 }
 
 TEST_CASE("jobs beyond the bound wait their turn", "[file_jobs]") {
