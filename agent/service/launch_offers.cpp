@@ -23,6 +23,15 @@ std::optional<Refusal> fill_in(std::string& text, std::string_view open, PortOf&
     return std::nullopt;
 }
 
+/// Where these changes leave the lease.
+Port port_after(const Registry& registry, const std::vector<Change>& changes, LeaseId id) {
+    for (auto change = changes.rbegin(); change != changes.rend(); ++change) {
+        const auto* event = std::get_if<LeaseEvent>(&*change);
+        if (event != nullptr && event->lease.id == id) { return event->lease.port; }
+    }
+    return registry.find(id)->port;
+}
+
 }  // namespace
 
 std::optional<Port> LaunchOffers::natural_of(const std::string& service) const {
@@ -48,15 +57,22 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
     for (const auto& entry : m_request.place.config.services) {
         if (entry.name == service && entry.type && !m_request.session.type) { offer.type = *entry.type; }
     }
-    if (!m_registry) { m_registry = m_original; }  // most launches offer nothing and copy nothing
-    auto decision = decide_offer(*m_registry, m_config, offer, m_facts);
+    const auto& registry = with_earlier_ones();
+    auto decision = decide_offer(registry, m_config, offer, m_facts);
     if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return std::move(*refusal); }
-    const auto id = std::get<LeaseId>(decision.answer);
-    for (const auto& event : m_registry->stamp(decision.changes, m_facts.now)) { m_registry->apply(event); }
+    const Port port = port_after(registry, decision.changes, std::get<LeaseId>(decision.answer));
     std::move(decision.changes.begin(), decision.changes.end(), std::back_inserter(m_changes));
-    const Port port = m_registry->find(id)->port;
     m_ports.emplace(service, port);
     return port;
+}
+
+const Registry& LaunchOffers::with_earlier_ones() {
+    if (m_changes.empty()) { return m_original; }
+    if (!m_registry) { m_registry = m_original; }
+    const std::vector<Change> news(m_changes.begin() + static_cast<std::ptrdiff_t>(m_applied), m_changes.end());
+    for (const auto& event : m_registry->stamp(news, m_facts.now)) { m_registry->apply(event); }
+    m_applied = m_changes.size();
+    return *m_registry;
 }
 
 std::string LaunchOffers::type() const {

@@ -1,5 +1,5 @@
-// The ports that one launch offers, asked for on a copy of the registry so that each sees the ones before it; and what
-// takes a port in the place of a placeholder. Pure.
+// The ports that one launch offers, each asked for in a registry that has the ones before it; and what takes a port
+// in the place of a placeholder. Pure.
 #pragma once
 
 #include <map>
@@ -29,8 +29,12 @@ public:
     [[nodiscard]] std::vector<Change> take_changes() { return std::move(m_changes); }
 
 private:
+    /// The registry in which this launch's earlier offers are made. Most launches offer one port and copy nothing.
+    const Registry& with_earlier_ones();
+
     const Registry& m_original;
     std::optional<Registry> m_registry;
+    std::size_t m_applied = 0;  ///< how many of the changes m_registry has
     const Config& m_config;
     const LaunchRequest& m_request;
     const Facts& m_facts;
