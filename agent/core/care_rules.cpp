@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/lease_steps.hpp"
+#include "core/registry_after.hpp"
 
 namespace portwrap {
 namespace {
@@ -143,7 +144,7 @@ Decision<std::vector<Provided>> decide_provision(const Registry& registry, const
         }
     }
     Decision<std::vector<Provided>> decision;
-    Registry after = registry;  // each request sees what the ones before it got
+    RegistryAfter after(registry, facts.now);
     for (const auto& get : wanted) {
         // What runs here has its port; it needs no name for that.
         const auto here = registry.of_service(place.project.root, get.service);
@@ -154,13 +155,13 @@ Decision<std::vector<Provided>> decide_provision(const Registry& registry, const
             decision.answer.push_back({get.service, (*live)->port});
             continue;
         }
-        auto one = decide_get(after, config, get, facts);
+        auto one = decide_get(after.get(), config, get, facts);
         const auto* id = std::get_if<LeaseId>(&one.answer);
         if (id == nullptr) { continue; }  // a full range: its program is told when it starts
-        for (const auto& event : after.stamp(one.changes, facts.now)) { after.apply(event); }
-        decision.changes.insert(decision.changes.end(), one.changes.begin(), one.changes.end());
-        if (const auto* lease = after.find(*id)) { decision.answer.push_back({get.service, lease->port}); }
+        decision.answer.push_back({get.service, port_after(after.get(), one.changes, *id)});
+        after.add(std::move(one.changes));
     }
+    decision.changes = after.take_changes();
     return decision;
 }
 

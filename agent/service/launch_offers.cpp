@@ -1,7 +1,6 @@
 #include "service/launch_offers.hpp"
 
 #include <algorithm>
-#include <iterator>
 
 #include "core/shell_words.hpp"
 
@@ -21,15 +20,6 @@ std::optional<Refusal> fill_in(std::string& text, std::string_view open, PortOf&
         text.replace(at, close + 1 - at, std::to_string(std::get<Port>(*port)));
     }
     return std::nullopt;
-}
-
-/// Where these changes leave the lease.
-Port port_after(const Registry& registry, const std::vector<Change>& changes, LeaseId id) {
-    for (auto change = changes.rbegin(); change != changes.rend(); ++change) {
-        const auto* event = std::get_if<LeaseEvent>(&*change);
-        if (event != nullptr && event->lease.id == id) { return event->lease.port; }
-    }
-    return registry.find(id)->port;
 }
 
 }  // namespace
@@ -57,22 +47,12 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
     for (const auto& entry : m_request.place.config.services) {
         if (entry.name == service && entry.type && !m_request.session.type) { offer.type = *entry.type; }
     }
-    const auto& registry = with_earlier_ones();
-    auto decision = decide_offer(registry, m_config, offer, m_facts);
+    auto decision = decide_offer(m_after.get(), m_config, offer, m_facts);
     if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return std::move(*refusal); }
-    const Port port = port_after(registry, decision.changes, std::get<LeaseId>(decision.answer));
-    std::move(decision.changes.begin(), decision.changes.end(), std::back_inserter(m_changes));
+    const Port port = port_after(m_after.get(), decision.changes, std::get<LeaseId>(decision.answer));
+    m_after.add(std::move(decision.changes));
     m_ports.emplace(service, port);
     return port;
-}
-
-const Registry& LaunchOffers::with_earlier_ones() {
-    if (m_changes.empty()) { return m_original; }
-    if (!m_registry) { m_registry = m_original; }
-    const std::vector<Change> news(m_changes.begin() + static_cast<std::ptrdiff_t>(m_applied), m_changes.end());
-    for (const auto& event : m_registry->stamp(news, m_facts.now)) { m_registry->apply(event); }
-    m_applied = m_changes.size();
-    return *m_registry;
 }
 
 std::string LaunchOffers::type() const {

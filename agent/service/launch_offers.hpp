@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/registry_after.hpp"
 #include "service/launch_plan.hpp"
 
 namespace portwrap {
@@ -15,7 +16,7 @@ namespace portwrap {
 class LaunchOffers {
 public:
     LaunchOffers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
-        : m_original(registry), m_config(config), m_request(request), m_facts(facts) {}
+        : m_after(registry, facts.now), m_config(config), m_request(request), m_facts(facts) {}
 
     /// The port that a service's code asks for, where the config does not say it.
     void set_natural(const std::string& service, Port port) { m_natural[service] = port; }
@@ -26,21 +27,15 @@ public:
 
     [[nodiscard]] std::string type() const;
     [[nodiscard]] const std::map<std::string, Port>& ports() const { return m_ports; }
-    [[nodiscard]] std::vector<Change> take_changes() { return std::move(m_changes); }
+    [[nodiscard]] std::vector<Change> take_changes() { return m_after.take_changes(); }
 
 private:
-    /// The registry in which this launch's earlier offers are made. Most launches offer one port and copy nothing.
-    const Registry& with_earlier_ones();
-
-    const Registry& m_original;
-    std::optional<Registry> m_registry;
-    std::size_t m_applied = 0;  ///< how many of the changes m_registry has
+    RegistryAfter m_after;  ///< this launch's earlier offers
     const Config& m_config;
     const LaunchRequest& m_request;
     const Facts& m_facts;
     std::map<std::string, Port> m_natural;
     std::map<std::string, Port> m_ports;
-    std::vector<Change> m_changes;
 };
 
 /// Replaces {port} (by the port of `own`) and {port:SERVICE} in a word; the refusal of a port that cannot be had.
