@@ -1,6 +1,7 @@
 #include "core/segment.hpp"
 
 #include <algorithm>
+#include <bitset>
 #include <tuple>
 
 #include "core/ranges.hpp"
@@ -17,11 +18,11 @@ std::string prompt_segment(const std::vector<const Lease*>& leases) {
     std::sort(ports.begin(), ports.end());
     // TCP and UDP of one number are one port to whoever looks at the prompt.
     std::vector<std::tuple<bool, bool, Port>> shown;
+    std::bitset<65536> seen;
     for (const auto& port : ports) {
         const auto number = std::get<Port>(port);
-        if (std::none_of(shown.begin(), shown.end(), [number](const auto& other) { return std::get<Port>(other) == number; })) {
-            shown.push_back(port);
-        }
+        if (!seen.test(number)) { shown.push_back(port); }
+        seen.set(number);
     }
     const auto more = shown.size() > k_shown ? shown.size() - 1 : 0;
     if (more > 0) { shown.resize(1); }
