@@ -27,6 +27,17 @@ PREFIX = Path(os.environ["PORTWRAP_PREFIX"])
 PROGRAMS = ["shim_bench.py", "prompt_bench.py"]
 
 
+@contextlib.contextmanager
+def open_house(directory):
+    """Its runtime directory is in memory, as a login's is: what is written there waits for no disk."""
+    with tempfile.TemporaryDirectory(prefix="pwb-", dir="/dev/shm") as runtime:
+        house = House(directory, PREFIX, runtime)
+        try:
+            yield house
+        finally:
+            house.close()
+
+
 class Bench:
     """One house with an agent and an echo server, and the programs that measure."""
 
@@ -53,11 +64,8 @@ class Bench:
         """With an agent of its own, which is not started yet."""
         directory = self.house.directory / name
         directory.mkdir()
-        house = House(directory, PREFIX)
-        try:
+        with open_house(directory) as house:
             yield house
-        finally:
-            house.close()
 
     def numbers(self, *words):
         done = subprocess.run([self.rounds, *map(str, words)], check=True, capture_output=True, text=True)
@@ -70,9 +78,8 @@ class Bench:
 
 
 def measure(wanted):
-    house = House(tempfile.mkdtemp(prefix="pwb-", dir="/tmp"), PREFIX)
     rows = []
-    try:
+    with open_house(tempfile.mkdtemp(prefix="pwb-", dir="/tmp")) as house:
         bench = Bench(house)
         for group in (*agent_rows.GROUPS, *program_rows.GROUPS, *peer_rows.GROUPS):
             if wanted and group.__name__ not in wanted:
@@ -82,8 +89,6 @@ def measure(wanted):
             except (AssertionError, OSError, ValueError, subprocess.CalledProcessError) as error:
                 print(f"bench: {group.__name__}: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
         bench.close()
-    finally:
-        house.close()
     env = {"PORTWRAP_SHIM": str(PREFIX / "lib" / "portwrap" / "libportwrap.so"), **os.environ}
     for program in PROGRAMS:
         if (HERE / program).exists() and (not wanted or program in wanted):

@@ -215,17 +215,17 @@ class Process:
 
 
 class House:
-    def __init__(self, directory, prefix):
+    def __init__(self, directory, prefix, runtime=None):
         self.directory = Path(directory)
         self.prefix = Path(prefix)
-        self.runtime = self.directory / "run"
+        self.runtime = Path(runtime) if runtime else self.directory / "run"
         self.state = self.directory / "state"
         self.config = self.directory / "config"
         self.home = self.directory / "home"
         self._mounts = []
         self._processes = []
         for path in (self.runtime, self.state, self.config, self.home):
-            path.mkdir(mode=0o700)
+            path.mkdir(mode=0o700, exist_ok=path == self.runtime)
         self.env = {
             "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.runtime), "XDG_STATE_HOME": str(self.state),
             "XDG_CONFIG_HOME": str(self.config), "PATH": search_path(self.prefix), "LANG": "C.UTF-8", "TERM": "dumb",
