@@ -79,6 +79,23 @@ def test_every_command_has_its_section_with_all_its_options_and_its_examples(hou
         assert re.sub(r"\s+", " ", usage) in re.sub(r"\s+", " ", about), command
 
 
+def test_no_section_names_an_option_that_its_command_has_not(house, read):
+    """Neither in its list, nor in what is said about it by hand, nor in its examples as far as they are portctl's."""
+    text = read("portctl")
+    for command in commands_of(house):
+        known = {name for names, _, _ in options_of(help_of(house, "portctl", command)) for name in names}
+        about = re.sub(r"\| *(?!portctl )\w.*$", "", section(text, command), flags=re.MULTILINE)
+        assert set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", about)) <= known, command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_head_and_foot_of_a_page_say_whose_it_is(house, page):
+    done = house.run("man", "-l", page_file(house, page), env={"MANWIDTH": "80", "MANPAGER": "cat", "LC_ALL": "C.UTF-8"})
+    lines = done.stdout.strip().splitlines()
+    assert re.search(r"\bportwrap\b", lines[0]) and lines[-1].startswith("portwrap "), (lines[0], lines[-1])
+    assert "BSD" not in lines[0] + lines[-1]
+
+
 def test_every_command_of_a_section_exists(house, read):
     commands = commands_of(house)
     text = read("portctl")
