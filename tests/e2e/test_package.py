@@ -160,6 +160,28 @@ def test_installed_used_upgraded_and_removed(root, packages):
     assert ("main", port, "active") in leases(root, shop), "and the server that ran all the time is known again"
 
 
+def test_removed_leaves_nothing_with_systemd_but_an_administrators_word(root, packages):
+    def known_to_systemd():
+        return {path for path in root.files() if "portwrap" in path and path.startswith(("./etc/", "./var/lib/systemd/"))}
+    link = "./etc/systemd/user/sockets.target.wants/portwrap-agent.socket"
+    assert known_to_systemd() == set()
+    install(root, packages["deb"])
+    assert link in known_to_systemd()
+    root.check("dpkg", "-r", "portwrap")
+    assert known_to_systemd() == set(), "neither an enabled unit that is not there nor a mask"
+    install(root, packages["deb"])
+    assert link in known_to_systemd()
+
+    root.check("rm", "/" + link)  # systemctl --global disable
+    root.check("dpkg", "-r", "portwrap")
+    install(root, packages["deb"])
+    assert link not in known_to_systemd(), "still disabled"
+    root.check("dpkg", "-P", "portwrap")
+    assert known_to_systemd() == set()
+    install(root, packages["deb"])
+    assert link in known_to_systemd(), "forgotten when it was purged"
+
+
 def test_installed_where_users_have_their_own_systemd(root, packages):
     reason = user_manager.why_not()
     if reason:
