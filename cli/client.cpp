@@ -75,6 +75,13 @@ std::string own_registry() {
     return registry_directory(state, owner, machine.empty() ? "unknown" : machine);
 }
 
+/// The socket of the agent that has the registry's lock, or had it last; empty when the file says none.
+std::string socket_of_lock(const std::string& lock) {
+    auto socket = read_small_file(lock);
+    while (!socket.empty() && (socket.back() == '\n' || socket.back() == '\0')) { socket.pop_back(); }
+    return socket.starts_with('/') ? socket : std::string();
+}
+
 /// Whether a process was stopped (SIGSTOP, a debugger) and cannot answer. proc(5): the state follows the command, which may
 /// contain ')'. One that has ended is no reason to give up: its connections hang up by themselves, unless a service manager
 /// has the socket, too, and starts the next agent for whoever waits.
@@ -240,6 +247,14 @@ Json refusal_object(std::string_view code, std::string_view message) {
 
 Json refusal_object(const Error& error) { return refusal_object(error_code_name(error.code), error.message); }
 
+std::string own_lock() { return lock_path(own_registry()); }
+
+std::vector<std::string> agent_directories() {
+    std::vector<std::string> all{runtime_directory()};
+    if (auto other = directory_of(socket_of_lock(own_lock())); !other.empty() && other != all[0]) { all.push_back(std::move(other)); }
+    return all;
+}
+
 std::string own_program() {
     std::string path(PATH_MAX, '\0');
     const auto size = ::readlink("/proc/self/exe", path.data(), path.size());
@@ -281,10 +296,9 @@ Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline) {
     auto connection = AgentConnection::connect_to(*socket, deadline);
     if (!connection || connection->has_value()) { return connection; }
     // Another runtime directory than the agent's (su, cron, a container's shell), but the same registry.
-    const auto lock = lock_path(own_registry());
-    auto elsewhere = read_small_file(lock);
-    while (!elsewhere.empty() && (elsewhere.back() == '\n' || elsewhere.back() == '\0')) { elsewhere.pop_back(); }
-    if (elsewhere.empty() || elsewhere[0] != '/' || elsewhere == *socket) { return connection; }
+    const auto lock = own_lock();
+    const auto elsewhere = socket_of_lock(lock);
+    if (elsewhere.empty() || elsewhere == *socket) { return connection; }
     auto other = AgentConnection::connect_to(elsewhere, deadline);
     if (other && other->has_value() && is_locked(lock)) { return other; }
     return connection;
@@ -293,7 +307,7 @@ Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline) {
 Result<std::optional<AgentConnection>> find_running_agent(const Deadline& deadline) {
     // A service manager that listens for an agent would start one if we connected.
     if (!managers_directory().empty()) {
-        const auto lock = lock_path(own_registry());
+        const auto lock = own_lock();
         if (::access(lock.c_str(), F_OK) != 0 || !is_locked(lock)) { return std::optional<AgentConnection>(); }
     }
     return find_agent(deadline);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "portwrap/result.hpp"
 #include "portwrap/unique_fd.hpp"
@@ -87,6 +88,12 @@ private:
     bool m_hung_up = false;
     const Interruption* m_interruption = nullptr;
 };
+
+/// Where the agent may be: our own runtime directory, and, where it is another one, that of the agent that has the registry's
+/// lock (or had it). What is published there is to be believed only while its writer lives.
+std::vector<std::string> agent_directories();
+/// The lock of this machine's registry.
+std::string own_lock();
 
 /// The agent that runs, if one does: at the runtime directory's socket, else where the registry's lock says.
 Result<std::optional<AgentConnection>> find_agent(const Deadline& deadline);

@@ -261,7 +261,7 @@ int run_completion(Globals& globals, const Words& arguments) {
     if (end) { return *end; }
     const auto text = shell_text("completion." + shell);
     if (text.empty()) { return report(globals, Error{ErrorCode::invalid_request, "no such shell: '" + printable(shell) + "' (bash, zsh or fish)"}); }
-    return print_text(text);
+    return print_text(shell == "zsh" ? for_zsh(text) : std::string(text));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "client.hpp"
 #include "command.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"
@@ -49,32 +50,36 @@ bool is_same_directory(const std::string& a, const std::string& b) {
 /// The roots that a directory's project may have, the nearest first: the agent's rules, as far as they can be told by the
 /// mere existence of files (shell/prompt.* say the same in their languages).
 Words possible_roots(const std::string& directory) {
+    if (!directory.starts_with('/')) { return {}; }
     Words all;
     std::string config;
     std::string module;
-    for (std::string path = directory; !path.empty() && path != "/"; path.resize(path.rfind('/'))) {
-        all.push_back(path);
+    for (auto root = directory; !root.empty(); root = root == "/" ? std::string() : directory_of(root)) {
+        const auto path = root == "/" ? std::string() : root;
         const bool configured = exists(path + "/.portwrap.json");
-        if (configured && config.empty()) { config = path; }
-        if (!configured && is_same_directory(path, home_directory())) { continue; }
-        if (exists(path + "/.git/HEAD")) { return {path}; }
+        if (configured && config.empty()) { config = root; }
+        // Common ground belongs to nobody who works below it.
+        const bool common = !configured && (root == "/" || is_same_directory(root, home_directory()));
+        if (!common || root == directory) { all.push_back(root); }
+        if (common) { continue; }
+        if (exists(path + "/.git/HEAD")) { return {root}; }
         const auto pointer = read_beginning(path + "/.git");
         if (!pointer.starts_with("gitdir:")) { continue; }
         const auto modules = pointer.substr(0, pointer.find('\n')).find("/modules/");
         const bool is_submodule = modules != std::string::npos && pointer.find("/.git/") <= modules;
         // A submodule belongs to its superproject, a worktree of a submodule to itself.
-        if (!is_submodule || pointer.find("/worktrees/", modules) != std::string::npos) { return {path}; }
-        module = path;
+        if (!is_submodule || pointer.find("/worktrees/", modules) != std::string::npos) { return {root}; }
+        module = root;
     }
     if (!module.empty()) { return {module}; }
     if (!config.empty()) { return {config}; }
     return all;
 }
 
-/// The published segment, empty when there is none or its agent is gone.
-std::string published_segment(const std::string& directory) {
-    const auto prompts = prompts_directory(runtime_directory());
-    for (const auto& root : possible_roots(directory)) {
+/// The segment that is published below a runtime directory, empty when there is none or its agent is gone.
+std::string published_segment(const std::string& runtime, const Words& roots) {
+    const auto prompts = prompts_directory(runtime);
+    for (const auto& root : roots) {
         const auto text = read_beginning(prompt_file(prompts, root));
         const auto line = text.find('\n');
         if (line == std::string::npos) { continue; }
@@ -83,6 +88,14 @@ std::string published_segment(const std::string& directory) {
         if (segment.find_first_not_of("0123456789:~+ ") != std::string::npos) { return {}; }
         if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !exists("/proc/" + agent + "/exe")) { return {}; }
         return segment;
+    }
+    return {};
+}
+
+std::string published_segment(const std::string& directory) {
+    const auto roots = possible_roots(directory);
+    for (const auto& runtime : agent_directories()) {
+        if (auto segment = published_segment(runtime, roots); !segment.empty()) { return segment; }
     }
     return {};
 }
@@ -130,13 +143,6 @@ Result<std::string> directory_meant(const Globals& globals) {
     return text_field(inner_field(reply->body, "project"), "root");
 }
 
-std::string replace_all(std::string text, std::string_view what, const std::string& with) {
-    for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size())) {
-        text.replace(at, what.size(), with);
-    }
-    return text;
-}
-
 int run_prompt(Globals& globals, const Words& arguments) {
     std::string format = "{segment}";
     bool given = false;
@@ -166,12 +172,6 @@ int run_prompt(Globals& globals, const Words& arguments) {
     return print_text(given ? text : text + '\n');
 }
 
-/// In single quotes, as the shells read it. fish knows escapes inside them.
-std::string quoted(const std::string& text, bool fish) {
-    if (fish) { return "'" + replace_all(replace_all(text, "\\", "\\\\"), "'", "\\'") + "'"; }
-    return "'" + replace_all(text, "'", "'\\''") + "'";
-}
-
 int unknown_shell(const Globals& globals, const std::string& word, const char* known) {
     return report(globals, Error{ErrorCode::invalid_request, "no such shell: '" + printable(word) + "' (" + known + ")"});
 }
@@ -191,9 +191,11 @@ int run_init(Globals& globals, const Words& arguments) {
     if (shell == "starship") { return print_text(shell_text("starship.toml")); }
     const auto text = shell_text("prompt." + shell);
     if (text.empty()) { return unknown_shell(globals, shell, "bash, zsh, fish or starship"); }
-    const auto runtime = quoted(runtime_directory(), shell == "fish");
-    const auto set = shell == "fish" ? "set -g __portwrap_runtime " + runtime : "__portwrap_runtime=" + runtime;
-    return print_text(set + '\n' + std::string(text));
+    std::string places;
+    for (const auto& [name, value] : {std::pair<const char*, std::string>{"__portwrap_runtime", runtime_directory()}, {"__portwrap_lock", own_lock()}}) {
+        places += (shell == "fish" ? std::string("set -g ") + name + ' ' : std::string(name) + '=') + shell_quoted(value, shell == "fish") + '\n';
+    }
+    return print_text(places + (shell == "zsh" ? for_zsh(text) : std::string(text)));
 }
 
 }  // namespace

@@ -22,4 +22,26 @@ std::string_view shell_text(const std::string& name) {
     return {};
 }
 
+std::string shell_quoted(std::string_view text, bool fish) {
+    std::string quoted = "'";
+    for (const char c : text) {
+        if (c == '\'') {
+            quoted += fish ? "\\'" : "'\\''";
+        } else if (c == '\\' && fish) {
+            quoted += "\\\\";
+        } else {
+            quoted += c;
+        }
+    }
+    return quoted + '\'';
+}
+
+std::string for_zsh(std::string_view text) {
+    return "if [[ -o aliases ]]; then __portwrap_aliases=aliases; else __portwrap_aliases=no_aliases; fi\n"
+           "\\builtin setopt no_aliases\n"
+           "\\builtin eval " + shell_quoted(text) + "\n"
+           "\\builtin setopt $__portwrap_aliases\n"
+           "\\builtin unset __portwrap_aliases\n";
+}
+
 }  // namespace portwrap

@@ -4,6 +4,13 @@
 function __portwrap_completion
     set -l tokens (commandline -opc)
     set -l current (commandline -ct)
+    # The word without its quotes, of which the last one may be missing.
+    for close in '' "'" '"'
+        if set -l plain (string unescape -- "$current$close")
+            set current "$plain"
+            break
+        end
+    end
     # Of --output=FILE the shell completes the file.
     set -l kept (string match -r -- '^--[^=]*=' "$current")
     set -l path (string replace -r -- '^--[^=]*=' '' "$current")

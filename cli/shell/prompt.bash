@@ -2,57 +2,78 @@
 # Shows the ports of the project that the shell is in, before your prompt; or wherever you write '${PORTWRAP_PROMPT-}' in PS1.
 # Nothing here starts a process: the agent publishes the text in a file, which the builtin read reads.
 
-# Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
+# While this is read, aliases of yours mean nothing; afterwards they do again.
+if [[ :$BASHOPTS: == *:expand_aliases:* ]]; then __portwrap_aliases=-s; else __portwrap_aliases=-u; fi
+\builtin shopt -u expand_aliases
+
+# Where the segment of this directory can be, below an agent's directory: once for each change of the directory, or of what
+# makes it a root.
 __portwrap_look() {
     __portwrap_pwd=$PWD __portwrap_marks=$marks
     __portwrap_files=()
-    local old=${OLDPWD-} here=$PWD real= config= line= root= module= path
+    local old=${OLDPWD-} here=$PWD real= path= file= common= config= line= root= module=
     if [[ ! $PWD -ef . ]]; then return 0; fi # deleted: cd would make the shell's name for it longer each time
     # The physical path without a fork: there, and back the way that the shell knows.
     if ! builtin cd -P . 2> /dev/null; then return 0; fi
     real=$PWD
     if [[ $here != "$real" && $here -ef . ]]; then builtin cd -L "$here" 2> /dev/null; fi
-    if [[ -n $old ]]; then OLDPWD=$old; else unset OLDPWD; fi
-    path=$real
-    while [[ -n $path ]]; do
-        __portwrap_files+=("$__portwrap_runtime/prompt${path//\//\/@}/segment")
-        if [[ -f $path/.portwrap.json && -z $config ]]; then config=$path; fi
-        if [[ -e $path/.git && ( -f $path/.portwrap.json || ! $path -ef ${HOME-/} ) ]]; then
+    if [[ -n $old ]]; then OLDPWD=$old; else builtin unset OLDPWD; fi
+    real=${real%/} path=$real # "/" is empty
+    while true; do
+        file=/prompt${path//\//\/@}/segment common=
+        if [[ -f $path/.portwrap.json ]]; then
+            config=${config:-$file}
+        elif [[ -z $path || $path -ef ${HOME-/} ]]; then
+            common=1 # belongs to nobody who works below it
+        fi
+        if [[ -z $common || $path == "$real" ]]; then __portwrap_files+=("$file"); fi
+        if [[ -z $common && -e $path/.git ]]; then
             if [[ -f $path/.git/HEAD ]]; then
-                root=$path
+                root=$file
             elif [[ -f $path/.git && -r $path/.git ]]; then
                 line=
-                { IFS= read -r line < "$path/.git"; } 2> /dev/null
+                { IFS= builtin read -r line < "$path/.git"; } 2> /dev/null
                 if [[ $line == gitdir:*/.git/*modules/*/worktrees/* ]]; then
-                    root=$path # a worktree of a submodule
+                    root=$file # a worktree of a submodule
                 elif [[ $line == gitdir:*/.git/modules/* || $line == gitdir:*/.git/worktrees/*/modules/* ]]; then
-                    module=$path # a submodule belongs to its superproject
+                    module=$file # a submodule belongs to its superproject
                 elif [[ $line == gitdir:* ]]; then
-                    root=$path
+                    root=$file
                 fi
             fi
         fi
-        if [[ -n $root ]]; then break; fi
+        if [[ -n $root || -z $path ]]; then break; fi
         path=${path%/*}
     done
     root=${root:-${module:-$config}}
-    if [[ -n $root ]]; then __portwrap_files=("$__portwrap_runtime/prompt${root//\//\/@}/segment"); fi
+    if [[ -n $root ]]; then __portwrap_files=("$root"); fi
     return 0
 }
 
-__portwrap_hook() {
-    local status=$? file segment= agent= word text= lead= marks= shown='${PORTWRAP_PROMPT-}' rest=${PS1-}
-    if [[ -e .git ]]; then marks=g; fi
-    if [[ -e .portwrap.json ]]; then marks+=c; fi
-    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
+# The segment that the agent publishes whose directory is $1: nothing but a segment, of an agent that lives.
+__portwrap_read() {
+    local file agent=
+    segment=
     for file in ${__portwrap_files[@]+"${__portwrap_files[@]}"}; do
-        if [[ -f $file && -r $file ]]; then
-            { { IFS= read -r -n 64 segment && IFS= read -r -n 16 agent; } < "$file"; } 2> /dev/null
+        if [[ -f $1$file && -r $1$file ]]; then
+            { { IFS= builtin read -r -n 64 segment && IFS= builtin read -r -n 16 agent; } < "$1$file"; } 2> /dev/null
             break
         fi
     done
-    # Nothing but a segment, of an agent that lives, may come into the prompt.
     if [[ -z $agent || $agent == *[!0123456789]* || ! -e /proc/$agent/exe || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
+}
+
+__portwrap_hook() {
+    local status=$? segment= socket= word text= lead= marks= shown='${PORTWRAP_PROMPT-}' rest=${PS1-}
+    if [[ -e .git ]]; then marks=g; fi
+    if [[ -e .portwrap.json ]]; then marks+=c; fi
+    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
+    __portwrap_read "$__portwrap_runtime"
+    if [[ -z $segment && -f $__portwrap_lock && -r $__portwrap_lock ]]; then
+        # The agent may live in another runtime directory than this shell's: its registry's lock says where.
+        { IFS= builtin read -r -n 128 socket < "$__portwrap_lock"; } 2> /dev/null
+        if [[ $socket == /* && $socket != "$__portwrap_runtime/agent.sock" ]]; then __portwrap_read "${socket%/*}"; fi
+    fi
     if [[ $segment != "$__portwrap_segment" ]]; then
         __portwrap_segment=$segment
         while [[ -n $segment ]]; do
@@ -85,11 +106,14 @@ if [[ -z ${__portwrap_ready-} ]]; then
     __portwrap_ready=1 __portwrap_pwd= __portwrap_marks= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
     __portwrap_files=()
 fi
-# After whatever the user has there, which may make PS1 anew each time; also when the start file is read again.
+# After whatever the user has there, which may make PS1 anew each time; also when the start file is read again. The status that
+# the hook hands on ends no shell with "set -e" where something follows it.
 if [[ ${PROMPT_COMMAND[*]-} != *__portwrap_hook* ]]; then
     if [[ -n ${PROMPT_COMMAND[*]-} && ${PROMPT_COMMAND@a} == *a* ]]; then
-        PROMPT_COMMAND+=(__portwrap_hook)
+        PROMPT_COMMAND+=('__portwrap_hook && \:')
     else
-        PROMPT_COMMAND=${PROMPT_COMMAND-}${PROMPT_COMMAND:+$'\n'}__portwrap_hook
+        PROMPT_COMMAND=${PROMPT_COMMAND-}${PROMPT_COMMAND:+$'\n'}'__portwrap_hook && \:'
     fi
 fi
+builtin shopt "$__portwrap_aliases" expand_aliases
+builtin unset __portwrap_aliases

@@ -2,7 +2,8 @@
 # Shows the ports of the project that the shell is in, before your prompt; or wherever your fish_prompt or
 # fish_right_prompt prints $PORTWRAP_PROMPT. Nothing here starts a process: the agent publishes the text in a file.
 
-# Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
+# Where the segment of this directory can be, below an agent's directory: once for each change of the directory, or of what
+# makes it a root.
 function __portwrap_look
     set -g __portwrap_pwd $PWD
     set -g __portwrap_marks "$argv[1]"
@@ -11,40 +12,62 @@ function __portwrap_look
     set -l root
     set -l module
     set -l IFS # command substitutions are one value, also of a name with a line break
-    set -l dir (builtin realpath -- . 2>/dev/null)
+    set -l start (builtin realpath -- . 2>/dev/null)
     set -l home (builtin realpath -- "$HOME" 2>/dev/null)
-    set -l mirror (string replace -a / /@ -- "$dir")
-    while test -n "$dir" -a "$dir" != /
-        set -a __portwrap_files "$__portwrap_runtime/prompt$mirror/segment"
-        if test -f "$dir/.portwrap.json" -a -z "$config"
-            set config $mirror
+    set -l path (string replace -r '^/$' '' -- "$start")
+    set -l here "$path"
+    while test -n "$start"
+        set -l mirror (string replace -a / /@ -- "$path")
+        set -l file "/prompt$mirror/segment"
+        set -l common
+        if test -f "$path/.portwrap.json"
+            test -n "$config"; or set config $file
+        else if test -z "$path" -o "$path" = "$home"
+            set common yes # belongs to nobody who works below it
         end
-        if test -e "$dir/.git"; and test -f "$dir/.portwrap.json" -o "$dir" != "$home"
-            if test -f "$dir/.git/HEAD"
-                set root $mirror
-            else if test -f "$dir/.git" -a -r "$dir/.git"
+        if test -z "$common" -o "$path" = "$here"
+            set -a __portwrap_files $file
+        end
+        if test -z "$common" -a -e "$path/.git"
+            if test -f "$path/.git/HEAD"
+                set root $file
+            else if test -f "$path/.git" -a -r "$path/.git"
                 set -l line
-                read line <"$dir/.git"
+                read line <"$path/.git"
                 if string match -q 'gitdir:*/.git/*modules/*/worktrees/*' -- "$line"
-                    set root $mirror # a worktree of a submodule
+                    set root $file # a worktree of a submodule
                 else if string match -q -e -r '^gitdir:.*/\.git/(worktrees/.*/)?modules/' -- "$line"
-                    set module $mirror # a submodule belongs to its superproject
+                    set module $file # a submodule belongs to its superproject
                 else if string match -q 'gitdir:*' -- "$line"
-                    set root $mirror
+                    set root $file
                 end
             end
         end
-        if test -n "$root"
+        if test -n "$root" -o -z "$path"
             break
         end
-        set dir (string replace -r '/[^/]*$' '' -- "$dir")
-        set mirror (string replace -r '/[^/]*$' '' -- "$mirror")
+        set path (string replace -r '/[^/]*$' '' -- "$path")
     end
     for found in "$root" "$module" "$config"
         if test -n "$found"
-            set -g __portwrap_files "$__portwrap_runtime/prompt$found/segment"
+            set -g __portwrap_files $found
             break
         end
+    end
+end
+
+# The segment that the agent publishes whose directory is the argument: nothing but a segment, of an agent that lives.
+function __portwrap_read --no-scope-shadowing
+    set segment ''
+    set -l agent
+    for file in $argv[1]$__portwrap_files
+        if test -f "$file" -a -r "$file"
+            read -L segment agent <"$file"
+            break
+        end
+    end
+    if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -e "/proc/$agent/exe"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
+        set segment ''
     end
 end
 
@@ -60,16 +83,14 @@ function __portwrap_update
         __portwrap_look "$marks"
     end
     set -l segment
-    set -l agent
-    for file in $__portwrap_files
-        if test -f "$file" -a -r "$file"
-            read -L segment agent <"$file"
-            break
+    __portwrap_read $__portwrap_runtime
+    if test -z "$segment" -a -f "$__portwrap_lock" -a -r "$__portwrap_lock"
+        # The agent may live in another runtime directory than this shell's: its registry's lock says where.
+        set -l socket
+        read socket <"$__portwrap_lock"
+        if string match -q '/*' -- "$socket"; and test "$socket" != "$__portwrap_runtime/agent.sock"
+            __portwrap_read (string replace -r '/[^/]*$' '' -- $socket)
         end
-    end
-    # Nothing but a segment, of an agent that lives, may come into the prompt.
-    if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -e "/proc/$agent/exe"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
-        set segment ''
     end
     if test "$segment" != "$__portwrap_segment"
         set -g __portwrap_segment $segment
@@ -102,7 +123,7 @@ if not functions fish_prompt _old_fish_prompt 2>/dev/null | string match -q '*__
     functions -e __portwrap_users_prompt 2>/dev/null
     if not functions -q fish_prompt
         function fish_prompt
-            printf '%s> ' (prompt_pwd)
+            builtin printf '%s> ' (prompt_pwd)
         end
     end
     functions -c fish_prompt __portwrap_users_prompt
@@ -111,7 +132,7 @@ if not functions fish_prompt _old_fish_prompt 2>/dev/null | string match -q '*__
         set -l last $status
         __portwrap_update
         if test $__portwrap_places_itself = no
-            printf %s "$PORTWRAP_PROMPT"
+            builtin printf %s "$PORTWRAP_PROMPT"
         end
         __portwrap_status $last
         __portwrap_users_prompt

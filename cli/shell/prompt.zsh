@@ -2,56 +2,75 @@
 # Shows the ports of the project that the shell is in, before your prompt; or wherever you put ${PORTWRAP_PROMPT} into
 # PROMPT or RPROMPT (with setopt prompt_subst). Nothing here starts a process: the agent publishes the text in a file.
 
-# Where the segment of this directory can be: once for each change of the directory, or of what makes it a root.
+# Where the segment of this directory can be, below an agent's directory: once for each change of the directory, or of what
+# makes it a root.
 __portwrap_look() {
     emulate -L zsh
-    local dir=${PWD:A} config= line= root= module=
+    local real=${${PWD:A}%/} file= common= config= line= root= module= # "/" is empty
+    local dir=$real
     __portwrap_pwd=$PWD __portwrap_marks=$marks
     __portwrap_files=()
-    while [[ -n $dir && $dir != / ]]; do
-        __portwrap_files+=("$__portwrap_runtime/prompt${dir//\///@}/segment")
-        if [[ -f $dir/.portwrap.json && -z $config ]]; then config=$dir; fi
-        if [[ -e $dir/.git && ( -f $dir/.portwrap.json || ! $dir -ef ${HOME:-/} ) ]]; then
+    while true; do
+        file=/prompt${dir//\///@}/segment common=
+        if [[ -f $dir/.portwrap.json ]]; then
+            config=${config:-$file}
+        elif [[ -z $dir || $dir -ef ${HOME:-/} ]]; then
+            common=1 # belongs to nobody who works below it
+        fi
+        if [[ -z $common || $dir == "$real" ]]; then __portwrap_files+=("$file"); fi
+        if [[ -z $common && -e $dir/.git ]]; then
             if [[ -f $dir/.git/HEAD ]]; then
-                root=$dir
+                root=$file
             elif [[ -f $dir/.git && -r $dir/.git ]]; then
                 line=
-                { IFS= read -r line < $dir/.git } 2> /dev/null
+                { IFS= builtin read -r line < $dir/.git; } 2> /dev/null
                 if [[ $line == gitdir:*/.git/*modules/*/worktrees/* ]]; then
-                    root=$dir # a worktree of a submodule
+                    root=$file # a worktree of a submodule
                 elif [[ $line == gitdir:*/.git/modules/* || $line == gitdir:*/.git/worktrees/*/modules/* ]]; then
-                    module=$dir # a submodule belongs to its superproject
+                    module=$file # a submodule belongs to its superproject
                 elif [[ $line == gitdir:* ]]; then
-                    root=$dir
+                    root=$file
                 fi
             fi
         fi
-        if [[ -n $root ]]; then break; fi
+        if [[ -n $root || -z $dir ]]; then break; fi
         dir=${dir%/*}
     done
     root=${root:-${module:-$config}}
-    if [[ -n $root ]]; then __portwrap_files=("$__portwrap_runtime/prompt${root//\///@}/segment"); fi
+    if [[ -n $root ]]; then __portwrap_files=("$root"); fi
+}
+
+# The segment that the agent publishes whose directory is $1: nothing but a segment, of an agent that lives.
+__portwrap_read() {
+    emulate -L zsh
+    local file agent=
+    segment=
+    for file in "${__portwrap_files[@]}"; do
+        if [[ -f $1$file && -r $1$file ]]; then
+            { { IFS= builtin read -r segment && IFS= builtin read -r agent; } < $1$file; } 2> /dev/null
+            break
+        fi
+    done
+    if [[ -z $agent || $agent == *[^0123456789]* || ! -e /proc/$agent/exe || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then
+        segment=
+    fi
 }
 
 __portwrap_hook() {
     if [[ ! -o prompt_percent ]]; then return 0; fi # no way to say what is invisible
     emulate -L zsh
-    local file segment= agent= word text= marks= rest=${PROMPT-}
+    local segment= socket= word text= marks= rest=${PROMPT-}
     # Shows nothing (no command ends with 999) and says where the segment begins and ends, also in copies of the prompt that
     # somebody kept and brings back, as a virtualenv does.
     local mark='%(999?.portwrap.)'
     if [[ -e .git ]]; then marks=g; fi
     if [[ -e .portwrap.json ]]; then marks+=c; fi
     if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
-    for file in "${__portwrap_files[@]}"; do
-        if [[ -f $file && -r $file ]]; then
-            { { IFS= read -r segment && IFS= read -r agent } < $file } 2> /dev/null
-            break
-        fi
-    done
-    # Nothing but a segment, of an agent that lives, may come into the prompt.
-    if [[ -z $agent || $agent == *[^0123456789]* || ! -e /proc/$agent/exe || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then
-        segment=
+    __portwrap_read "$__portwrap_runtime"
+    if [[ -z $segment && -f $__portwrap_lock && -r $__portwrap_lock ]]; then
+        # The agent may live in another runtime directory than this shell's: its registry's lock says where.
+        { IFS= builtin read -r socket < $__portwrap_lock; } 2> /dev/null
+        if [[ $socket == /* && $socket != "$__portwrap_runtime/agent.sock" ]]; then __portwrap_read "${socket%/*}"; fi
     fi
     if [[ $segment != "$__portwrap_segment" ]]; then
         __portwrap_segment=$segment

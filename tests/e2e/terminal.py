@@ -1,17 +1,21 @@
 """An interactive shell in a pseudo-terminal."""
 
 import contextlib
+import itertools
 import re
 import subprocess
 
 from house import wait_until
 
+NUMBERS = itertools.count()
+
 
 class Terminal:
     """An interactive shell in a tmux server of its own."""
 
-    def __init__(self, house, shell, settings, cwd, env=None):
-        self.socket = house.directory / "tmux"
+    def __init__(self, house, shell, settings, cwd, env=None, inside=()):
+        """`inside` is a command that runs the shell, in a place of its own."""
+        self.socket = house.directory / f"tmux-{next(NUMBERS)}"
         self.done = 0  # commands that do() has entered
         self.env = {**house.env, "TERM": "xterm", "LC_ALL": "C.UTF-8", **(env or {})}
         file = house.home / {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/config.fish"}[shell]
@@ -20,7 +24,7 @@ class Terminal:
         command = {"bash": ["bash", "-i"], "zsh": ["zsh", "-i"], "fish": ["fish", "-i"]}[shell]
         env_fish = {"XDG_CONFIG_HOME": str(house.home / ".config")} if shell == "fish" else {}
         self.env.update(env_fish)
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "50", "-c", str(cwd), *command)
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "50", "-c", str(cwd), *inside, *command)
 
     def tmux(self, *words):
         return subprocess.run(["tmux", "-S", str(self.socket), *words], env=self.env, check=True, capture_output=True).stdout.decode()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from house import House, wait_until
 from terminal import Terminal
 
 SHELLS = ("bash", "zsh", "fish")
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 INIT = {"bash": 'eval "$(portctl init bash)"\n', "zsh": 'eval "$(portctl init zsh)"\n', "fish": "portctl init fish | source\n"}
 PROMPT = {
     "bash": "PS1='ready> '\n", "zsh": "PROMPT='ready> '\n",
@@ -23,8 +25,8 @@ PROMPT = {
 def open_terminal(house):
     terminals = []
 
-    def open_one(shell, cwd, *, before="", after="", env=None):
-        terminals.append(Terminal(house, shell, before + PROMPT[shell] + INIT[shell] + after, cwd, env))
+    def open_one(shell, cwd, *, before="", after="", env=None, inside=()):
+        terminals.append(Terminal(house, shell, before + PROMPT[shell] + INIT[shell] + after, cwd, env, inside))
         return terminals[-1]
     yield open_one
     for terminal in terminals:
@@ -147,6 +149,97 @@ def test_no_runtime_directory_no_path_to_say_and_no_readable_directory(house, op
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_an_agent_in_another_runtime_directory_than_the_shells(house, open_terminal, shell):
+    """As over ssh, after su, from cron: the registry is the same, and its lock says where the agent lives."""
+    shop = house.project("shop", files={"package.json": "{}"})
+    elsewhere = house.directory / "it's $(else)where"
+    elsewhere.mkdir(mode=0o700)
+    there = {"XDG_RUNTIME_DIR": str(elsewhere)}
+    early = open_terminal(shell, shop, env=there)
+    early.expect("ready>")
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    assert (house.runtime / "portwrap" / "agent.sock").exists() and not (elsewhere / "portwrap").exists()
+    early.expect(f":{port} ready>")
+    late = open_terminal(shell, shop, env=there)
+    late.expect(f":{port} ready>")
+    here = open_terminal(shell, shop)
+    assert house.portctl("prompt", cwd=shop, env=there).stdout == f"~:{port}\n"
+    # The next agent lives there: then these have it in their own directory, and that one has not.
+    house.kill_agent()
+    for terminal in (early, late, here):
+        terminal.expect("ready>")
+    assert house.portctl("prompt", cwd=shop, env=there).stdout == ""
+    assert house.portctl("port", "web", cwd=shop, env=there).stdout == f"{port}\n"
+    assert (elsewhere / "portwrap" / "agent.sock").exists()
+    for terminal in (early, late, here):
+        terminal.expect(f":{port} ready>")
+    assert house.portctl("prompt", cwd=shop).stdout == f"~:{port}\n"
+    assert house.portctl("agent", "stop", cwd=shop, env=there).returncode == 0
+    for terminal in (early, late, here):
+        terminal.expect("ready>")
+
+
+ROOT_OF_ITS_OWN = """
+root=$1
+shift
+for place in /*; do
+    if [ "$place" = /srv ]; then
+        continue
+    elif [ -L "$place" ]; then
+        ln -sfn "$(readlink "$place")" "$root$place"
+    elif [ -d "$place" ]; then
+        mkdir -p "$root$place"
+        mount --rbind "$place" "$root$place"
+    fi
+done
+exec chroot "$root" "$@"
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_project_in_the_root_directory(house, open_terminal, shell):
+    """As in a container. `/` is a project of all that lies below when it has a config, else of what runs in it alone."""
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces here")
+    root = house.directory / "root"
+    (root / "srv" / "app").mkdir(parents=True)
+    (root / "srv" / "own").mkdir()
+    (root / "srv" / "own" / ".portwrap.json").write_text("{}")
+    config = root / ".portwrap.json"
+    config.write_text('{"name": "top"}')
+    inside = [*unshare, "sh", "-c", ROOT_OF_ITS_OWN, "sh", str(root)]
+
+    def portctl(*words):
+        return house.run(*inside, str(house.prefix / "bin" / "portctl"), *words, cwd="/").stdout
+    port = int(portctl("get", "web"))
+    terminal = open_terminal(shell, "/", inside=inside)
+    terminal.do("cd /")
+    terminal.expect(f":{port} ready>")
+    for place, segment in (("/srv/app", True), ("/srv/own", False), ("/srv/app/..", True), ("/", True)):
+        terminal.do(f"cd {place}")
+        terminal.expect(f":{port} ready>" if segment else "ready>")
+        assert portctl("prompt", "-C", place) == (f"~:{port}\n" if segment else ""), place
+    config.unlink()
+    for place, segment in (("/srv/app", False), ("/", True)):
+        terminal.do(f"cd {place}")
+        terminal.expect(f":{port} ready>" if segment else "ready>")
+        assert portctl("prompt", "-C", place) == (f"~:{port}\n" if segment else ""), place
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_runs_in_the_home_directory_is_no_matter_of_the_directories_in_it(house, open_terminal, shell):
+    port = house.ask("get", "web", cwd=house.home)["lease"]["port"]
+    (house.home / "downloads").mkdir()
+    terminal = open_terminal(shell, house.home)
+    terminal.expect(f":{port} ready>")
+    terminal.do("cd downloads")
+    terminal.expect("ready>")
+    assert house.portctl("prompt", cwd=house.home).stdout == f"~:{port}\n"
+    assert house.portctl("prompt", cwd=house.home / "downloads").stdout == ""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_silent_ports_are_marked_and_many_are_counted(house, open_terminal, shell):
     shop = house.project("shop", files={"package.json": "{}"})
     port = int(house.portctl("get", "web", cwd=shop).stdout)
@@ -186,11 +279,22 @@ def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell
     assert "No such file" not in terminal.screen()
 
 
+# Made before the hook is defined, which a shell that replaces aliases as it reads would define with them.
+WRONG_ALIASES = "".join(f"alias {word}=false\n" for word in (
+    "builtin", "shopt", "setopt", "emulate", "local", "typeset", "return", "read", "cd", "unset", "printf", "true", "autoload", "add-zsh-hook"))
+
+
 @pytest.mark.parametrize("shell, before, after", [
     ("bash", "set -u\nPROMPT_COMMAND='mine=1;'\n", ""),
     ("bash", "PROMPT_COMMAND=(: 'theme')\ntheme() { PS1='ready> '; }\n", ""),
     ("bash", "IFS=:/\nset -f\n", "shopt -s nocasematch\n"),
     ("bash", "set -euo pipefail\ntrap 'true' ERR DEBUG\n", "set +e\n"),
+    ("bash", WRONG_ALIASES, ""),
+    ("bash", "set -o posix\n" + WRONG_ALIASES, ""),
+    ("zsh", WRONG_ALIASES + "alias -g file=FILE segment=SEGMENT word=WORD agent=AGENT line=LINE dir=DIR text=TEXT\n", ""),
+    ("zsh", "setopt ignore_braces rc_quotes sh_glob\n", ""),
+    ("zsh", "setopt err_exit ignore_close_braces csh_null_glob glob_subst\n", "unsetopt err_exit\n"),
+    ("fish", "function realpath\n    echo wrong\nend\n", ""),
     ("bash", "", "PROMPT_COMMAND+=('last=1')\nPS1='\\[\\e[1m\\]ready> \\[\\e[0m\\]'\n"),
     ("bash", "", "PS1='\\n\\nready> '\n"),
     ("bash", "", "PS1='${PORTWRAP_PROMPT-}ready> '\n"),
@@ -220,6 +324,30 @@ def test_the_users_own_settings_and_the_segment_live_together(house, open_termin
     assert "rror" not in terminal.screen() and "unbound" not in terminal.screen()
 
 
+@pytest.mark.parametrize("shell", ("bash", "zsh"))
+def test_aliases_live_on_after_the_hook_was_read(house, open_terminal, shell):
+    terminal = open_terminal(shell, house.home, before="alias greet='echo good morning'\n", after="greet\nsaid=$(eval 'greet'); echo \"[$said]\"\n")
+    terminal.expect("ready>")
+    terminal.do("greet")
+    assert "good morning" in terminal.screen()
+
+
+@pytest.mark.parametrize("before, after", [("", "PROMPT_COMMAND+=$'\\necho \"seen $?\"'"), ("PROMPT_COMMAND=(true)", "PROMPT_COMMAND+=('echo \"seen $?\"')")])
+def test_a_shell_that_ends_with_the_first_mistake_does_not_end_with_the_hook(house, open_terminal, before, after):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal("bash", shop, before=f"{before}\n", after=f"set -e\n{after}\n")
+    terminal.expect(f":{port} ready>")
+    terminal.say("[[ a = b ]] && echo x")
+    terminal.expect(f":{port} ready>")
+    terminal.say("(exit 7) || (exit 9) && true")
+    terminal.expect(f":{port} ready>")
+    assert "seen 9" in terminal.screen(), "what comes after the hook sees the command's status"
+    terminal.tmux("set-option", "-g", "remain-on-exit", "on")
+    terminal.say("(exit 5)")
+    wait_until(lambda: "Pane is dead (status 5" in terminal.screen(), terminal.screen)
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_virtualenv_comes_and_goes_without_keeping_a_number(house, open_terminal, shell):
     """Its activation keeps a copy of the prompt, which deactivate brings back."""
@@ -241,6 +369,42 @@ def test_a_virtualenv_comes_and_goes_without_keeping_a_number(house, open_termin
     house.portctl("release", "web", cwd=shop)
     terminal.expect("ready>")
     assert "rror" not in terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_agent_that_has_ended_and_was_not_waited_for_shows_nothing(house, open_terminal, shell):
+    """Its process is still in /proc, as a zombie: in a container whose first process reaps nobody it stays there."""
+    shop = house.project("shop", files={"package.json": "{}"})
+    agent = subprocess.Popen([house.prefix / "bin" / "portwrap-agent"], env=house.env)
+    try:
+        wait_until(house.socket.exists, "the agent's socket")
+        port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+        terminal = open_terminal(shell, shop)
+        terminal.expect(f":{port} ready>")
+        assert house.agent_pids() == [agent.pid]
+        agent.kill()
+        os.waitid(os.P_PID, agent.pid, os.WEXITED | os.WNOWAIT)
+        terminal.expect("ready>")
+        assert house.portctl("prompt", cwd=shop).stdout == ""
+        assert os.path.exists(f"/proc/{agent.pid}/stat"), "it is there all the time"
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_the_guides_line_for_tmux_shows_the_segment_of_any_directory_and_runs_nothing_of_its_name(house, open_terminal):
+    line = re.search(r"`(#\(portctl prompt [^`]*\))` in its", GUIDE.read_text())[1]
+    names = ["two  blanks", "it's", "a'; touch pwned; '", '$(touch pwned) `touch pwned` "', "#(touch pwned) \\;x"]
+    inner = open_terminal("bash", house.home, env={f"DIR{index}": str(house.home / name) for index, name in enumerate(names)})
+    inner.tmux("set-option", "-g", "status-right", f"[{line}]")
+    inner.tmux("set-option", "-g", "status-interval", "1")
+    # Somebody must look at it: a terminal in which it is attached.
+    outer = open_terminal("bash", house.home, inside=("sh", "-c", f"env -u TMUX tmux -S {inner.socket} attach"))
+    for index, name in enumerate(names):
+        port = house.ask("get", "web", cwd=house.project(name, files={"package.json": "{}"}))["lease"]["port"]
+        inner.do(f'cd -- "$DIR{index}"')
+        wait_until(lambda: f"[~:{port}]" in outer.screen(), lambda: f"{name!r}, :{port}:\n{outer.screen()}")
+    assert list(house.directory.rglob("pwned")) == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -362,7 +526,7 @@ def test_a_prompt_starts_no_process_and_does_nothing_slow(house, listener, shell
 
 
 def test_the_starship_module_is_one_that_starship_reads(house):
-    """Without starship: the keys are those of its custom modules, and the command, run as it runs it, prints the segment."""
+    """Without starship, which neither Debian 12 nor npm has: the keys are those of its custom modules, and the command, run as it runs it, prints the segment."""
     module = tomllib.loads('[character]\nformat = "> "\n' + house.portctl("init", "starship").stdout)["custom"]["portwrap"]
     known = {"format", "symbol", "command", "when", "require_repo", "shell", "description", "style", "disabled", "detect_files", "detect_extensions",
              "detect_folders", "os", "use_stdin", "ignore_timeout", "unsafe_no_escape"}
