@@ -82,6 +82,7 @@ Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Co
         done.insert(id);
         // Somebody runs in the directory that was removed.
         if (lease.live() && facts.in_use(lease.port, lease.key.protocol == Protocol::tcp, lease.key.protocol == Protocol::udp)) { continue; }
+        if (facts.is_granted && facts.is_granted(id)) { continue; }  // or is about to
         decision.answer.push_back({lease, CleanupReason::worktree_gone});
         Lease over = lease;
         if (!lease.live()) {

@@ -264,6 +264,10 @@ private:
     [[nodiscard]] std::optional<Session> scope_of(const ProcessStat& process);
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process);
     void remember_place(const ProcessId& session, const std::string& directory, const Place& place);
+    /// Null when the session has not been there.
+    [[nodiscard]] const Place* remembered_place(const ProcessId& session, const std::string& directory) const;
+    /// Of a directory that was removed: the innermost known project around it, without what its files said.
+    [[nodiscard]] std::optional<Place> place_that_was(const std::string& directory) const;
     /// Looks who listens on those of these leases whose listener the registry does not know (a program without portwrap, a
     /// stranger, the heir of a dead holder's socket); then `then` runs.
     void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);

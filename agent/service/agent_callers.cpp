@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/blocks.hpp"
+#include "core/lease_steps.hpp"
 #include "service/agent.hpp"
 #include "system/listeners.hpp"
 #include "system/places.hpp"
@@ -140,13 +141,32 @@ void Agent::remember_place(const ProcessId& session, const std::string& director
     if (places.size() < k_session_places) { places[directory] = place; }
 }
 
+const Place* Agent::remembered_place(const ProcessId& session, const std::string& directory) const {
+    const auto places = m_session_places.find(session);
+    if (places == m_session_places.end()) { return nullptr; }
+    const auto known = places->second.find(directory);
+    return known != places->second.end() ? &known->second : nullptr;
+}
+
+std::optional<Place> Agent::place_that_was(const std::string& directory) const {
+    const Project* innermost = nullptr;
+    for (const auto& [root, project] : m_registry.projects()) {
+        if (is_below(directory, root) && (innermost == nullptr || root.size() > innermost->root.size())) { innermost = &project; }
+    }
+    if (innermost == nullptr) { return std::nullopt; }
+    Place place;
+    place.project = *innermost;
+    return place;
+}
+
 void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then) {
     if (exchange->caller) { return then(&*exchange->caller); }
     const auto pid = exchange->peer.pid;
     const auto* process = m_processes.look(pid);
     if (process == nullptr) { return then(nullptr); }  // gone already
     Caller caller;
-    caller.holder = {process->stat.id, process->command, read_cwd(pid), process->stat.started_at};
+    const auto cwd = read_cwd(pid);
+    caller.holder = {process->stat.id, process->command, cwd.path, process->stat.started_at};
     caller.arguments = process->arguments;
     caller.executable = process->executable;
     caller.scope = scope_of(process->stat);
@@ -163,17 +183,13 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     // Read once a session: what was read of a directory is good for the session's life.
     const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Place*)> use) {
         if (!scope) { return with_place(path, std::move(use)); }
-        const auto places = m_session_places.find(scope->outermost);
-        if (places != m_session_places.end()) {
-            if (const auto known = places->second.find(path); known != places->second.end()) { return use(&known->second); }
-        }
+        if (const auto* known = remembered_place(scope->outermost, path)) { return use(known); }
         with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place* place) {
             if (place != nullptr && m_registry.find_session(session) != nullptr) { remember_place(session, path, *place); }
             use(place);
         });
     };
-    const std::string directory = caller.holder.cwd.empty() && caller.scope ? caller.scope->cwd : caller.holder.cwd;
-    with_known_place(caller.scope, directory.empty() ? "/" : directory, [caller, orphan, done, with_known_place](const Place* place) mutable {
+    auto decide = [caller, orphan, done, with_known_place](const Place* place) mutable {
         if (place == nullptr || !caller.scope || place->project.root == caller.scope->root) { return done(caller, place); }
         if (is_project_of_its_own(*place)) {
             // An identity that was inherited through the environment alone proves nothing in another project: what the
@@ -186,7 +202,16 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
         }
         // Somewhere outside of any project (/tmp, a cache): where the session was started.
         with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place* started_in) { done(caller, started_in); });
-    });
+    };
+    std::string directory = cwd.path;
+    if (cwd.removed && (!caller.scope || remembered_place(caller.scope->outermost, directory) == nullptr)) {
+        // There is nothing to read any more: another project than the session's is taken as it is known.
+        const auto was = place_that_was(directory);
+        if (was && !(caller.scope && caller.scope->root == was->project.root)) { return decide(&*was); }
+        if (caller.scope) { directory.clear(); }
+    }
+    if (directory.empty()) { directory = caller.scope ? caller.scope->cwd : "/"; }
+    with_known_place(caller.scope, directory, std::move(decide));
 }
 
 void Agent::see_project(const Project& project, std::vector<Change>& changes) {

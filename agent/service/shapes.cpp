@@ -110,7 +110,7 @@ std::vector<SeenListener> look_at_listeners(const std::set<Port>& ports) {
         if (const auto it = holders.find(listener.inode); it != holders.end()) {
             entry.process = it->second;
             entry.command = read_command(it->second.pid);
-            entry.cwd = read_cwd(it->second.pid);
+            entry.cwd = read_cwd(it->second.pid).path;
             auto stat = read_process(it->second.pid);
             if (stat) { entry.started_at = stat->started_at; }
             for (int level = 0; stat && stat->parent > 0 && level < k_max_parents; ++level) {

@@ -24,6 +24,8 @@ namespace portwrap {
 namespace {
 
 constexpr std::size_t k_argument_bytes = 4096;
+/// What the kernel writes behind the path of a file or directory that was removed (proc(5)).
+constexpr std::string_view k_deleted = " (deleted)";
 // An upper bound for one walk through /proc: a process with a million descriptors must not hold a pool thread.
 constexpr std::size_t k_max_descriptors = 400'000;
 
@@ -208,20 +210,26 @@ std::string command_of(pid_t pid, const std::vector<std::string>& arguments) {
 
 std::string read_executable(pid_t pid) {
     std::string path = read_link(proc_path(pid, "exe"));
-    constexpr std::string_view k_deleted = " (deleted)";
     // An executable that was replaced by an upgrade keeps its name.
     if (path.ends_with(k_deleted)) { path.resize(path.size() - k_deleted.size()); }
     return path.substr(path.rfind('/') + 1);
 }
 
-std::string read_cwd(pid_t pid) {
+WorkingDirectory read_cwd(pid_t pid) {
     const std::string link = proc_path(pid, "cwd");
-    std::string path = read_link(link);
+    WorkingDirectory found{read_link(link), false};
+    auto& path = found.path;
     if (path.empty() || path.front() != '/') { return {}; }
-    // A directory may be called "x (deleted)"; a deleted one has no links.
-    struct stat status {};
-    if (path.ends_with(" (deleted)") && ::stat(link.c_str(), &status) == 0 && status.st_nlink == 0) { return {}; }
-    return path;
+    if (!path.ends_with(k_deleted)) { return found; }
+    // A directory may be called "x (deleted)"; a removed one has no links, or (in an overlay) is not what is there.
+    struct stat its {};
+    struct stat there {};
+    const bool known = ::stat(link.c_str(), &its) == 0;
+    const bool here = known && its.st_nlink != 0 && ::stat(path.c_str(), &there) == 0 && there.st_dev == its.st_dev && there.st_ino == its.st_ino;
+    if (here) { return found; }
+    path.resize(path.size() - k_deleted.size());
+    found.removed = true;
+    return found;
 }
 
 std::optional<uid_t> read_uid(pid_t pid) {

@@ -38,8 +38,12 @@ struct ProcessStat {
 [[nodiscard]] std::vector<std::string> read_arguments(pid_t pid);
 /// Name of the executable file without its directory; empty when unknown.
 [[nodiscard]] std::string read_executable(pid_t pid);
-/// Empty when unknown or deleted.
-[[nodiscard]] std::string read_cwd(pid_t pid);
+/// Where a process works.
+struct WorkingDirectory {
+    std::string path;      ///< empty when unknown; of a directory that was removed: where it was
+    bool removed = false;  ///< nothing is at that path any more, or something else
+};
+[[nodiscard]] WorkingDirectory read_cwd(pid_t pid);
 [[nodiscard]] std::optional<uid_t> read_uid(pid_t pid);
 /// Whether a child of this process began with that environment variable. Children of its main thread only; some 30 us and
 /// 20 more for each child; false where the kernel does not list children (CONFIG_PROC_CHILDREN).

@@ -87,6 +87,22 @@ def test_a_renamed_worktree_has_its_ports_back_once_git_knows(house):
     assert set(roots(house)) == {str(target)}
 
 
+@pytest.mark.parametrize("repaired", [True, False], ids=["repaired", "not repaired"])
+def test_a_worktree_that_was_renamed_while_no_agent_ran_has_its_ports_again(house, repaired):
+    """It looks like a removed one to an agent that starts: its ports are given back, and remembered until it is seen."""
+    main, linked = house.worktrees("shop", files=APP)
+    port = get(house, linked)
+    house.stop_agent()
+    target = house.home / "renamed"
+    linked.rename(target)
+    house.start_agent()
+    wait_until(lambda: roots(house) == {}, lambda: roots(house))
+    if repaired:
+        house.git(main, "worktree", "repair", str(target))
+    assert get(house, target) == port
+    assert roots(house) == {str(target): port}
+
+
 def test_a_renamed_repository_keeps_its_ports_and_so_do_the_worktrees_in_it(house):
     main = house.project("shop", files=APP)
     house.git(main, "init", "-q", "-b", "main")
@@ -157,18 +173,46 @@ def test_a_shell_that_stands_in_a_removed_worktree_does_not_keep_its_ports(house
     shell.close_stdin()
 
 
-def test_what_runs_in_a_removed_worktree_keeps_its_port_until_it_ends(house, watcher):
+@pytest.mark.parametrize("seen", [True, False], ids=["seen before", "not seen before"])
+def test_what_runs_in_a_removed_worktree_keeps_its_port_until_it_ends(house, watcher, seen):
     _, linked = house.worktrees("shop", files=APP)
     port = get(house, linked)
     silent = get(house, linked, "silent")
     server = house.serve_unwrapped(port, linked)
-    assert house.port(linked, "web") == port  # the agent has seen it
+    if seen:
+        assert house.port(linked, "web") == port
     shutil.rmtree(linked)
     watcher("released", silent)
-    assert [lease["port"] for lease in house.leases()] == [port]
+    (lease,) = house.leases()
+    assert (lease["port"], lease["state"], lease["holder"]["pid"], lease["holder"]["cwd"]) == (port, "active", server.pid, str(linked))
+    (listener,) = house.ask("check", str(port), status=1)["listeners"]
+    assert (listener["cwd"], listener["project"]["root"]) == (str(linked), str(linked))
+    assert house.ask("audit", "--all")["findings"] == []
     assert house.ask("list", "--orphans")["leases"][0]["port"] == port
     server.kill()
     watcher("released", port)
+
+
+@pytest.mark.parametrize("started_in", ["the worktree", "the main one"])
+def test_a_wrapped_server_that_starts_in_a_removed_worktree_is_that_one_s(house, listener, started_in):
+    """And not that of the main worktree around it."""
+    main = house.project("shop", files=APP)
+    house.git(main, "init", "-q", "-b", "main")
+    house.git(main, "add", "-A")
+    house.git(main, "commit", "-q", "-m", "An app")
+    inner = main / "trees/inner"
+    house.git(main, "worktree", "add", "-q", "-b", "inner", str(inner))
+    get(house, inner)
+    start = inner if started_in == "the worktree" else main
+    server = house.wrap("sh", "-c", 'cd "$1" && echo there && read line && exec "$2" bind 3700', "sh", str(inner), str(listener), cwd=start)
+    server.wait_for("there")
+    shutil.rmtree(inner)
+    server.say("go on\n")
+    port = int(server.wait_for(r"^\d+ (\d+)$")[1])
+    lease = wait_until(lambda: next((lease for lease in house.leases() if lease["port"] == port and lease["state"] == "active"), None), lambda: house.leases())
+    assert lease["project"]["root"] == lease["holder"]["cwd"] == str(inner)
+    server.kill()
+    wait_until(lambda: port not in [lease["port"] for lease in house.leases()], lambda: house.leases())
 
 
 def test_what_was_removed_while_no_agent_ran_is_released(house):

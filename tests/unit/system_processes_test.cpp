@@ -79,7 +79,7 @@ TEST_CASE("a process reads its own facts", "[processes]") {
     CHECK_FALSE(is_alive({stat->id.pid, stat->id.start_ticks + 1}));
     CHECK_FALSE(read_arguments(::getpid()).empty());
     CHECK(read_command(::getpid()).find(read_executable(::getpid())) != std::string::npos);
-    CHECK(read_cwd(::getpid()) == std::filesystem::current_path().string());
+    CHECK(read_cwd(::getpid()).path == std::filesystem::current_path().string());
     CHECK(read_uid(::getpid()) == ::geteuid());
     CHECK(user_name(0) == "root");
     CHECK(user_name(3999999999U) == "3999999999");
@@ -92,7 +92,7 @@ TEST_CASE("what is no process has no facts", "[processes]") {
         CHECK_FALSE(read_process(pid));
         CHECK(read_command(pid).empty());
         CHECK(read_arguments(pid).empty());
-        CHECK(read_cwd(pid).empty());
+        CHECK(read_cwd(pid).path.empty());
         CHECK(read_executable(pid).empty());
         CHECK_FALSE(read_uid(pid));
         CHECK_FALSE(open_pidfd(pid).valid());
@@ -126,13 +126,33 @@ TEST_CASE("parentheses, spaces and line ends in a name confuse nobody", "[proces
     CHECK(stat->id.start_ticks >= read_process(::getpid())->id.start_ticks);
 }
 
-TEST_CASE("a deleted working directory is unknown", "[processes]") {
+TEST_CASE("a removed working directory is where it was, also when another one is there by now", "[processes]") {
     std::string pattern = (std::filesystem::temp_directory_path() / "portwrap-cwd-XXXXXX").string();
     REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+    const auto path = std::filesystem::canonical(pattern).string();
     const Child child([&pattern] { static_cast<void>(::chdir(pattern.c_str()) == 0); });
-    CHECK(read_cwd(child.pid()) == std::filesystem::canonical(pattern).string());
-    std::filesystem::remove(pattern);
-    CHECK(read_cwd(child.pid()).empty());
+    CHECK(read_cwd(child.pid()).path == path);
+    CHECK_FALSE(read_cwd(child.pid()).removed);
+    std::filesystem::remove(path);
+    for (const bool again : {false, true}) {
+        if (again) { std::filesystem::create_directory(path); }
+        CHECK(read_cwd(child.pid()).path == path);
+        CHECK(read_cwd(child.pid()).removed);
+    }
+    std::filesystem::remove(path);
+}
+
+TEST_CASE("a directory may be called as if it were removed", "[processes]") {
+    std::string pattern = (std::filesystem::temp_directory_path() / "portwrap-cwd-XXXXXX").string();
+    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+    const auto path = std::filesystem::canonical(pattern).string() + " (deleted)";
+    std::filesystem::rename(pattern, path);
+    const Child child([&path] { static_cast<void>(::chdir(path.c_str()) == 0); });
+    CHECK(read_cwd(child.pid()).path == path);
+    CHECK_FALSE(read_cwd(child.pid()).removed);
+    std::filesystem::remove(path);
+    CHECK(read_cwd(child.pid()).path == path);
+    CHECK(read_cwd(child.pid()).removed);
 }
 
 TEST_CASE("the holder of a socket is found, the lowest pid where several have it", "[processes]") {
