@@ -16,9 +16,11 @@
 #include <cerrno>
 #include <csignal>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "command.hpp"
 #include "portwrap/protocol.hpp"
@@ -32,6 +34,8 @@ namespace {
 
 /// Newest first; a client that asks for another one is offered the newest.
 constexpr std::array<std::string_view, 4> k_revisions{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"};
+/// The only one that has arrays of messages (JSON-RPC's batches), and servers "MUST support receiving" them there.
+constexpr std::string_view k_revision_of_batches = "2025-03-26";
 constexpr const char* k_leases_uri = "portwrap://leases";
 constexpr std::size_t k_max_message = 1'000'000;
 constexpr std::size_t k_max_waiting = 1024;
@@ -154,9 +158,12 @@ public:
             if (fds[1].revents != 0) { read_changes(); }
             if (m_watch_again && m_watch_again->left() == 0) { watch_again(); }
             if (!m_waiting.empty() && !waits_for_roots()) {
-                const auto message = std::move(m_waiting.front());
+                const auto next = std::move(m_waiting.front());
                 m_waiting.pop_front();
-                handle(message);
+                m_batch = next.batch;
+                handle(next.message);
+                m_batch.reset();
+                end_part(next.batch);
             }
         }
         end_watch();
@@ -164,11 +171,30 @@ public:
     }
 
 private:
+    /// Messages that came in one array: their answers go back in one.
+    struct Batch {
+        std::size_t open = 1;  ///< requests that are still to be answered, and the reading of the array
+        Json answers = Json::array();
+    };
+    struct Waiting {
+        Json message;
+        std::shared_ptr<Batch> batch;  ///< null for a message that came by itself
+    };
+
     void send(const Json& message) {
         if (!write_out(message.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n')) { m_ended = true; }
     }
-    void answer(const Json& id, Json result) { send(Json{{"jsonrpc", "2.0"}, {"id", id}, {"result", std::move(result)}}); }
-    void refuse(const Json& id, int code, const std::string& message) { send(Json{{"jsonrpc", "2.0"}, {"id", id}, {"error", {{"code", code}, {"message", message}}}}); }
+    /// By itself, or with the others of the batch that is at work.
+    void reply_with(Json message) {
+        if (!m_batch) { return send(message); }
+        m_batch->answers.push_back(std::move(message));
+    }
+    void end_part(const std::shared_ptr<Batch>& batch) {
+        // Nothing is said to notifications alone.
+        if (batch && --batch->open == 0 && !batch->answers.empty()) { send(batch->answers); }
+    }
+    void answer(const Json& id, Json result) { reply_with(Json{{"jsonrpc", "2.0"}, {"id", id}, {"result", std::move(result)}}); }
+    void refuse(const Json& id, int code, const std::string& message) { reply_with(Json{{"jsonrpc", "2.0"}, {"id", id}, {"error", {{"code", code}, {"message", message}}}}); }
 
     void read_input() {
         char buffer[65536];
@@ -187,48 +213,81 @@ private:
             if (!m_too_long) { m_line += part; }
             if (newline == std::string_view::npos) { return; }
             bytes.remove_prefix(newline + 1);
+            // What is at work meanwhile may be part of a batch: this is not.
+            const auto at_work = std::exchange(m_batch, nullptr);
             if (m_too_long) {
                 refuse(nullptr, k_invalid_request, "the message is longer than 1 MB");
             } else {
-                take(m_line);
+                take_line(m_line);
             }
+            m_batch = at_work;
             m_line.clear();
             m_too_long = false;
         }
     }
 
-    void take(std::string_view line) {
+    void take_line(std::string_view line) {
         if (line.find_first_not_of(" \t\r") == std::string_view::npos) { return; }
         bool too_deep = false;
         auto message = Json::parse(line.begin(), line.end(), [&](int depth, Json::parse_event_t, Json&) { return !(too_deep = too_deep || depth > 32); }, false);
         if (too_deep || message.is_discarded()) { return refuse(nullptr, k_parse_error, "not JSON"); }
+        if (!message.is_array()) { return take(std::move(message)); }
+        if (m_revision != k_revision_of_batches) {
+            return refuse(nullptr, k_invalid_request, "arrays of messages are part of revision " + std::string(k_revision_of_batches) + " alone" +
+                                                          (m_revision.empty() ? ", and none is agreed on yet" : "; this is " + m_revision));
+        }
+        if (message.empty()) { return refuse(nullptr, k_invalid_request, "an empty array is no request"); }
+        const auto batch = m_batch = std::make_shared<Batch>();
+        for (auto& part : message) { take(std::move(part)); }
+        m_batch.reset();
+        end_part(batch);
+    }
+
+    void take(Json message) {
         if (!message.is_object()) { return refuse(nullptr, k_invalid_request, "not a request object"); }
         const auto id = message.find("id");
         if (id != message.end() && !id->is_string() && !id->is_number_integer()) { return refuse(nullptr, k_invalid_request, "\"id\" is neither a string nor an integer"); }
         if (text_of(message, "jsonrpc") != "2.0") { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "\"jsonrpc\" is not \"2.0\""); }
         if (message.find("method") == message.end()) { return take_response(message); }
-        if (text_of(message, "method").empty()) { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "\"method\" is not a string"); }
-        if (text_of(message, "method") == "notifications/cancelled") {
-            const auto& which = inner_field(message, "params");
-            const auto cancelled = which.is_object() ? which.find("requestId") : which.end();
-            if (cancelled == which.end()) { return; }
-            // What is answered already cannot be taken back; nobody waits for an answer to the others.
-            if (m_running && *m_running == *cancelled) { m_cancelled = true; }
-            m_waiting.erase(std::remove_if(m_waiting.begin(), m_waiting.end(), [&](const Json& waiting) {
-                const auto its = waiting.find("id");
-                return its != waiting.end() && *its == *cancelled;
-            }), m_waiting.end());
-            return;
-        }
+        const auto method = text_of(message, "method");
+        if (method.empty()) { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "\"method\" is not a string"); }
+        if (id == message.end()) { return take_notification(std::move(message), method); }
         // Also while a call runs: whoever asks wants to know whether we live.
-        if (text_of(message, "method") == "ping" && id != message.end()) { return answer(*id, Json::object()); }
-        if (m_waiting.size() >= k_max_waiting) { return refuse(id != message.end() ? *id : Json(nullptr), k_invalid_request, "too many requests at once"); }
-        m_waiting.push_back(std::move(message));
+        if (method == "ping") { return answer(*id, Json::object()); }
+        if (method == "initialize" && m_batch) { return refuse(*id, k_invalid_request, "\"initialize\" is not part of an array"); }
+        if (m_waiting.size() >= k_max_waiting) { return refuse(*id, k_invalid_request, "too many requests at once"); }
+        if (m_batch) { ++m_batch->open; }
+        m_waiting.push_back({std::move(message), m_batch});
+    }
+
+    /// Never answered. Those that mean nothing to us are not kept, and of those that ask for the roots one is enough.
+    void take_notification(Json message, const std::string& method) {
+        if (method == "notifications/cancelled") { return cancel(inner_field(message, "params")); }
+        if (!is_about_roots(method)) { return; }
+        const auto waits = std::any_of(m_waiting.begin(), m_waiting.end(), [](const Waiting& waiting) { return is_about_roots(text_of(waiting.message, "method")); });
+        if (!waits) { m_waiting.push_back({std::move(message), nullptr}); }
+    }
+
+    static bool is_about_roots(std::string_view method) { return method == "notifications/initialized" || method == "notifications/roots/list_changed"; }
+
+    /// What is answered already cannot be taken back; nobody waits for an answer to the others.
+    void cancel(const Json& which) {
+        const auto cancelled = which.is_object() ? which.find("requestId") : which.end();
+        if (cancelled == which.end()) { return; }
+        if (m_running && *m_running == *cancelled) { m_cancelled = true; }
+        const auto is_meant = [&](const Waiting& waiting) {
+            const auto its = waiting.message.find("id");
+            return its != waiting.message.end() && *its == *cancelled;
+        };
+        for (const auto& waiting : m_waiting) {
+            if (is_meant(waiting)) { end_part(waiting.batch); }
+        }
+        m_waiting.erase(std::remove_if(m_waiting.begin(), m_waiting.end(), is_meant), m_waiting.end());
     }
 
     /// Which project is meant is not known before the client has said its roots: calls of tools wait for that, for a while.
     [[nodiscard]] bool waits_for_roots() const {
-        return !m_ended && m_roots_deadline && m_roots_deadline->left() > 0 && !m_waiting.empty() && text_of(m_waiting.front(), "method") == "tools/call";
+        return !m_ended && m_roots_deadline && m_roots_deadline->left() > 0 && !m_waiting.empty() && text_of(m_waiting.front().message, "method") == "tools/call";
     }
 
     /// In milliseconds, for poll(2) when there is nothing to do.
@@ -263,10 +322,7 @@ private:
         const auto method = text_of(message, "method");
         const auto found = message.find("id");
         const auto& params = inner_field(message, "params");
-        if (found == message.end()) {
-            if (method == "notifications/initialized" || method == "notifications/roots/list_changed") { ask_for_roots(); }
-            return;
-        }
+        if (found == message.end()) { return ask_for_roots(); }
         const auto& id = *found;
         m_running = id;
         m_cancelled = false;
@@ -295,9 +351,10 @@ private:
         const auto wanted = params.is_object() ? text_of(params, "protocolVersion") : std::string();
         if (wanted.empty()) { return refuse(id, k_invalid_params, "\"protocolVersion\" is missing"); }
         const bool known = std::find(k_revisions.begin(), k_revisions.end(), wanted) != k_revisions.end();
+        m_revision = known ? wanted : std::string(k_revisions.front());
         const auto& capabilities = inner_field(params, "capabilities");
         m_client_has_roots = capabilities.is_object() && capabilities.find("roots") != capabilities.end();
-        answer(id, Json{{"protocolVersion", known ? wanted : std::string(k_revisions.front())},
+        answer(id, Json{{"protocolVersion", m_revision},
                         {"capabilities", {{"tools", Json::object()}, {"resources", {{"subscribe", true}}}}},
                         {"serverInfo", {{"name", "portwrap"}, {"title", "portwrap"}, {"version", k_version}}},
                         {"instructions", "Every project and git worktree has ports of its own. Ask get-port for a service's port before you start it, or start it with `portwrap COMMAND`; never pick a number yourself."}});
@@ -472,33 +529,8 @@ private:
             const bool language = type == "node" || type == "python" || type == "php" || type == "static" || type == "deno" || type == "bun";
             params[language ? "type" : "kind"] = type;
         }
-        if (name != "get-port") {
-            put("port", "port");
-            return ask("lease.allocate", params);
-        }
-        return arguments.contains("port") ? get_this_port(params, arguments["port"]) : ask("lease.get", params);
-    }
-
-    /// The port that the service has, else this very one.
-    Reply get_this_port(const Json& params, const Json& port) {
-        Json known{{"service", params["service"]}};
-        for (const char* field : {"cwd", "project", "protocol"}) {
-            if (params.contains(field)) { known[field] = params[field]; }
-        }
-        if (ask("lease.port", known).ok) { return ask("lease.get", params); }
-        Json allocate = params;
-        allocate["port"] = port;
-        auto reply = ask("lease.allocate", allocate);
-        if (reply.ok) { return reply; }
-        const auto code = text_field(reply.body, "code");
-        if (code != "PORT_LEASED" && code != "PORT_IN_USE") { return reply; }
-        // Another client may have got it for this very service since we asked; its server may listen already.
-        const auto& details = inner_field(reply.body, "details");
-        if (text_field(details, "conflicting_service") != text_field(params, "service")) { return reply; }
-        const auto current = ask("lease.port", known);
-        const auto& owner = inner_field(inner_field(current.body, "lease"), "project");
-        if (!current.ok || text_field(owner, "root") != text_field(details, "conflicting_root")) { return reply; }
-        return ask("lease.get", params);
+        put("port", "port");
+        return ask(name == "get-port" ? "lease.get" : "lease.allocate", params);
     }
 
     // --- changes
@@ -574,7 +606,9 @@ private:
     int m_roots_asked = 0;
     std::optional<Deadline> m_roots_deadline;  ///< while the client's answer is due
     std::optional<Deadline> m_watch_again;     ///< while somebody subscribes and nothing is watched
-    std::deque<Json> m_waiting;
+    std::string m_revision;  ///< agreed on; empty before that
+    std::deque<Waiting> m_waiting;
+    std::shared_ptr<Batch> m_batch;  ///< whose part is taken or handled
     std::optional<Json> m_running;  ///< the id of the request that was taken up last
     bool m_cancelled = false;       ///< that one was taken back
     Interruption m_interruption;

@@ -37,10 +37,7 @@ std::int64_t g_quiet_until = 0;
 
 bool is_gone(int pid) noexcept { return sys::kill(pid, 0) == -ESRCH; }
 
-bool is_stopped_or_gone(int pid) noexcept {
-    if (is_gone(pid)) {
-        return true;
-    }
+bool is_stopped(int pid) noexcept {
     char path[32];
     shim_frame::Writer writer(path, sizeof path - 1);
     const std::size_t size = writer.text("/proc/").number(static_cast<std::uint64_t>(pid)).text("/stat").size();
@@ -87,7 +84,7 @@ bool Exchange::may_wait_on() noexcept {
     }
     if (now - m_looked >= k_patience_ms) {
         m_looked = now;
-        return m_agent == 0 || !is_stopped_or_gone(m_agent);
+        return m_agent == 0 || !(is_gone(m_agent) || is_stopped(m_agent));
     }
     return true;
 }

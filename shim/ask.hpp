@@ -31,8 +31,8 @@ enum class Patience : std::uint8_t {
 
 /// No such process in the caller's pid namespace.
 [[nodiscard]] bool is_gone(int pid) noexcept;
-/// No process, a zombie, or one that is stopped; false where nothing can be known.
-[[nodiscard]] bool is_stopped_or_gone(int pid) noexcept;
+/// Of a process that is there: a zombie, or stopped; false where nothing can be known.
+[[nodiscard]] bool is_stopped(int pid) noexcept;
 
 /// One connection, closed when the object goes. Uses no errno; neither blocks nor raises a signal beyond its deadline,
 /// which holds for all that is asked on the connection together.

@@ -23,7 +23,7 @@ bool is_written_by_the_living(const Environment& where, const remap_table::Table
     }
     const auto pid = static_cast<int>(agent);
     if (!is_gone(pid)) {
-        return !is_stopped_or_gone(pid);
+        return !is_stopped(pid);
     }
     Exchange exchange(where, Patience::brief);
     return exchange.open();

@@ -99,8 +99,8 @@ Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const Rang
 Decision<BindAnswer> grant_for_number(const Registry& registry, const Lease& silent, LeaseKey key, const RangeQuery& query, const Caller& caller,
                                       const Facts& facts, Move move) {
     key.instance = 0;
-    const Lease* other = nullptr;
-    while ((other = registry.find(key)) != nullptr && other->live() && other->id != silent.id) { ++key.instance; }
+    key = lowest_instance(registry, std::move(key), [&silent](const Lease& known) { return is_over(known) || known.id == silent.id; });
+    const Lease* other = registry.find(key);
     Lease meant = silent;
     const Port asked = key.requested.value_or(0);
     meant.key = std::move(key);
@@ -134,11 +134,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
         further = further || lease->key.service == key.service;
     }
     if (alive >= k_max_port_zero) { return kernel_chooses; }
-    while (true) {
-        const auto* known = registry.find(key);
-        if (known == nullptr || !known->live()) { break; }
-        ++key.instance;
-    }
+    key = lowest_instance(registry, std::move(key), is_over);
     const auto query = range_query(caller, key.service);
     const auto serving = serving_ranges(registry, config, caller.place.project, query, facts);
     auto lease = new_lease(registry, key, facts);
@@ -288,8 +284,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     if (const auto own_instance = earlier_instance(registry, key, caller, facts)) {
         key.instance = *own_instance;
     } else {
-        const Lease* known = nullptr;
-        while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
+        key = lowest_instance(registry, std::move(key), [&](const Lease& known) { return is_over(known) || is_adoptable(known, caller.session, facts); });
     }
     auto lease = new_lease(registry, key, facts);
     const auto may_have = [&](Port port) {
@@ -363,11 +358,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         const auto* owner = owner_of(registry, port);
         if (!facts.in_use(port, true, false)) { return {{}, 0}; }  // gone already, or never was
         if (facts.ephemeral.contains(port) || (owner != nullptr && owner->live())) { return {{}, 0}; }
-        LeaseKey key{caller.place.project.root, service_of(caller.place, caller.scope, port), Protocol::tcp, port, 0};
-        while (const auto* other = registry.find(key)) {
-            if (!other->live()) { break; }
-            ++key.instance;
-        }
+        const auto key = lowest_instance(registry, {caller.place.project.root, service_of(caller.place, caller.scope, port), Protocol::tcp, port, 0}, is_over);
         const auto query = range_query(caller, key.service);
         lease = new_lease(registry, key, facts);
         lease.port = port;

@@ -19,6 +19,7 @@ constexpr auto k_offer_grace = std::chrono::seconds(60);
 
 /// A lease that nobody uses: got by name, reserved, or offered, and no process has a socket of it.
 [[nodiscard]] bool is_silent(const Lease& lease);
+[[nodiscard]] inline bool is_over(const Lease& lease) { return !lease.live(); }
 [[nodiscard]] bool is_own_session(const Lease& lease, const ProcessId& session, const Facts& facts);
 /// May this session take over a silent lease: one got by name, one of its own, or one offered to a session that has
 /// ended. A living session's offer is not free.
@@ -27,6 +28,12 @@ constexpr auto k_offer_grace = std::chrono::seconds(60);
 /// What .portwrap.json says of a service.
 [[nodiscard]] std::optional<ServiceConfig> configured(const Place& place, const std::string& service);
 
+/// The key with its lowest instance from its own on that may be had: nothing is known of it, or `is_free` says so of what is.
+template <typename IsFree>
+[[nodiscard]] LeaseKey lowest_instance(const Registry& registry, LeaseKey key, const IsFree& is_free) {
+    for (const auto* known = registry.find(key); known != nullptr && !is_free(*known); known = registry.find(key)) { ++key.instance; }
+    return key;
+}
 /// What is remembered under a key, or a new record for it.
 [[nodiscard]] Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts);
 /// The lease on a port that its program has yet to listen on; the one that it is used to is remembered.

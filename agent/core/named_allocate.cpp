@@ -73,11 +73,6 @@ std::optional<Refusal> refuse_ranges(const std::vector<const Range*>& ranges, co
     return refusal;
 }
 
-bool is_asked_for(const Lease& lease, const GetRequest& request) {
-    return lease.key.service == request.service && lease.key.protocol == request.protocol && lease.key.requested != Port{0} &&
-           lease.environment == request.environment;
-}
-
 RangeQuery range_query_of(const Config& config, const GetRequest& request) {
     const auto entry = configured(request.place, request.service);
     RangeQuery query;
@@ -298,11 +293,7 @@ Decision<Outcome<LeaseId>> decide_reserve(const Registry& registry, const Config
         return Decision<Outcome<LeaseId>>{{}, lease.id};
     };
     if (!request.port) {
-        const Lease* live = nullptr;
-        for (const auto* lease : registry.of_project(root)) {
-            if (lease->live() && is_asked_for(*lease, request) && (live == nullptr || lease->key.instance < live->key.instance)) { live = lease; }
-        }
-        if (live != nullptr) { return as_it_is(*live); }
+        if (const auto* live = lowest_asked_for(registry, request, true)) { return as_it_is(*live); }
         AllocateRequest allocate;
         static_cast<GetRequest&>(allocate) = request;
         auto granted = decide_allocate(registry, config, allocate, facts);
@@ -315,11 +306,7 @@ Decision<Outcome<LeaseId>> decide_reserve(const Registry& registry, const Config
     }
     const PortWish wish{root, request.service, request.protocol, *request.port, nullptr, request.force, 0};
     if (auto refusal = judge_port(registry, config, wish, facts)) { return {{}, std::move(*refusal)}; }
-    LeaseKey key{root, request.service, request.protocol, *request.port, 0};
-    while (const auto* known = registry.find(key)) {
-        if (!known->live()) { break; }
-        ++key.instance;
-    }
+    const auto key = lowest_instance(registry, {root, request.service, request.protocol, *request.port, 0}, is_over);
     const auto query = range_query_of(config, request);
     auto range = range_name_at(config, *request.port, serving_ranges(registry, config, request.place.project, query, facts).ranges);
     std::vector<Change> changes;

@@ -11,21 +11,29 @@ namespace portwrap {
 namespace {
 /// A program whose port is kept without its knowledge has this long to bind it.
 constexpr auto k_start_grace = std::chrono::seconds(30);
+
+/// Those of port 0 have no name.
+bool is_asked_for(const Lease& lease, const GetRequest& request) {
+    return lease.key.service == request.service && lease.key.protocol == request.protocol && lease.key.requested != Port{0} &&
+           lease.environment == request.environment;
+}
+
 }  // namespace
+
+const Lease* lowest_asked_for(const Registry& registry, const GetRequest& request, bool live) {
+    const Lease* lowest = nullptr;
+    for (const auto* lease : registry.of_service(request.place.project.root, request.service)) {
+        const bool meant = lease->live() == live && is_asked_for(*lease, request);
+        if (meant && (lowest == nullptr || lease->key.instance < lowest->key.instance)) { lowest = lease; }
+    }
+    return lowest;
+}
 
 Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& config, const GetRequest& request, const Facts& facts) {
     const auto& root = request.place.project.root;
     const auto entry = configured(request.place, request.service);
     // Idempotent: what the service has already. Then what it had.
-    const Lease* live = nullptr;
-    const Lease* earlier = nullptr;
-    for (const auto* lease : registry.of_service(root, request.service)) {
-        if (!is_asked_for(*lease, request)) { continue; }
-        const auto better = [&](const Lease* than) { return than == nullptr || lease->key.instance < than->key.instance; };
-        if (lease->live() && better(live)) { live = lease; }
-        if (!lease->live() && better(earlier)) { earlier = lease; }
-    }
-    if (live != nullptr) {
+    if (const auto* live = lowest_asked_for(registry, request, true)) {
         const bool described = (request.description && request.description != live->description) ||
                                (request.hostname && request.hostname != live->hostname);
         // What somebody asked for by name stays when the program ends.
@@ -48,12 +56,9 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     if (auto refusal = refuse_ranges(ranges, request.range)) { return {{}, std::move(*refusal)}; }
 
     LeaseKey key{root, request.service, request.protocol, entry ? entry->port : std::nullopt, 0};
-    if (earlier != nullptr) { key = earlier->key; }
+    if (const auto* earlier = lowest_asked_for(registry, request, false)) { key = earlier->key; }
     // Another environment's lease of the service is another instance, live or remembered.
-    while (const auto* other = registry.find(key)) {
-        if (!other->live() && other->environment == request.environment) { break; }
-        ++key.instance;
-    }
+    key = lowest_instance(registry, std::move(key), [&](const Lease& known) { return is_over(known) && known.environment == request.environment; });
     auto lease = new_lease(registry, key, facts);
     Port port = 0;
     const bool within = !request.range || ranges.front()->contains(lease.port);
@@ -80,6 +85,13 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     return taken_by_name(registry, std::move(lease));
 }
 
+Decision<Outcome<LeaseId>> decide_get_at(const Registry& registry, const Config& config, const AllocateRequest& request, const Facts& facts) {
+    if (!request.port || lowest_asked_for(registry, request, true) != nullptr) { return decide_get(registry, config, request, facts); }
+    auto decision = decide_allocate(registry, config, request, facts);
+    if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return {{}, std::move(*refusal)}; }
+    return {std::move(decision.changes), std::get<std::vector<LeaseId>>(decision.answer).front()};
+}
+
 Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& config, const OfferRequest& request, const Facts& facts) {
     const auto& root = request.place.project.root;
     RangeQuery query;
@@ -97,8 +109,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     caller.place = request.place;
     LeaseKey key{root, request.service, Protocol::tcp, request.natural, 0};
     if (request.wanted && !request.natural) { key.requested = request.wanted; }
-    const Lease* known = nullptr;
-    while ((known = registry.find(key)) != nullptr && known->live() && !is_adoptable(*known, caller.session, facts)) { ++key.instance; }
+    key = lowest_instance(registry, std::move(key), [&](const Lease& known) { return is_over(known) || is_adoptable(known, caller.session, facts); });
 
     Port port = 0;
     std::string range;

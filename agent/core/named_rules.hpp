@@ -23,8 +23,8 @@ struct PortWish {
 [[nodiscard]] std::optional<Refusal> judge_port(const Registry& registry, const Config& config, const PortWish& wish,
                                                 const Facts& facts);
 
-/// A lease of the service and environment that are asked for, live or remembered; those of port 0 have no name.
-[[nodiscard]] bool is_asked_for(const Lease& lease, const GetRequest& request);
+/// The lowest instance of the service in the environment that are asked for, of what is live or of what is remembered; null: none.
+[[nodiscard]] const Lease* lowest_asked_for(const Registry& registry, const GetRequest& request, bool live);
 
 /// Which ranges serve a request by name. `service` decides where neither options nor config do.
 [[nodiscard]] RangeQuery range_query_of(const Config& config, const GetRequest& request);
@@ -40,6 +40,11 @@ struct AllocateRequest : GetRequest {
 inline constexpr int k_max_count = 1000;
 [[nodiscard]] Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry, const Config& config,
                                                                       const AllocateRequest& request, const Facts& facts);
+
+/// decide_get, where a service that has no port yet gets `request.port` or a refusal. Of two who ask at once for different numbers
+/// the second gets what the first has got.
+[[nodiscard]] Decision<Outcome<LeaseId>> decide_get_at(const Registry& registry, const Config& config, const AllocateRequest& request,
+                                                       const Facts& facts);
 
 /// The record of a port that is managed elsewhere: it may lie anywhere and something may listen there.
 struct RegisterRequest : GetRequest {

@@ -34,16 +34,24 @@ LeaseTarget read_target(Params& params) {
     return target;
 }
 
+/// Whose listener is looked for before they are changed: a server that was started without portwrap is known only after a look.
+std::vector<const Lease*> leases_meant(const Registry& registry, const LeaseTarget& target) {
+    return target.port ? registry.on_port(*target.port) : registry.of_project(target.root);
+}
+
 }  // namespace
 
 void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     params.require("service");
-    auto get = read_get(params, m_options.user_at_host);
+    AllocateRequest get;
+    static_cast<GetRequest&>(get) = read_get(params, m_options.user_at_host);
+    get.port = params.port("port");
     with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
         get.place = place;
         refresh();
-        with_heard(m_registry.of_service(place.project.root, get.service), [this, request, reply, get] { answer_lease(decide_get(m_registry, m_config, get, facts()), get.place.project, request, reply); });
+        with_heard(m_registry.of_service(place.project.root, get.service),
+                   [this, request, reply, get] { answer_lease(decide_get_at(m_registry, m_config, get, facts()), get.place.project, request, reply); });
     });
 }
 
@@ -137,7 +145,8 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
         update.target.root = place.project.root;
         update.place = place;
         refresh();
-        answer_lease(decide_update(m_registry, m_config, update, facts()), place.project, request, reply);
+        with_heard(leases_meant(m_registry, update.target),
+                   [this, request, reply, update] { answer_lease(decide_update(m_registry, m_config, update, facts()), update.place.project, request, reply); });
     });
 }
 
@@ -152,7 +161,8 @@ void Agent::lease_transfer(const std::shared_ptr<Exchange>&, const Request& requ
         with_named_project(request, to, reply, [this, request, reply, transfer](const Place& target) mutable {
             transfer.to = target.project;
             refresh();
-            answer_lease(decide_transfer(m_registry, transfer), target.project, request, reply);
+            with_heard(leases_meant(m_registry, transfer.target),
+                       [this, request, reply, transfer] { answer_lease(decide_transfer(m_registry, transfer), transfer.to, request, reply); });
         });
     });
 }
@@ -274,8 +284,7 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
     with_project(request, params, reply, [this, request, reply, release](const Place& place) mutable {
         release.root = place.project.root;
         refresh();
-        // A server that was started without portwrap is known only after a look.
-        with_heard(release.port ? m_registry.on_port(*release.port) : m_registry.of_project(release.root), [this, request, reply, release] {
+        with_heard(leases_meant(m_registry, {release.root, release.port, release.service, release.force}), [this, request, reply, release] {
             auto decision = decide_release(m_registry, m_config, release, facts());
             if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
             const auto ids = std::get<std::vector<LeaseId>>(decision.answer);

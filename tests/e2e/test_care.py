@@ -117,3 +117,25 @@ def test_a_reservation_stays_while_its_project_s_own_program_listens(house, shop
 
     wait_until(lambda: "activated" in seen(4567) and "expired" in seen(4568) and "expired" in seen(4569), lambda: watch.stdout)
     assert [lease["port"] for lease in house.leases(shop)] == [4567]
+
+
+def test_audit_finds_two_claims_on_one_port_and_how_to_end_one(house, shop, blog):
+    """Which no request makes: somebody has written into the registry (a backup of another machine's, an editor)."""
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    other = int(house.portctl("get", "web", cwd=blog).stdout)
+    house.stop_agent()
+    snapshot = house.registry / "ports.json"
+    content = json.loads(snapshot.read_text())
+    del content["crc"]  # a file without one is taken as it is
+    content["leases"] = json.loads(json.dumps(content["leases"]).replace(f'"port": {other},', f'"port": {port},'))
+    snapshot.write_text(json.dumps(content))
+    house.serve_unwrapped(port, shop)
+    for words, cwd in ((["--all"], house.home), ([], shop), ([], blog)):
+        reply = house.ask("audit", *words, cwd=cwd, status=1)
+        (finding,) = [finding for finding in reply["findings"] if finding["kind"] == "duplicate"]
+        assert finding["port"] == port and finding["listener"] is None
+        assert finding["lease"]["project"]["root"] in (str(shop), str(blog))
+    # It ends the one that nobody listens on, from wherever it is given.
+    assert subprocess.run(["sh", "-c", finding["fix"]], cwd=house.home, env=house.env).returncode == 0
+    assert [(lease["port"], lease["project"]["root"]) for lease in house.leases()] == [(port, str(shop))]
+    assert house.ask("audit", "--all")["findings"] == []

@@ -223,7 +223,7 @@ class Talk:
         def found():
             for line in self.server.stdout.splitlines(keepends=True):
                 message = json.loads(line) if line.endswith("\n") else {}
-                if message.get("id") == number:
+                if isinstance(message, dict) and message.get("id") == number:
                     return message
             return None
 
@@ -349,8 +349,82 @@ def test_two_clients_that_ask_for_the_same_number_of_a_service_both_get_it(house
     for talk in talks:
         talk.end()
     assert sorted(lease["port"] for lease in house.leases()) == [port for _, port in wishes.values()]
-    # A number that another service or project has is refused as before.
+    # A number that another service or project has is refused.
     blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
     (other,) = client(house, shop, ["call", "get-port", {"serviceName": "other", "port": 3100}])
     (theirs,) = client(house, blog, ["call", "get-port", {"serviceName": "s0", "port": 3100}])
     assert content(other)["code"] == content(theirs)["code"] == "PORT_LEASED"
+
+
+def test_two_clients_that_ask_for_different_numbers_of_one_service_share_the_first_one_s(house, shop):
+    """Both ask at once, for forty services, each for a number of its own: every service has one port, and the later one is told."""
+    talks = [Talk(house, shop) for _ in range(2)]
+    for index, talk in enumerate(talks):
+        talk.server.say("".join(json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {
+            "name": "get-port", "arguments": {"serviceName": f"s{number}", "port": 3100 + 100 * index + number}}}) + "\n" for number in range(40)))
+    for number in range(40):
+        said = [content(talk.answer(number)["result"]) for talk in talks]
+        assert said[0]["port"] == said[1]["port"] in (3100 + number, 3200 + number)
+        told = [f"so it did not get {3100 + 100 * index + number}" in entry["message"] for index, entry in enumerate(said)]
+        assert told == [said[0]["port"] != 3100 + number, said[0]["port"] != 3200 + number]
+    for talk in talks:
+        talk.end()
+    assert len(house.leases()) == 40
+
+
+def agree_on(talk, revision, capabilities=None):
+    talk.say(id=revision, method="initialize", params={"protocolVersion": revision, "capabilities": capabilities or {}})
+    assert talk.answer(revision)["result"]["protocolVersion"] == revision
+
+
+def test_arrays_of_messages_are_answered_in_one_where_the_revision_has_them(house, shop):
+    talk = Talk(house, shop)
+
+    def lines():
+        return [json.loads(line) for line in talk.server.stdout.splitlines(keepends=True) if line.endswith("\n")]
+
+    def answers_to(messages):
+        before = len(lines())
+        talk.server.say(json.dumps(messages) + "\n")
+        wait_until(lambda: len(lines()) > before, lambda: talk.server.stdout)
+        return lines()[before]
+
+    def request(number, method, **params):
+        return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+    call = request(1, "tools/call", name="get-port", arguments={"serviceName": "web"})
+    early = answers_to([call])
+    assert early["id"] is None and early["error"]["code"] == -32600 and "2025-03-26" in early["error"]["message"]
+    agree_on(talk, "2025-03-26")
+    together = answers_to([call, {"jsonrpc": "2.0", "method": "notifications/progress"}, request(2, "ping"), request(3, "no/such"), 7,
+                           request(4, "tools/call", name="get-port", arguments={"serviceName": "api"}),
+                           request(5, "initialize", protocolVersion="2025-03-26", capabilities={})])
+    by_id = {answer["id"]: answer for answer in together}
+    assert set(by_id) == {1, 2, 3, 4, 5, None} and len(together) == 6
+    assert content(by_id[1]["result"])["lease"]["service"] == "web" and content(by_id[4]["result"])["lease"]["service"] == "api"
+    assert by_id[2]["result"] == {} and by_id[3]["error"]["code"] == -32601
+    assert by_id[5]["error"]["code"] == by_id[None]["error"]["code"] == -32600
+    assert answers_to([])["error"]["code"] == -32600
+    # Nothing is said to notifications alone, nor to what was taken back before its turn: the next line is the ping's.
+    talk.server.say(json.dumps([{"jsonrpc": "2.0", "method": "notifications/progress"}]) + "\n")
+    assert answers_to(request(6, "ping")) == {"jsonrpc": "2.0", "id": 6, "result": {}}
+    cancelled = answers_to([request(7, "tools/list"), {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}, request(8, "ping")])
+    assert [answer["id"] for answer in cancelled] == [8]
+    agree_on(talk, "2025-06-18")
+    late = answers_to([request(9, "ping")])
+    assert late["error"]["code"] == -32600 and "this is 2025-06-18" in late["error"]["message"]
+    talk.end()
+
+
+def test_notifications_are_never_answered_however_many(house, shop):
+    talk = Talk(house, shop)
+    agree_on(talk, "2025-11-25", {"roots": {"listChanged": True}})
+    lines = [json.dumps({"jsonrpc": "2.0", "method": f"notifications/{name}"}) + "\n" for name in ("roots/list_changed", "progress", "initialized", "unknown")]
+    talk.server.say("".join(lines) * 1000)
+    talk.say(id="last", method="ping")
+    talk.answer("last")
+    said = [json.loads(line) for line in talk.server.stdout.splitlines()]
+    assert not [message for message in said if "error" in message]
+    # Asked for the roots once again for what came together, not four thousand times.
+    assert 1 <= len([message for message in said if message.get("method") == "roots/list"]) < 1000
+    talk.end()

@@ -90,3 +90,14 @@ def test_a_wrapped_program_of_the_project_goes_beside_an_unwrapped_one(house, sh
     got = int(wrapped.wait_for(r"^\d+ (\d+)$")[1])
     assert got != port
     wait_until(lambda: {lease["port"]: lease["state"] for lease in house.leases(shop)} == {port: "active", got: "active"}, "both are active")
+
+
+@pytest.mark.parametrize("words", [["transfer", "PORT", "--to", "other"], ["update", "web", "--port", "3950"]], ids=["transfer", "update"])
+def test_a_server_that_nobody_has_seen_yet_keeps_its_lease_where_it_is(house, shop, words):
+    house.project("other", files={"package.json": "{}"})
+    port = house.portctl("get", "web", cwd=shop).stdout.strip()
+    house.serve_unwrapped(int(port), shop)
+    words = [port if word == "PORT" else str(house.home / word) if word == "other" else word for word in words]
+    assert house.refusal(*words, cwd=shop, status=1)["code"] == "PORT_IN_USE"
+    lease = lease_of(house, shop)
+    assert (lease["port"], lease["state"]) == (int(port), "active")

@@ -447,3 +447,25 @@ TEST_CASE("lists show the worktrees of a repository, one of them, or those of gi
     gone.range = "php";
     CHECK(count(gone) == 0);
 }
+
+TEST_CASE("who gets a service at a number gets that number, or what the service has already", "[named]") {
+    World world;
+    const auto place = world.place("/r/a");
+    const auto get_at = [&](const Place& where, const std::string& service, Port port) {
+        AllocateRequest request;
+        request.place = where;
+        request.service = service;
+        request.port = port;
+        auto decision = decide_get_at(world.registry, world.config, request, world.facts());
+        world.apply(std::move(decision.changes));
+        return decision.answer;
+    };
+    CHECK(world.port_of(get_at(place, "web", 3055)) == 3055);
+    CHECK(world.port_of(get_at(place, "web", 3056)) == 3055);
+    CHECK(world.port_of(world.get(place, "web")) == 3055);
+    CHECK(std::get<Refusal>(get_at(place, "api", 3055)).code == ErrorCode::port_leased);
+    CHECK(std::get<Refusal>(get_at(world.place("/r/b"), "web", 3055)).code == ErrorCode::port_leased);
+    world.external.insert(3057);
+    CHECK(std::get<Refusal>(get_at(place, "api", 3057)).code == ErrorCode::port_in_use);
+    CHECK(world.registry.of_service("/r/a", "api").empty());
+}
