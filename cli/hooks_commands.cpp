@@ -1,7 +1,6 @@
 // portctl hooks install|uninstall|run: git's post-checkout hook gives a new worktree its ports at once. Where the hook lies is
-// git's own word (core.hooksPath). Husky keeps generated files in that directory and the user's scripts one above: ours goes
-// there. Other people's scripts get a guarded block behind their first line, so that their own `exit` does not skip it;
-// what is no shell script is never changed.
+// git's own word (core.hooksPath). A relative one means another directory in each worktree, and files that the repository may
+// share: one's own worktree gets the hook, what git makes of that is said, and it is taken out of all.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,10 +11,14 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "command.hpp"
 #include "guarded_block.hpp"
+#include "hook_script.hpp"
 #include "portwrap/unique_fd.hpp"
 #include "render.hpp"
 #include "text.hpp"
@@ -23,10 +26,6 @@
 namespace portwrap {
 
 namespace {
-
-/// git says in the third argument what was checked out: 1 a branch, 0 files, which changes no worktree's ports.
-constexpr std::string_view k_block = "if [ \"${3-1}\" != 0 ] && command -v portctl >/dev/null 2>&1; then portctl hooks run </dev/null || :; fi\n";
-constexpr std::string_view k_shebang = "#!/bin/sh\n";
 
 /// What `git ARGUMENTS` prints, without its newline; an error with git's own words when it fails.
 Result<std::string> ask_git(std::vector<std::string> words) {
@@ -67,35 +66,70 @@ Result<std::string> ask_git(std::vector<std::string> words) {
     return Error{ErrorCode::not_found, "git says: " + printable(said.substr(0, said.find('\n')))};
 }
 
-/// Absolute, of the directory where git looks; in Husky's layout the user's own script. `configured` false: where hooks lie by
-/// themselves, whatever core.hooksPath says.
-Result<std::string> hook_path(bool configured = true) {
-    std::vector<std::string> words{"rev-parse", "--path-format=absolute", "--git-path", "hooks"};
-    if (!configured) { words = {"rev-parse", "--path-format=absolute", "--git-common-dir"}; }
-    auto directory = ask_git(std::move(words));
-    if (!directory) { return directory.error(); }
-    if (!configured) { *directory += "/hooks"; }
-    if (directory->ends_with("/.husky/_")) { directory->resize(directory->size() - 2); }
-    return *directory + "/post-checkout";
-}
-
-bool is_husky(const std::string& path) { return path.ends_with("/.husky/post-checkout"); }
-
-/// A script that /bin/sh can read: what its first line says, or Husky's without one. A program may be linked there, too.
-bool is_shell_script(std::string_view text) {
-    if (text.find('\0') != std::string_view::npos) { return false; }
-    if (!text.starts_with("#!")) { return true; }
-    const auto line = text.substr(0, text.find('\n'));
-    const auto slash = line.find_last_of("/ ");
-    const auto shell = line.substr(slash == std::string_view::npos ? 2 : slash + 1);
-    for (const auto* name : {"sh", "bash", "dash", "zsh", "ksh", "ash"}) {
-        if (shell == name || line.find(std::string("/") + name + " ") != std::string_view::npos) { return true; }
+/// The worktrees that are there, as git knows them, with the bare repository they may belong to.
+std::vector<std::string> list_worktrees() {
+    constexpr std::size_t k_most = 200;
+    constexpr std::string_view k_word = "worktree ";
+    std::vector<std::string> roots;
+    const auto listed = ask_git({"worktree", "list", "--porcelain", "-z"});
+    std::string_view rest = listed ? std::string_view(*listed) : std::string_view();
+    while (!rest.empty() && roots.size() < k_most) {
+        const auto end = rest.find('\0');
+        const auto field = rest.substr(0, end);
+        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+        if (!field.starts_with(k_word)) { continue; }
+        std::string root(field.substr(k_word.size()));
+        if (::access(root.c_str(), F_OK) == 0) { roots.push_back(std::move(root)); }
     }
-    return false;
+    return roots;
 }
 
-Json hook_result(const std::string& path, bool installed) {
-    return Json{{"schema", 1}, {"ok", true}, {"hook", path}, {"installed", installed}};
+/// What git runs in that worktree.
+Result<HookPlace> find_hook(const std::string& worktree) {
+    auto directory = ask_git({"-C", worktree, "rev-parse", "--path-format=absolute", "--git-path", "hooks"});
+    if (!directory) { return directory.error(); }
+    bool generated = ::access((*directory + "/h").c_str(), R_OK) == 0;
+    // A new worktree has none of Husky's own files yet; another one shows what the directory is.
+    const auto configured = ask_git({"config", "--type=path", "core.hooksPath"});
+    if (!generated && configured && configured->ends_with("/_")) {
+        for (const auto& root : list_worktrees()) { generated = generated || ::access((root + "/" + *configured + "/h").c_str(), R_OK) == 0; }
+    }
+    return hook_place(std::move(*directory), generated);
+}
+
+/// Where hooks lie by themselves, whatever core.hooksPath says.
+Result<HookPlace> find_plain_hook() {
+    const auto common = ask_git({"rev-parse", "--path-format=absolute", "--git-common-dir"});
+    if (!common) { return common.error(); }
+    return HookPlace{*common + "/hooks/post-checkout", false};
+}
+
+/// What a file is to git; "outside" for one in no worktree, as those in .git/hooks.
+std::string_view standing_of(const std::string& path) {
+    const auto directory = directory_of(path);
+    const auto name = path.substr(directory.size() + 1);
+    const auto inside = ask_git({"-C", directory, "rev-parse", "--is-inside-work-tree"});
+    if (!inside || *inside != "true") { return "outside"; }
+    if (ask_git({"-C", directory, "ls-files", "--error-unmatch", "--", name})) { return "tracked"; }
+    return ask_git({"-C", directory, "check-ignore", "-q", "--", name}) ? "ignored" : "untracked";
+}
+
+/// What becomes of the hook beyond this worktree, where that is not plain.
+void say_standing(const HookPlace& hook, std::string_view standing, bool relative) {
+    const auto say = [](const std::string& line) { write_line(STDERR_FILENO, "portctl: " + line); };
+    const auto path = printable(hook.path);
+    if (standing == "tracked") { say(path + " is tracked by git: commit the change, or keep it to yourself"); }
+    if (standing == "untracked") { say(path + " is a new file of the working tree: commit it, or name it in .git/info/exclude"); }
+    if (standing == "tracked" || standing == "untracked") { say("committed, the hook is in everybody's clones, and does nothing where portctl is not installed"); }
+    if (relative && standing != "outside") { say("core.hooksPath is relative, so each worktree runs hooks of its own: this one serves worktrees that are made from here"); }
+    // Its own files are ignored by git, so that a new worktree has none.
+    if (hook.husky && ::access((directory_of(hook.path) + "/_/post-checkout").c_str(), X_OK) != 0) {
+        write_line(STDERR_FILENO, "portctl: git runs Husky's hooks in this worktree when Husky has made its own files here (npm install)");
+    }
+}
+
+Json hook_result(const std::string& path, bool installed, std::string_view standing) {
+    return Json{{"schema", 1}, {"ok", true}, {"hook", path}, {"installed", installed}, {"git", standing}};
 }
 
 /// As mkdir -p.
@@ -120,22 +154,10 @@ std::string provided_line(const Json& result) {
     return line;
 }
 
-/// The worktrees that exist have their ports from now on, too, as far as git knows them and they are there.
+/// The worktrees that exist have their ports from now on, too.
 void provide_for_worktrees() {
-    constexpr int k_most = 200;
-    const auto listed = ask_git({"worktree", "list", "--porcelain", "-z"});
-    if (!listed) { return; }
-    int count = 0;
-    constexpr std::string_view k_word = "worktree ";
-    std::string_view rest = *listed;
-    while (!rest.empty() && count < k_most) {
-        const auto end = rest.find('\0');
-        const auto field = rest.substr(0, end);
-        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-        if (!field.starts_with(k_word)) { continue; }
-        const std::string root(field.substr(k_word.size()));
-        if (::access((root + "/.git").c_str(), F_OK) != 0) { continue; }  // gone, or bare
-        ++count;
+    for (const auto& root : list_worktrees()) {
+        if (::access((root + "/.git").c_str(), F_OK) != 0) { continue; }  // bare
         const auto answer = ask_agent("project.provision", Json{{"cwd", root}}, Deadline::in_milliseconds(k_portctl_deadline_ms));
         if (!answer) { return; }
         if (!answer->reply.ok) { continue; }
@@ -143,41 +165,41 @@ void provide_for_worktrees() {
     }
 }
 
-int install(const Globals& globals) {
-    const auto path = hook_path();
-    if (!path) { return report(globals, path.error()); }
-    const auto directory = directory_of(*path);
-    struct stat there {};
-    if (::stat(directory.c_str(), &there) == 0 && !S_ISDIR(there.st_mode)) {
-        return report(globals, Error{ErrorCode::invalid_request, "core.hooksPath is " + printable(directory) + ", which is no directory: git runs no hooks here"});
-    }
-    const auto old = read_whole_file(*path);
-    if (!old) { return report(globals, old.error()); }
-    if (!is_shell_script(*old)) {
-        return report(globals, Error{ErrorCode::invalid_request, printable(*path) + " is no shell script; have it run `portctl hooks run` itself"});
-    }
+Error trouble_with(const std::string& path) { return Error{errno == EACCES || errno == EPERM ? ErrorCode::permission_denied : ErrorCode::storage_error, printable(path) + ": " + std::strerror(errno)}; }
+
+/// Puts our block into the file, which is made if there is none.
+Status put_in(const HookPlace& hook) {
+    const auto& path = hook.path;
+    const auto directory = directory_of(path);
     struct stat status {};
-    const bool disabled = !old->empty() && !is_husky(*path) && ::stat(path->c_str(), &status) == 0 && (status.st_mode & 0100U) == 0;
-    if (disabled) {
-        return report(globals, Error{ErrorCode::invalid_request, printable(*path) + " is not executable, so git leaves it out; chmod +x it or move it away"});
+    if (::stat(directory.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
+        return Error{ErrorCode::invalid_request, "core.hooksPath is " + printable(directory) + ", which is no directory: git runs no hooks here"};
     }
-    const auto changed = with_block(old->empty() && !is_husky(*path) ? k_shebang : std::string_view(*old), k_block, BlockPlace::after_shebang);
-    if (!changed) { return report(globals, Error{changed.error().code, printable(*path) + ": " + changed.error().message}); }
-    if (!make_directories(directory)) { return report(globals, Error{ErrorCode::storage_error, printable(directory) + ": " + std::strerror(errno)}); }
-    if (*changed != *old) {
-        if (const auto written = replace_file(*path, *changed, 0755); !written) { return report(globals, written.error()); }
+    const bool exists = ::stat(path.c_str(), &status) == 0;
+    std::optional<std::string> old;
+    if (exists) {
+        auto text = read_whole_file(path);
+        if (!text) { return text.error(); }
+        old = std::move(*text);
+        if (!is_shell_script(*old)) { return Error{ErrorCode::invalid_request, printable(path) + " is no shell script; have it run `portctl hooks run` itself"}; }
+        if (!hook.husky && (status.st_mode & 0100U) == 0) {
+            return Error{ErrorCode::invalid_request, printable(path) + " is not executable, so git leaves it out; chmod +x it or move it away"};
+        }
     }
-    if (::stat(path->c_str(), &status) == 0 && (status.st_mode & 0100U) == 0 && ::chmod(path->c_str(), status.st_mode | 0111U) != 0) {
-        return report(globals, Error{ErrorCode::permission_denied, printable(*path) + ": " + std::strerror(errno)});
-    }
-    if (is_husky(*path) && ::access((directory + "/_/post-checkout").c_str(), X_OK) != 0) {
-        write_line(STDERR_FILENO, "portctl: git runs Husky's hooks in this worktree when Husky has made its own files here (npm install)");
-    }
+    const auto changed = with_hook(old);
+    if (!changed) { return Error{changed.error().code, printable(path) + ": " + changed.error().message}; }
+    if (!make_directories(directory)) { return trouble_with(directory); }
+    return old == *changed ? ok_status() : replace_file(path, *changed, 0755);
+}
+
+int install(const Globals& globals) {
+    const auto hook = find_hook(".");
+    if (!hook) { return report(globals, hook.error()); }
+    if (const auto done = put_in(*hook); !done) { return report(globals, done.error()); }
     const auto configured = ask_git({"config", "--type=path", "core.hooksPath"});
-    if (configured && !configured->empty() && configured->front() != '/' && !is_husky(*path)) {
-        write_line(STDERR_FILENO, "portctl: core.hooksPath is relative, so each worktree has hooks of its own: commit " + printable(*path) + ", and the others have it, too");
-    }
-    const int printed = globals.json ? print_json(hook_result(*path, true)) : print_text("installed " + printable(*path) + '\n');
+    const auto standing = standing_of(hook->path);
+    say_standing(*hook, standing, configured && !configured->empty() && configured->front() != '/');
+    const int printed = globals.json ? print_json(hook_result(hook->path, true, standing)) : print_text("installed " + printable(hook->path) + '\n');
     provide_for_worktrees();
     return printed;
 }
@@ -188,33 +210,38 @@ Result<bool> take_out(const std::string& path) {
     if (::stat(path.c_str(), &there) != 0) { return false; }
     const auto old = read_whole_file(path);
     if (!old) { return old.error(); }
-    const auto changed = with_block(*old, "", BlockPlace::after_shebang);
+    const auto changed = without_hook(*old);
     if (!changed) { return Error{changed.error().code, printable(path) + ": " + changed.error().message}; }
     if (*changed == *old) { return false; }
-    // A file of nothing but our own lines was made by us.
-    if (changed->empty() || *changed == k_shebang) {
-        if (::unlink(path.c_str()) != 0) { return Error{ErrorCode::storage_error, printable(path) + ": " + std::strerror(errno)}; }
-    } else if (const auto written = replace_file(path, *changed); !written) {
+    if (!*changed) {
+        if (::unlink(path.c_str()) != 0) { return trouble_with(path); }
+    } else if (const auto written = replace_file(path, **changed); !written) {
         return written.error();
     }
     return true;
 }
 
-/// Where git looks now, and where it looked before core.hooksPath was set (Husky came later).
+/// Wherever git looks in any of the worktrees, and where it looked before core.hooksPath was set (Husky came later).
 int uninstall(const Globals& globals) {
-    const auto path = hook_path();
-    const auto plain = hook_path(false);
-    for (const auto* found : {&path, &plain}) {
+    const auto hook = find_hook(".");
+    const auto plain = find_plain_hook();
+    for (const auto* found : {&hook, &plain}) {
         if (!*found) { return report(globals, found->error()); }
     }
-    std::string removed;
-    for (const auto* found : {&path, &plain}) {
-        const auto taken = take_out(**found);
-        if (!taken) { return report(globals, taken.error()); }
-        if (*taken) { removed += "removed from " + printable(**found) + '\n'; }
+    std::set<std::string> paths{hook->path, plain->path};
+    for (const auto& root : list_worktrees()) {
+        if (const auto its = find_hook(root)) { paths.insert(its->path); }
     }
-    if (globals.json) { return print_json(hook_result(*path, false)); }
-    return print_text(removed.empty() ? "not installed in " + printable(*path) + '\n' : removed);
+    std::string removed;
+    for (const auto& path : paths) {
+        const auto taken = take_out(path);
+        if (!taken) { return report(globals, taken.error()); }
+        if (!*taken) { continue; }
+        removed += "removed from " + printable(path) + '\n';
+        if (standing_of(path) == "tracked") { write_line(STDERR_FILENO, "portctl: " + printable(path) + " is tracked by git: commit the change where the hook was committed"); }
+    }
+    if (globals.json) { return print_json(hook_result(hook->path, false, standing_of(hook->path))); }
+    return print_text(removed.empty() ? "not installed in " + printable(hook->path) + '\n' : removed);
 }
 
 /// What the hook runs: one line when there is something new, and status 0 whatever happens, for a checkout must not fail.

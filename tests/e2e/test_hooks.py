@@ -1,6 +1,6 @@
 """Ports for new worktrees by git's hook: real git, real Husky, hooks of other people's, and every place where hooks may lie."""
 
-import re
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -87,28 +87,67 @@ def test_a_hook_that_is_no_shell_script_is_not_touched(house, repository, conten
     assert hook.read_bytes() == content
 
 
-@pytest.mark.skipif(not (NODE_MODULES / "husky").is_dir(), reason="husky is not in tests/servers/node_modules")
-def test_real_husky_runs_the_hook_and_keeps_its_own(house, repository):
+HUSKY = {"husky": ("bin.js", [], 'echo theirs "$3"\n'), "husky8": ("lib/bin.js", ["install"], '#!/usr/bin/env sh\n. "$(dirname -- "$0")/_/husky.sh"\n\necho theirs "$3"\n')}
+
+
+@pytest.mark.parametrize("version", HUSKY)
+@pytest.mark.parametrize("where", [".husky", "tools/git hooks"])
+def test_real_husky_runs_the_hook_and_keeps_its_own(house, repository, version, where):
+    if not (NODE_MODULES / version).is_dir():
+        pytest.skip(f"{version} is not in tests/servers/node_modules")
+    program, words, script = HUSKY[version]
     main = repository
-    (main / "node_modules").mkdir()
-    shutil.copytree(NODE_MODULES / "husky", main / "node_modules/husky")
-    assert house.run("node", "node_modules/husky/bin.js", cwd=main).returncode == 0
-    theirs = main / ".husky/post-checkout"
-    theirs.write_text('echo theirs "$3"\n')
+    (main / ".gitignore").write_text("node_modules\n")
+
+    def install_husky(root):
+        if not (root / "node_modules").exists():
+            (root / "node_modules").mkdir()
+            shutil.copytree(NODE_MODULES / version, root / "node_modules" / version)
+        (root / where).mkdir(parents=True, exist_ok=True)
+        # A linked worktree's .git is a file, which either version takes.
+        assert house.run("node", f"node_modules/{version}/{program}", *words, where, cwd=root).returncode == 0
+
+    install_husky(main)
+    theirs = main / where / "post-checkout"
+    theirs.write_text(script)
+    theirs.chmod(0o755 if version == "husky8" else 0o644)
+    house.git(main, "add", "-A")
+    house.git(main, "commit", "-q", "-m", "Husky")
     house.portctl("get", "web", cwd=main)
+    (main / "src").mkdir()
+    said = house.portctl("hooks", "install", "--json", cwd=main / "src")
+    result = json.loads(said.stdout)
+    assert (result["hook"], result["git"]) == (str(theirs), "tracked"), said.stderr
+    assert f"{theirs} is tracked by git: commit" in said.stderr and "npm install" not in said.stderr
     assert house.portctl("hooks", "install", cwd=main).returncode == 0
+    assert theirs.read_text().count("portctl hooks run") == 1
+    assert theirs.stat().st_mode & 0o777 == (0o755 if version == "husky8" else 0o644)
+
     linked = house.home / "linked"
     done = git(house, main, "worktree", "add", "-b", "new", linked)
     assert done.returncode == 0 and "theirs 1" in done.stdout + done.stderr
-    assert f"portwrap: shop (new): web {ports(house, linked)['web']}" in done.stderr
+    assert done.stderr.count(f"portwrap: shop (new): web {ports(house, linked)['web']}") == 1
     # Husky runs this file as `sh -e FILE`, and it must not fail a checkout where portctl is not to be had.
     without = git(house, main, "checkout", "-q", "-b", "other", env={"PATH": "/usr/bin:/bin"})
     assert without.returncode == 0, without.stderr
-    # Husky has made nothing in the linked worktree yet, so git runs no hook there, and that is said.
-    said = house.portctl("hooks", "install", cwd=linked)
-    assert said.returncode == 0 and "npm install" in said.stderr
-    assert house.portctl("hooks", "uninstall", cwd=main).returncode == 0
-    assert theirs.read_text() == 'echo theirs "$3"\n'
+
+    # Committed, it serves worktrees that are made from any other one that Husky is installed in.
+    house.git(main, "commit", "-q", "-a", "-m", "Ports", "--no-verify")
+    house.git(linked, "merge", "-q", "--no-verify", "other")
+    if version == "husky":
+        said = house.portctl("hooks", "install", cwd=linked)
+        assert said.returncode == 0 and "npm install" in said.stderr
+    install_husky(linked)
+    third = house.home / "third"
+    done = git(house, linked, "worktree", "add", "-b", "third", third)
+    assert done.returncode == 0 and f"portwrap: shop (third): web {ports(house, third)['web']}" in done.stderr, done.stderr
+
+    # It is taken out wherever it is, and the files are as they were before.
+    done = house.portctl("hooks", "uninstall", cwd=linked)
+    assert done.returncode == 0 and done.stdout.count("removed from") == 3 and done.stderr.count("is tracked by git") == 3
+    for root in (main, linked, third):
+        assert (root / where / "post-checkout").read_text() == script
+    assert git(house, main, "diff", "--stat", "HEAD~1").stdout == ""
 
 
 def test_a_checkout_of_files_starts_nothing(house, repository):
@@ -159,11 +198,67 @@ def test_core_hookspath_is_followed_wherever_it_leads(house, repository, scope):
     assert list(hooks.iterdir()) == []
 
 
-def test_a_hooks_path_of_each_worktree_is_named_as_such(house, repository):
+def test_a_relative_hooks_path_is_served_in_each_worktree_s_own_files(house, repository):
     house.git(repository, "config", "core.hooksPath", ".githooks")
-    done = house.portctl("hooks", "install", cwd=repository)
-    assert done.returncode == 0
-    assert re.search(r"core\.hooksPath is relative.*commit .*/\.githooks/post-checkout", done.stderr), done.stderr
+    house.portctl("get", "web", cwd=repository)
+    (repository / "src").mkdir()
+    hook = repository / ".githooks/post-checkout"
+
+    def install(cwd):
+        done = house.portctl("hooks", "install", "--json", cwd=cwd)
+        assert done.returncode == 0
+        return json.loads(done.stdout), done.stderr
+
+    result, said = install(repository / "src")
+    assert (result["hook"], result["git"]) == (str(hook), "untracked")
+    assert f"{hook} is a new file of the working tree: commit it" in said
+    assert "core.hooksPath is relative" in said and "made from here" in said
+    first, second, third = (house.home / name for name in ("first", "second", "third"))
+    assert "web" in git(house, repository, "worktree", "add", "-b", "first", first).stderr
+
+    # Shared by a commit, worktrees are served that are made from others, too.
+    house.git(repository, "add", "-A")
+    house.git(repository, "commit", "-q", "-m", "Ports")
+    assert install(repository)[0]["git"] == "tracked"
+    git(house, repository, "worktree", "add", "-q", "-b", "second", second)
+    done = git(house, second, "worktree", "add", "-b", "third", third)
+    assert f"web {ports(house, third)['web']}" in done.stderr
+
+    # In a worktree of an older commit, and ignored there: nothing is said of commits.
+    (repository / ".git/info").mkdir(exist_ok=True)
+    (repository / ".git/info/exclude").write_text(".githooks\n")
+    result, said = install(first)
+    assert (result["hook"], result["git"]) == (str(first / ".githooks/post-checkout"), "ignored")
+    assert "commit" not in said and "core.hooksPath is relative" in said
+    done = house.portctl("hooks", "uninstall", cwd=third)
+    assert done.stdout.count("removed from") == 4
+    assert not [root for root in (repository, first, second, third) if (root / ".githooks/post-checkout").exists()]
+
+
+def test_a_relative_hooks_path_of_a_bare_repository_lies_in_it(house, repository):
+    bare = house.home / "bare.git"
+    house.git(repository, "clone", "-q", "--bare", str(repository), str(bare))
+    house.git(bare, "config", "core.hooksPath", "my hooks")
+    first, second = house.home / "first", house.home / "second"
+    house.git(bare, "worktree", "add", "-q", str(first), "main")
+    house.portctl("get", "web", cwd=first)
+    assert house.portctl("hooks", "install", cwd=bare).returncode == 0
+    assert "web" in git(house, bare, "worktree", "add", "-b", "second", second).stderr
+    assert house.portctl("hooks", "uninstall", cwd=first).stdout == f"removed from {bare}/my hooks/post-checkout\n"
+
+
+@pytest.mark.parametrize("content", ["", "#!/bin/sh\n", "#!/usr/bin/env -S bash -eu\necho theirs\n"], ids=["empty", "first line alone", "bash by env"])
+def test_a_hook_is_left_as_it_was_found(house, repository, content):
+    house.portctl("get", "web", cwd=repository)
+    hook = repository / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(content)
+    hook.chmod(0o750)
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    done = git(house, repository, "worktree", "add", "-b", "x", house.home / "linked")
+    assert done.returncode == 0 and "portwrap: shop (x): web" in done.stderr and ("theirs" in done.stdout + done.stderr) == ("theirs" in content)
+    assert house.portctl("hooks", "uninstall", cwd=repository).returncode == 0
+    assert hook.read_text() == content and hook.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_hook_that_its_owner_switched_off_stays_off(house, repository):
