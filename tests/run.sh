@@ -57,7 +57,7 @@ finish() {
 # -- what is needed ---------------------------------------------------------------------------------------------------
 
 packages=(g++ busybox cmake ninja-build pkg-config libuv1-dev nlohmann-json3-dev libspdlog-dev libcli11-dev zlib1g-dev catch2
-    python3 python3-pytest python3-flask php-cli musl-tools git strace valgrind faketime tmux zsh fish bash-completion man-db mandoc socat procps iproute2 curl ca-certificates
+    python3 python3-pytest python3-flask php-cli musl-tools git strace valgrind faketime tmux zsh fish bash-completion man-db mandoc socat procps iproute2 curl ca-certificates openssl
     systemd dpkg-dev fakeroot lintian podman runc conmon slirp4netns docker-compose)
 command -v node > /dev/null || packages+=(nodejs)
 command -v npm > /dev/null || packages+=(npm)

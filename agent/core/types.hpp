@@ -105,6 +105,7 @@ struct ServiceConfig {
     std::optional<std::string> kind;
     std::optional<std::string> type;
     std::optional<std::string> health;  ///< HTTP path
+    bool health_tls = false;            ///< it speaks TLS: asked for that instead of the path
     std::optional<std::chrono::seconds> health_timeout;  ///< to wait for an answer
     std::optional<bool> shared;
     bool sockname_requested = false;  ///< "sockname": "requested"

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "portwrap/unique_fd.hpp"
+#include "service/tls_hello.hpp"
 
 namespace portwrap {
 namespace {
@@ -63,10 +64,35 @@ Running start(Probe& probe) {
         fail(running, std::strerror(error));
         return running;
     }
-    if (probe.path) {
+    if (probe.tls) {
+        running.to_send = tls_client_hello();
+    } else if (probe.path) {
         running.to_send = "GET " + *probe.path + " HTTP/1.1\r\nHost: localhost:" + std::to_string(probe.port) + "\r\nUser-Agent: portwrap\r\nAccept: */*\r\nConnection: close\r\n\r\n";
     }
     return running;
+}
+
+void judge_tls(Running& running, Clock::time_point started, bool closed) {
+    switch (read_tls_answer(running.received)) {
+        case TlsAnswer::hello: return succeed(running, started);
+        case TlsAnswer::alert: return fail(running, "refuses TLS (alert " + std::to_string(tls_alert(running.received)) + ")");
+        case TlsAnswer::other: return fail(running, "the answer is not TLS");
+        case TlsAnswer::incomplete: break;
+    }
+    if (closed) { fail(running, "closed the connection without an answer to TLS"); }
+}
+
+void judge_http(Running& running, Clock::time_point started, bool closed) {
+    constexpr const char* k_perhaps_tls = R"( (does it speak TLS? "health": {"https": true} asks for that))";
+    const auto& received = running.received;
+    const int status = http_status(received);
+    if (status >= 200 && status < 400) { return succeed(running, started); }
+    // Servers that speak TLS either say so, in words or in TLS, or hang up.
+    const bool says_so = status == 400 && received.find("HTTPS") != std::string::npos;
+    if (status > 0) { return fail(running, "HTTP status " + std::to_string(status) + (says_so ? k_perhaps_tls : "")); }
+    const bool is_tls = read_tls_answer(received) == TlsAnswer::alert;
+    if (status < 0 || received.size() > 65536) { return fail(running, std::string("the answer is not HTTP") + (is_tls ? k_perhaps_tls : "")); }
+    if (closed) { fail(running, std::string("closed the connection without an answer") + (received.empty() ? k_perhaps_tls : "")); }
 }
 
 void go_on(Running& running, Clock::time_point started) {
@@ -75,7 +101,7 @@ void go_on(Running& running, Clock::time_point started) {
         socklen_t size = sizeof error;
         if (::getsockopt(running.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) { return fail(running, std::strerror(error)); }
         running.connected = true;
-        if (!running.probe->path) { return succeed(running, started); }
+        if (running.to_send.empty()) { return succeed(running, started); }
     }
     if (!running.to_send.empty()) {
         const auto sent = ::send(running.fd.get(), running.to_send.data(), running.to_send.size(), MSG_NOSIGNAL);
@@ -84,14 +110,13 @@ void go_on(Running& running, Clock::time_point started) {
         return;
     }
     char buffer[4096];
-    const auto count = ::recv(running.fd.get(), buffer, sizeof buffer, 0);
-    if (count < 0) { return errno == EAGAIN || errno == EINTR ? void() : fail(running, std::strerror(errno)); }
+    auto count = ::recv(running.fd.get(), buffer, sizeof buffer, 0);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) { return; }
+    // Closed with our request unread: what a server does that does not like it.
+    if (count < 0 && errno == ECONNRESET) { count = 0; }
+    if (count < 0) { return fail(running, std::strerror(errno)); }
     running.received.append(buffer, static_cast<std::size_t>(count));
-    const int status = http_status(running.received);
-    if (status >= 200 && status < 400) { return succeed(running, started); }
-    if (status > 0) { return fail(running, "HTTP status " + std::to_string(status)); }
-    if (status < 0 || running.received.size() > 65536) { return fail(running, "the answer is not HTTP"); }
-    if (count == 0) { fail(running, "closed the connection without an answer"); }
+    (running.probe->tls ? judge_tls : judge_http)(running, started, count == 0);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ struct Probe {
     Port port = 0;
     std::string address = "127.0.0.1";  ///< to connect to, IPv4 or IPv6
     std::optional<std::string> path;  ///< HTTP GET; none: a connection will do
+    bool tls = false;                 ///< instead: the beginning of TLS
     std::chrono::milliseconds timeout{5000};
     // the answer
     bool healthy = false;

@@ -79,6 +79,7 @@ void Agent::add_to_health_job(HealthJob& job, const Place& place, const std::opt
         for (const auto& entry : place.config.services) {
             if (entry.name != lease->key.service) { continue; }
             probe.path = entry.health;
+            probe.tls = entry.health_tls;
             if (entry.health_timeout && !timeout) { probe.timeout = *entry.health_timeout; }
         }
         job.checks.push_back({lease->id, lease->key.protocol, lease->state == LeaseState::conflict, std::move(probe), false});

@@ -61,6 +61,10 @@ Problem read_health(const Node& node, const std::string& path, ServiceConfig& se
             std::chrono::seconds timeout{};
             problem = read_health_timeout(child, where, timeout);
             service.health_timeout = timeout;
+        } else if (child.key == "https") {
+            std::optional<bool> https;
+            problem = read_boolean(child, where, https);
+            service.health_tls = https.value_or(false);
         } else {
             problem = problem_at(child, where, "unknown key");
         }

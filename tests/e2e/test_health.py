@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from house import wait_until
+from house import is_listening, wait_until
 
 CONFIG = '{"services": {"web": {"health": {"path": "/content.txt", "timeout": "1s"}}, "mute": {"health": {"path": "/", "timeout": "1s"}}}}'
 
@@ -129,3 +129,56 @@ def test_a_server_that_listens_on_one_address_alone_is_asked_there(house, shop):
     server.wait_for("^Serving HTTP")
     (shop / "content.txt").write_text("here")
     assert house.ask("health", "web", cwd=shop)["checks"][0]["health"] == "healthy"
+
+
+TLS_SERVERS = {
+    "python": ["python3", "-c", """
+import http.server, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print("ready", flush=True)
+server.serve_forever()
+"""],
+    "node": ["node", "-e", """
+const fs = require("fs")
+require("https").createServer({ cert: fs.readFileSync("cert.pem"), key: fs.readFileSync("key.pem") }, (_, answer) => answer.end("here"))
+    .listen(Number(process.argv[1]), () => console.log("ready"))
+"""],
+    # A server of old: TLS 1.2 alone, which is not on for a name that it does not know.
+    "openssl": ["openssl", "s_server", "-cert", "cert.pem", "-key", "key.pem", "-tls1_2", "-quiet", "-accept"],
+}
+
+
+@pytest.mark.parametrize("kind", TLS_SERVERS)
+def test_a_server_that_speaks_tls_is_up_and_the_config_may_say_so(house, kind):
+    def config(health):
+        (shop / ".portwrap.json").write_text(json.dumps({"services": {"web": {"health": health}} if health else {}}))
+        house.portctl("agent", "restart")  # what was read of a directory is believed for a second
+
+    shop = house.project("shop", files={"package.json": '{"name": "shop"}'})
+    made = house.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+                     "-keyout", "key.pem", "-out", "cert.pem", cwd=shop)
+    assert made.returncode == 0, made.stderr
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    server = house.start(*TLS_SERVERS[kind], str(port), cwd=shop)
+    wait_until(lambda: is_listening(port), "it listens")
+
+    def check(status):
+        (found,) = house.ask("health", "web", cwd=shop, status=status)["checks"]
+        return found
+
+    assert check(0)["health"] == "healthy" and web(house, shop)["state"] == "active"  # at level port and listener
+    config("/content.txt")
+    plain = check(1)
+    assert plain["health"] == "unhealthy" and '"https": true' in plain["error"], plain
+    config({"path": "/content.txt", "https": True})
+    secure = check(0)
+    assert secure["health"] == "healthy" and secure["response_ms"] > 0, secure
+    server.kill()
+    wait_until(lambda: check(0)["health"] == "not_running", "it has ended")
+    # The other way round: who says TLS and does not speak it.
+    house.start("python3", "-m", "http.server", str(port), cwd=shop)
+    wait_until(lambda: is_listening(port), "it listens")
+    assert check(1)["error"] == "the answer is not TLS"

@@ -49,7 +49,7 @@ public:
             m_places.push_back(std::move(at));
         }
         m_places[3].type = "python";
-        m_places[4].config.services = {{"web", Port{3001}, {}, {}, {}, {}, {}, {}, {}, false}, {"db", {}, {}, {}, {}, "database", {}, {}, {}, false}};
+        m_places[4].config.services = {{"web", Port{3001}, {}, {}, {}, {}, {}, {}, {}, {}, false}, {"db", {}, {}, {}, {}, "database", {}, {}, {}, {}, false}};
         m_places[5].config.claims = false;
     }
 
