@@ -28,38 +28,6 @@ constexpr std::size_t k_input_limit = 16'000'000;
 
 Error trouble(const std::string& what) { return Error{ErrorCode::storage_error, what + ": " + std::strerror(errno)}; }
 
-int run_export(Globals& globals, const Words& arguments) {
-    std::string format = "json";
-    std::string output;
-    const auto end = parse_command(
-        globals, "export [--format FORMAT] [--output FILE] [--all] [OPTIONS]", "Writes the project's ports for other programs and for people.",
-        "  portctl export --format env --output .env.local    only a managed block of the file is changed\n"
-        "  portctl export --format compose > compose.override.yaml\n"
-        "  portctl export --all > ports.json                  portctl import reads it",
-        arguments, [&](CLI::App& app) {
-            app.add_option("--format", format, "json (default), csv, markdown, env or compose")
-                ->option_text("FORMAT")
-                ->check(CLI::IsMember({"json", "csv", "markdown", "env", "compose"}))
-                ->take_last();
-            app.add_option("--output,-o", output, "Write to FILE, which is replaced as a whole (with env: its managed block alone)")
-                ->option_text("FILE")
-                ->take_last();
-        });
-    if (end) { return *end; }
-    auto parameters = project_parameters(globals, true);
-    if (!parameters) { return report(globals, parameters.error()); }
-    (*parameters)["format"] = format;
-    return ask(globals, "exchange.export", *parameters, [&](const Json& result) {
-        const auto found = result.find("text");
-        if (found == result.end() || !found->is_string()) { return report(globals, Error{ErrorCode::agent_unavailable, "the agent's reply is not understood"}); }
-        const auto& text = found->get_ref<const std::string&>();
-        if (output.empty()) { return globals.json && format != "json" ? print_json(result) : print_text(text); }
-        const auto written = format == "env" ? put_block(output, text, BlockPlace::end) : replace_file(output, text);
-        if (!written) { return report(globals, written.error()); }
-        return globals.json ? print_json(result) : 0;
-    });
-}
-
 /// Standard input as a file that the agent can open; the descriptor must live until it has.
 Result<UniqueFd> memory_file() {
     UniqueFd memory(::memfd_create("portctl-import", MFD_CLOEXEC));
@@ -74,6 +42,63 @@ Result<UniqueFd> memory_file() {
         if (total > k_input_limit) { return Error{ErrorCode::invalid_request, "standard input: larger than 16 MB"}; }
         if (::write(memory.get(), buffer, static_cast<std::size_t>(count)) != count) { return trouble("standard input"); }
     }
+}
+
+/// Where the agent reads the file that a command names; `-` is standard input, kept in `memory` until it has.
+Result<std::string> path_for_agent(const std::string& file, UniqueFd& memory) {
+    if (file == "-") {
+        auto copied = memory_file();
+        if (!copied) { return copied.error(); }
+        memory = std::move(*copied);
+        return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(memory.get());
+    }
+    char resolved[PATH_MAX];
+    if (::realpath(file.c_str(), resolved) == nullptr) { return Error{ErrorCode::not_found, printable(file) + ": " + std::strerror(errno)}; }
+    return std::string(resolved);
+}
+
+int run_export(Globals& globals, const Words& arguments) {
+    std::string format = "json";
+    std::string output;
+    std::string compose_file;
+    const auto end = parse_command(
+        globals, "export [--format FORMAT] [--output FILE] [--all] [OPTIONS]", "Writes the project's ports for other programs and for people.",
+        "  portctl export --format env --output .env.local    only a managed block of the file is changed\n"
+        "  portctl export --format compose > compose.override.yaml\n"
+        "  docker compose config | portctl export --format compose --compose-file -\n"
+        "                                                     with anchors, extends and includes resolved\n"
+        "  portctl export --all > ports.json                  portctl import reads it",
+        arguments, [&](CLI::App& app) {
+            app.add_option("--format", format, "json (default), csv, markdown, env or compose")
+                ->option_text("FORMAT")
+                ->check(CLI::IsMember({"json", "csv", "markdown", "env", "compose"}))
+                ->take_last();
+            app.add_option("--output,-o", output, "Write to FILE, which is replaced as a whole (with env: its managed block alone)")
+                ->option_text("FILE")
+                ->take_last();
+            app.add_option("--compose-file", compose_file, "With compose: read the services' ports from FILE (- is standard input) instead of the project's compose file")
+                ->option_text("FILE")
+                ->take_last();
+        });
+    if (end) { return *end; }
+    auto parameters = project_parameters(globals, true);
+    if (!parameters) { return report(globals, parameters.error()); }
+    (*parameters)["format"] = format;
+    UniqueFd input;
+    if (!compose_file.empty()) {
+        const auto path = path_for_agent(compose_file, input);
+        if (!path) { return report(globals, path.error()); }
+        (*parameters)["compose_file"] = *path;
+    }
+    return ask(globals, "exchange.export", *parameters, [&](const Json& result) {
+        const auto found = result.find("text");
+        if (found == result.end() || !found->is_string()) { return report(globals, Error{ErrorCode::agent_unavailable, "the agent's reply is not understood"}); }
+        const auto& text = found->get_ref<const std::string&>();
+        if (output.empty()) { return globals.json && format != "json" ? print_json(result) : print_text(text); }
+        const auto written = format == "env" ? put_block(output, text, BlockPlace::end) : replace_file(output, text);
+        if (!written) { return report(globals, written.error()); }
+        return globals.json ? print_json(result) : 0;
+    });
 }
 
 std::string render_import(const Json& result) {
@@ -122,16 +147,9 @@ int run_import(Globals& globals, const Words& arguments) {
         entries.push_back(map.substr(0, equals) + "=" + resolved);
     }
     UniqueFd input;
-    if (file == "-") {
-        auto memory = memory_file();
-        if (!memory) { return report(globals, memory.error()); }
-        input = std::move(*memory);
-        (*parameters)["path"] = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(input.get());
-    } else {
-        char resolved[PATH_MAX];
-        if (::realpath(file.c_str(), resolved) == nullptr) { return report(globals, Error{ErrorCode::not_found, printable(file) + ": " + std::strerror(errno)}); }
-        (*parameters)["path"] = resolved;
-    }
+    const auto path = path_for_agent(file, input);
+    if (!path) { return report(globals, path.error()); }
+    (*parameters)["path"] = *path;
     if (!entries.empty()) { (*parameters)["map"] = std::move(entries); }
     if (!format.empty()) { (*parameters)["format"] = format; }
     (*parameters)["dry_run"] = dry_run;

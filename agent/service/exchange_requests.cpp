@@ -118,6 +118,10 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
     Params params(request.params);
     const auto format = params.choice<ExportFormat>("format").value_or(ExportFormat::json);
     const bool all = params.flag("all");
+    const auto compose_file = params.text("compose_file", 4096);
+    if (compose_file && (compose_file->front() != '/' || all || format != ExportFormat::compose)) {
+        params.fail("compose_file", "is an absolute path, for the format \"compose\" of one project");
+    }
     const auto answer = [this, request, reply, format](const ListFilter& filter, const std::shared_ptr<std::optional<ComposeFile>>& file) {
         with_all_heard([this, request, reply, format, filter, file] {
             auto leases = list_leases(m_registry, filter);
@@ -135,14 +139,18 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
         if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
         return answer({}, nullptr);
     }
-    with_project(request, params, reply, [this, answer, format](const Place& place) {
+    with_project(request, params, reply, [this, request, reply, answer, format, given = compose_file.value_or("")](const Place& place) {
         ListFilter filter;
         filter.project = place.project;
         if (format != ExportFormat::compose) { return answer(filter, nullptr); }
         auto file = std::make_shared<std::optional<ComposeFile>>();
         auto answered = std::make_shared<bool>(false);
-        m_file_jobs.run(place.project.root, [root = place.project.root, file] { *file = read_compose_file(root); }, [answer, filter, file, answered](FileJobs::Progress progress) {
+        m_file_jobs.run(place.project.root, [root = place.project.root, file, given] { *file = read_compose_file(root, given); },
+                        [this, request, reply, answer, filter, file, answered, given](FileJobs::Progress progress) {
             if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
+            if (!given.empty() && (progress != FileJobs::Progress::ended || !*file)) {
+                return refuse(request, reply, {ErrorCode::invalid_request, "the compose file cannot be read, or no services with ports are seen in it", {}, {}});
+            }
             answer(filter, progress == FileJobs::Progress::ended ? file : nullptr);
         });
     });

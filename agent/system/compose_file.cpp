@@ -256,15 +256,19 @@ std::optional<ComposePort> parse_compose_port(std::string_view text) {
 
 std::vector<ComposeService> parse_compose(std::string_view text) { return Reader(text).run(); }
 
-std::optional<ComposeFile> read_compose_file(const std::string& root) {
-    for (const auto* name : k_names) {
-        const auto text = read_project_file(root + "/" + name);
+std::optional<ComposeFile> read_compose_file(const std::string& root, const std::string& given) {
+    std::string name = k_names.front();
+    std::optional<std::string> text;
+    for (const auto* candidate : k_names) {
+        text = read_project_file(root + "/" + candidate);
         if (!text) { continue; }
-        auto services = parse_compose(*text);
-        if (services.empty()) { return std::nullopt; }
-        return ComposeFile{name, std::move(services)};
+        name = candidate;
+        break;
     }
-    return std::nullopt;
+    if (!given.empty()) { text = read_project_file(given); }
+    auto services = parse_compose(text.value_or(""));
+    if (services.empty()) { return std::nullopt; }
+    return ComposeFile{std::move(name), std::move(services)};
 }
 
 }  // namespace portwrap

@@ -33,7 +33,8 @@ struct ComposeFile {
 [[nodiscard]] std::vector<ComposeService> parse_compose(std::string_view text);
 /// "127.0.0.1:8000:80/tcp", "${WEB:-8000}:80", "443", ...; none for what is no port.
 [[nodiscard]] std::optional<ComposePort> parse_compose_port(std::string_view text);
-/// The one that compose would read in this directory; none where there is none, or no service is seen in it. Blocking.
-[[nodiscard]] std::optional<ComposeFile> read_compose_file(const std::string& root);
+/// The one that compose would read in this directory, or `given`, which stands for it (what `docker compose config` printed); none where
+/// there is none, or no service is seen in it. Blocking.
+[[nodiscard]] std::optional<ComposeFile> read_compose_file(const std::string& root, const std::string& given = {});
 
 }  // namespace portwrap

@@ -233,6 +233,57 @@ def test_compose_takes_the_override(house, shop):
         pytest.skip("neither `docker compose` nor docker-compose 1.29 is there")
 
 
+RESOLVED = """name: shop
+services:
+  web:
+    image: nginx
+    networks:
+      default: null
+    ports:
+      - mode: ingress
+        target: 80
+        published: "8000"
+        protocol: tcp
+      - mode: ingress
+        host_ip: 127.0.0.1
+        target: 53
+        published: "5353"
+        protocol: udp
+networks:
+  default:
+    name: shop_default
+"""
+ANCHORED = """x-ports: &ports
+  - "8000:80"
+services:
+  web:
+    image: nginx
+    ports: *ports
+"""
+
+
+def test_a_file_with_anchors_is_read_as_compose_resolves_it(house, shop):
+    (shop / "compose.yaml").write_text(ANCHORED)
+    (shop / ".portwrap.json").write_text('{"services": {"web": {"port": 8000}}}')
+    web = house.portctl("get", "web", "--range", "node", cwd=shop).stdout.strip()
+    alone = house.portctl("export", "--format", "compose", cwd=shop).stdout
+    assert "not understood" in alone and "docker compose config | portctl export --format compose --compose-file -" in alone
+    done = house.run("portctl", "export", "--format", "compose", "--compose-file", "-", cwd=shop, stdin=RESOLVED.encode())
+    assert done.stdout.endswith(f'services:\n  web:\n    ports: !override\n      - "{web}:80"\n      - "127.0.0.1:5353:53/udp"\n'), done
+    assert "docker compose -f compose.yaml -f THIS_FILE up" in done.stdout and "not understood" not in done.stdout
+    (shop / "resolved.yaml").write_text(RESOLVED)
+    assert house.portctl("export", "--format", "compose", "--compose-file", "resolved.yaml", cwd=shop).stdout == done.stdout
+    # Debian's own resolver of such files, where it is there.
+    if shutil.which("docker-compose") and " 1." in house.run("docker-compose", "version").stdout:
+        resolved = house.run("docker-compose", "-f", "compose.yaml", "config", cwd=shop)
+        assert resolved.returncode == 0, resolved.stderr
+        by_it = house.run("portctl", "export", "--format", "compose", "--compose-file", "-", cwd=shop, stdin=resolved.stdout.encode())
+        assert f'- "{web}:80' in by_it.stdout, (resolved.stdout, by_it)
+    for words, status in ((["--compose-file", "package.json"], 2), (["--compose-file", "nowhere"], 3), (["--all", "--compose-file", "resolved.yaml"], 2)):
+        assert house.portctl("export", "--format", "compose", *words, cwd=shop).returncode == status
+    assert house.portctl("export", "--format", "env", "--compose-file", "resolved.yaml", cwd=shop).returncode == 2
+
+
 def test_without_a_compose_file_every_service_has_its_port(house, shop):
     port = house.portctl("get", "web", cwd=shop).stdout.strip()
     assert f'  web:\n    ports: !override\n      - "{port}:{port}"\n' in house.portctl("export", "--format", "compose", cwd=shop).stdout

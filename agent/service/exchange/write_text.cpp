@@ -241,7 +241,8 @@ std::string compose(const Registry& registry, const std::vector<const Lease*>& l
     for (const auto& root : roots) { text += "#   COMPOSE_PROJECT_NAME=" + compose_project(root, known_roots) + " docker compose -f " + name + " -f THIS_FILE up\n"; }
     if (file == nullptr) {
         text += "# No compose file was read: there is none, or it is written in a form that is not understood. So each service publishes its own\n"
-                "# number, and other ports that the compose file publishes for it are not published.\n";
+                "# number, and other ports that the compose file publishes for it are not published. What compose itself makes of the file is\n"
+                "# understood: docker compose config | portctl export --format compose --compose-file -\n";
     }
     std::vector<std::pair<std::string, std::vector<const Lease*>>> services;
     for (const auto* lease : leases) {
