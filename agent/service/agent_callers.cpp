@@ -205,9 +205,10 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     };
     std::string directory = cwd.path;
     if (cwd.removed && (!caller.scope || remembered_place(caller.scope->outermost, directory) == nullptr)) {
-        // There is nothing to read any more: another project than the session's is taken as it is known.
+        // There is nothing to read any more: the project is taken as it is known, unless the session's own directory says more.
         const auto was = place_that_was(directory);
-        if (was && !(caller.scope && caller.scope->root == was->project.root)) { return decide(&*was); }
+        const bool says_more = caller.scope && was && caller.scope->root == was->project.root && !is_below(caller.scope->cwd, directory);
+        if (was && !says_more) { return decide(&*was); }
         if (caller.scope) { directory.clear(); }
     }
     if (directory.empty()) { directory = caller.scope ? caller.scope->cwd : "/"; }

@@ -131,6 +131,44 @@ def test_a_server_that_listens_on_one_address_alone_is_asked_there(house, shop):
     assert house.ask("health", "web", cwd=shop)["checks"][0]["health"] == "healthy"
 
 
+STATUS_SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(self.path[1:]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_redirection_is_well_and_every_other_word_is_an_error(house):
+    """Each status is a service of its own, with a server of its own."""
+    statuses = {204: True, 302: True, 399: True, 400: False, 404: False, 503: False}
+    shop = house.project("shop", files={"package.json": "{}", ".portwrap.json": json.dumps(
+        {"services": {f"s{status}": {"health": f"/{status}"} for status in statuses}})})
+    for status in statuses:
+        port = int(house.portctl("get", f"s{status}", cwd=shop).stdout)
+        house.start("python3", "-c", STATUS_SERVER, str(port), cwd=shop)
+        wait_until(lambda port=port: is_listening(port), "it listens")
+    checks = {check["lease"]["service"]: check for check in house.ask("health", cwd=shop, status=1)["checks"]}
+    for status, well in statuses.items():
+        check = checks[f"s{status}"]
+        assert (check["health"], check["error"]) == (("healthy", None) if well else ("unhealthy", f"HTTP status {status}"))
+
+
+def test_a_check_that_waits_holds_up_nobody(house):
+    shop = house.project("shop", files={"package.json": "{}", ".portwrap.json": '{"services": {"mute": {"health": {"path": "/", "timeout": "20s"}}}}'})
+    mute = house.serve_silence(int(house.portctl("get", "mute", cwd=shop).stdout), shop)
+    waiting = [house.start("portctl", "health", "mute", cwd=shop) for _ in range(8)]  # more than are made at once
+    for number in range(8):
+        assert house.portctl("get", f"s{number}", cwd=shop).returncode == 0
+    assert all(check.running() for check in waiting)
+    mute.kill()
+    # Those that waited saw the connection close, the others that nobody listens.
+    assert {check.wait() for check in waiting} <= {0, 1}
+
+
 TLS_SERVERS = {
     "python": ["python3", "-c", """
 import http.server, ssl, sys

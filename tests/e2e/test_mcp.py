@@ -72,6 +72,27 @@ def test_bad_arguments_are_tool_errors_and_unknown_tools_are_not_found(house, sh
     assert house.leases() == []
 
 
+def test_every_tool_refuses_what_its_schema_does_not_have(house, shop):
+    (listed,) = client(house, shop, ["tools"])
+    bad, why = [], []
+    for tool in listed["tools"]:
+        schema = tool["inputSchema"]
+        good = {name: 3000 if name == "port" else "web" for name in schema["required"]}
+        bad.append(["call", tool["name"], {**good, "noSuchArgument": "x"}])
+        why.append("noSuchArgument")
+        for name, about in schema["properties"].items():
+            bad.append(["call", tool["name"], {**good, name: "3000" if about["type"] == "integer" else ["web"]}])
+            why.append(name)
+        for name in schema["required"]:
+            bad.append(["call", tool["name"], {key: value for key, value in good.items() if key != name}])
+            why.append(name)
+    assert len(bad) > 30
+    for step, name, result in zip(bad, why, client(house, shop, *bad)):
+        said = content(result)
+        assert said["code"] == "INVALID_REQUEST" and name in said["message"], (step, said)
+    assert house.leases() == []
+
+
 def test_concurrent_calls_and_a_cancelled_one(house, shop):
     names = [{"serviceName": f"s{number}"} for number in range(40)]
     together, cancelled, pong = client(house, shop, ["together", "get-port", names], ["cancel", "list-ports", {}], ["ping"])

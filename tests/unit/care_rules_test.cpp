@@ -29,8 +29,10 @@ struct World : test::World {
         lease.sockets = {{cookie, true, true}};
         apply({LeaseEvent{LeaseChange::activated, lease}});
     }
+    std::set<LeaseId> granted;  ///< in exchanges that have not ended yet
     std::vector<CleanupReason> clean(const std::set<std::string>& gone, std::chrono::hours later = 0h, bool everywhere = true) {
         auto then = facts();
+        then.is_granted = [this](LeaseId id) { return granted.contains(id); };
         then.now += later;
         auto decision = decide_cleanup(registry, config, gone, [everywhere](const std::string& root) { return everywhere || root == "/r/a"; }, then);
         apply(std::move(decision.changes));
@@ -339,4 +341,15 @@ TEST_CASE("a server that runs in a worktree needs no port in advance", "[care]")
     REQUIRE(decision.answer.size() == 1);
     CHECK(decision.answer[0].port == bound.port);
     CHECK(world.lease(bound.lease).origin == LeaseOrigin::process);
+}
+
+TEST_CASE("what a program is about to bind stays, although its worktree was removed", "[care]") {
+    World world;
+    const auto answer = world.ask(world.start(world.place("/r/a")), 3000);
+    world.granted.insert(answer.lease);
+    CHECK(world.clean({"/r/a"}).empty());
+    CHECK(world.lease(answer.lease).live());
+    world.granted.clear();
+    CHECK(world.clean({"/r/a"}).size() == 1);
+    CHECK_FALSE(world.lease(answer.lease).live());
 }
