@@ -53,7 +53,7 @@ __portwrap_completion() {
         __portwrap_unquote "${words[i]}"
         words[i]=$plain
     done
-    mapfile -t offered < <(command portctl _complete "$program" "${words[@]:1}" 2> /dev/null)
+    mapfile -t offered < <(\command portctl _complete "$program" "${words[@]:1}" 2> /dev/null)
     # The shell replaces $2, which may be the end of a word only; what stands before it, perhaps an open quote, stays.
     if [[ $raw == *"$2" ]]; then raw=${raw:0:${#raw}-${#2}}; else raw=; fi
     __portwrap_unquote "$raw"
@@ -71,6 +71,8 @@ __portwrap_completion() {
                     \") value=${value//\\/\\\\} value=${value//\"/\\\"} value=${value//\$/\\\$} value=${value//\`/\\\`} ;;
                     *) if [[ -n $value ]]; then printf -v value %q "$value"; value=${value//\\,/,}; fi ;;
                 esac
+                # The shell closes the quote, unless it takes a last character of the value's for the end of it.
+                if [[ -n $open && $value == *"$open" ]]; then value+=$open; fi
                 COMPREPLY+=("$value")
                 ;;
         esac
@@ -85,14 +87,14 @@ __portwrap_command() {
         return
     fi
     if ((COMP_CWORD == $1)); then
-        mapfile -t COMPREPLY < <(compgen -c -- "$3")
+        mapfile -t COMPREPLY < <(\compgen -c -- "$3")
         compopt -o default 2> /dev/null
         return
     fi
     local own= COMP_LINE=${COMP_LINE:$2}
     local -i cursor=COMP_CWORD-$1 point=COMP_POINT-$2
     local -a words=("${COMP_WORDS[@]:$1}")
-    own=$(complete -p -- "${words[0]}" 2> /dev/null)
+    own=$(\complete -p -- "${words[0]}" 2> /dev/null)
     local -a COMP_WORDS=("${words[@]}")
     local -i COMP_CWORD=cursor COMP_POINT=point
     if [[ $own =~ \ -F\ ([^ ]+)\  ]]; then

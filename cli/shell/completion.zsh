@@ -6,7 +6,7 @@ __portwrap_completion() {
     local line value description
     local -a values
     integer command=0
-    for line in "${(@f)$(command portctl _complete ${service:t} "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2> /dev/null)}"; do
+    for line in "${(@f)$(\command portctl _complete ${service:t} "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2> /dev/null)}"; do
         case $line in
             :files)
                 compset -P '--*='

@@ -180,7 +180,7 @@ def settings(house, shell, way):
     start = {
         ("bash", "printed"): 'eval "$(portctl completion bash)"\n',
         ("bash", "installed"): ". /usr/share/bash-completion/bash_completion\n",
-        ("zsh", "printed"): 'autoload -Uz compinit; compinit -u; eval "$(portctl completion zsh)"\n',
+        ("zsh", "printed"): 'whence compdef > /dev/null || { autoload -Uz compinit; compinit -u; }; eval "$(portctl completion zsh)"\n',
         ("zsh", "installed"): f"fpath=('{share}/zsh/site-functions' $fpath); autoload -Uz compinit; compinit -u\n",
         ("fish", "printed"): "portctl completion fish | source\n",
         ("fish", "installed"): "",
@@ -192,14 +192,14 @@ def settings(house, shell, way):
 def open_terminal(house):
     terminals = []
 
-    def open_one(shell, way, cwd):
+    def open_one(shell, way, cwd, before=""):
         share = "/usr/local/share:/usr/share"
         if way == "installed":
             share = f"{house.prefix}/share:{share}"
         elif shell == "fish":
             # Nothing that is installed may help.
             share = "/nowhere"
-        terminals.append(Terminal(house, shell, settings(house, shell, way), cwd, {"XDG_DATA_DIRS": share}))
+        terminals.append(Terminal(house, shell, before + settings(house, shell, way), cwd, {"XDG_DATA_DIRS": share}))
         wait_until(lambda: terminals[-1].last_line().endswith("ready>"), lambda: terminals[-1].screen())
         return terminals[-1]
     yield open_one
@@ -246,6 +246,53 @@ def test_tab_completes_in_a_real_shell(house, shop, open_terminal, shell, way):
     complete(terminal, "portwrap --port 3000 portctl rel", "portwrap --port 3000 portctl release")
     complete(terminal, "portwrap portctl release w", "portwrap portctl release web")
     complete(terminal, "portwrap -q unusual-server ta", r"portwrap -q unusual-server table\ of\ ports.csv")
+
+
+NAMES = {"my service": "my", "it's mine": "it", "cost$5 `x`": "co", 'say "hi"': "say", "back\\slash": "back", "semi;colon & co": "semi", "ends in '": "ends", "a:b": "a:", "g*?[x]": "g", "naïve ü": "na"}
+
+
+@pytest.mark.parametrize("way", ("printed", "installed"))
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_tab_makes_of_any_name_is_that_name(house, open_terminal, shell, way):
+    """Without a quote and inside of both kinds: the line that TAB has completed means the service when it is entered."""
+    shop = house.project("shop")
+    ports = {name: house.ask("get", name, cwd=shop)["lease"]["port"] for name in NAMES}
+    terminal = open_terminal(shell, way, shop)
+    for name, beginning in NAMES.items():
+        for quote in ("", "'", '"'):
+            terminal.say("clear")
+            wait_until(lambda: terminal.screen().strip() == "ready>", terminal.screen)
+            terminal.type(f"portctl port {quote}{beginning}")
+            wait_until(lambda: terminal.screen().endswith(f"{quote}{beginning}"), terminal.screen)
+            terminal.key("Tab")
+            terminal.key("Enter")
+            wait_until(lambda: terminal.screen().endswith("ready>") and terminal.screen() != "ready>", terminal.screen)
+            assert terminal.screen().splitlines()[1] == str(ports[name]), terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_quote_in_the_middle_of_a_word_and_options_with_a_value(house, shop, open_terminal, shell):
+    house.portctl("get", "my api", cwd=shop)
+    terminal = open_terminal(shell, "printed", shop)
+    made = {
+        "bash": ('my" api"', '--project="the shop"', r"my\ api"), "zsh": (r"my\ api", r"--project=the\ shop", r"my\ api"),
+        "fish": ('my" api"', '--project="the shop"', r"my\ api")}[shell]
+    complete(terminal, 'portctl release my" a', f"portctl release {made[0]}")
+    complete(terminal, 'portctl list --project="the', f"portctl list {made[1]}")
+    complete(terminal, r"portctl release my\ a", f"portctl release {made[2]}")
+    complete(terminal, "portwrap --service 'my", "portwrap --service 'my api'")
+    complete(terminal, 'portwrap -q portctl release "my', 'portwrap -q portctl release "my api"')
+
+
+@pytest.mark.parametrize("shell", ("bash", "zsh"))
+def test_aliases_that_were_made_before_are_not_in_the_completions(house, shop, open_terminal, shell):
+    words = {"bash": ("builtin", "shopt", "local", "mapfile", "declare", "compopt", "printf", "complete", "compgen", "command", "break", "continue"),
+             # zsh's own completions do not survive one called local or setopt.
+             "zsh": ("builtin", "integer", "shift", "command", "compset", "compdef", "break")}[shell]
+    house.home.joinpath("aliases").write_text("".join(f"alias {word}=false\n" for word in words) + ("alias -g line=LINE value=VALUE values=V\n" if shell == "zsh" else ""))
+    terminal = open_terminal(shell, "printed", shop, before="autoload -Uz compinit; compinit -u\n. ~/aliases\n" if shell == "zsh" else ". ~/aliases\n")
+    complete(terminal, "portctl release w", "portctl release web")
+    complete(terminal, "portwrap --dry", "portwrap --dry-run")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
