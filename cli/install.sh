@@ -40,12 +40,15 @@ demo=no
 uninstall=no
 while (($# > 0)); do
     case $1 in
+        --prefix=* | --build=*)
+            set -- "${1%%=*}" "${1#*=}" "${@:2}"
+            continue
+            ;;
         --prefix)
             if (($# < 2)) || [[ -z $2 ]]; then fail "--prefix wants a directory"; fi
             prefix=$2
             shift
             ;;
-        --prefix=?*) prefix=${1#*=} ;;
         --build)
             if (($# < 2)) || [[ ! -f $2/cmake_install.cmake ]]; then fail "--build wants a directory that was built in"; fi
             built=$2

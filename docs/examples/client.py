@@ -25,23 +25,36 @@ class Refusal(Exception):
         self.suggestions = refusal["suggestions"]
 
 
-def socket_path():
+def socket_paths():
+    """Where the agent may listen: for who has this environment, and where the registry's lock says."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    candidates = [f"{runtime}/portwrap"] if runtime else [f"/run/user/{os.getuid()}/portwrap", f"/tmp/portwrap-{os.getuid()}"]
-    for directory in candidates:
-        path = f"{directory}/agent.sock"
-        if os.path.exists(path):
-            return path
-    return f"{candidates[0]}/agent.sock"
+    for directory in [f"{runtime}/portwrap"] if runtime else [f"/run/user/{os.getuid()}/portwrap", f"/tmp/portwrap-{os.getuid()}"]:
+        yield f"{directory}/agent.sock"
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    try:
+        with open(f"{state}/portwrap/agent.lock", encoding="utf-8") as lock:
+            yield lock.read().strip()
+    except OSError:
+        pass
+
+
+def connect():
+    for path in socket_paths():
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(30)
+        try:
+            connection.connect(path)
+            return connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+    raise ConnectionError("nobody listens at " + " or ".join(socket_paths()))
 
 
 class Agent:
     """One connection. Requests are answered in their order, each with one line."""
 
-    def __init__(self, path=None):
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(30)
-        self._socket.connect(path or socket_path())
+    def __init__(self):
+        self._socket = connect()
         self._lines = self._socket.makefile("r", encoding="utf-8")
         self._last_id = 0
 

@@ -12,6 +12,10 @@ socket=/tmp/portwrap-$(id -u)/agent.sock
 if [ -w "/run/user/$(id -u)" ]; then socket=/run/user/$(id -u)/portwrap/agent.sock; fi
 if [ -n "${XDG_RUNTIME_DIR-}" ]; then socket=$XDG_RUNTIME_DIR/portwrap/agent.sock; fi
 
+# Nobody there: the agent may have been started with another XDG_RUNTIME_DIR. The registry's lock says where it listens.
+lock=${XDG_STATE_HOME:-$HOME/.local/state}/portwrap/agent.lock
+if ! socat -u OPEN:/dev/null "UNIX-CONNECT:$socket" 2> /dev/null && [ -s "$lock" ]; then socket=$(cat "$lock"); fi
+
 # The text as a JSON string. Control characters have no place in a path or a name.
 quoted() { printf '"%s"' "$(printf %s "$1" | tr -d '[:cntrl:]' | sed 's/[\\"]/\\&/g')"; }
 

@@ -31,6 +31,18 @@ def test_a_port_is_got_and_asked_for(house, client, shop):
     assert client("port", "web", cwd=shop).stdout == got.stdout
 
 
+def test_an_agent_in_another_runtime_directory_is_found(house, client, shop):
+    elsewhere = house.directory / "elsewhere"
+    elsewhere.mkdir()
+    port = house.portctl("get", "web", cwd=shop).stdout
+    house.env["XDG_RUNTIME_DIR"] = str(elsewhere)
+    assert client("port", "web", cwd=shop).stdout == port
+    assert list(elsewhere.iterdir()) == []
+    house.kill_agent()
+    alone = client("port", cwd=shop)
+    assert (alone.returncode, alone.stdout) == (69, "") and "no agent" in alone.stderr
+
+
 def test_a_refusal_has_words_and_a_status(house, client, shop):
     refused = client("port", "nothing", cwd=shop)
     assert refused.returncode == 1 and refused.stdout == ""

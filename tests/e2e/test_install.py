@@ -35,7 +35,9 @@ def everything(directory):
 def test_help_and_mistakes(house):
     assert "--uninstall" in install(house, "--help")
     assert "--prefix wants a directory" in install(house, "--prefix", status=1)
+    assert "--prefix wants a directory" in install(house, "--prefix=", status=1)
     assert "--build wants" in install(house, "--build", str(house.home), status=1)
+    assert "--build wants" in install(house, f"--build={house.home}", status=1)
     assert "Usage" in install(house, "--wrong", status=2)
     assert "nothing of portwrap is installed" in install(house, "--uninstall", "--prefix", str(house.home / "nowhere"), status=1)
     assert everything(house.home) == set()
@@ -48,7 +50,7 @@ def test_installs_again_and_again_and_removes_what_it_made(house, build):
     (house.home / ".local" / "share").mkdir(parents=True)
     (house.home / ".local" / "share" / "mine").write_text("")
     before = everything(house.home)
-    said = install(house, "--build", build, "--prefix", f"{prefix}/")
+    said = install(house, f"--build={build}", f"--prefix={prefix}/")
     assert f"installing to {prefix}" in said and "not in your PATH" in said
     assert (house.home / ".local/share/systemd/user/portwrap-agent.socket").resolve() == prefix / "lib/systemd/user/portwrap-agent.socket"
     first = everything(house.home)
