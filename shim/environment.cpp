@@ -232,15 +232,15 @@ void read_ancestors(Found& found) noexcept {
 
 /// The rule of paths.hpp.
 void default_runtime(Found& found) noexcept {
-    if (found.has_user_runtime) {
+    const std::uint32_t uid = sys::geteuid();
+    struct stat status {};
+    if (found.has_user_runtime && !(sys::stat(found.user_runtime.c_str(), status) == 0 && status.st_uid != uid)) {
         found.runtime = found.user_runtime;
         found.runtime.append("/portwrap");
         return;
     }
-    const std::uint32_t uid = sys::geteuid();
     found.runtime.append("/run/user/");
     found.runtime.append_number(uid);
-    struct stat status {};
     if (sys::lstat(found.runtime.c_str(), status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == uid &&
         (status.st_mode & 0777) == 0700) {
         found.runtime.append("/portwrap");

@@ -126,6 +126,9 @@ inline int fstat(int fd, struct stat& out) noexcept {
 inline int lstat(const char* path, struct stat& out) noexcept {
     return static_cast<int>(system_call(SYS_newfstatat, AT_FDCWD, address_of(path), address_of(&out), AT_SYMLINK_NOFOLLOW));
 }
+inline int stat(const char* path, struct stat& out) noexcept {
+    return static_cast<int>(system_call(SYS_newfstatat, AT_FDCWD, address_of(path), address_of(&out), 0));
+}
 inline int poll_now(pollfd& what) noexcept {
     const timespec zero{};
     return static_cast<int>(system_call(SYS_ppoll, address_of(&what), 1, address_of(&zero), 0, sizeof(SignalMask)));

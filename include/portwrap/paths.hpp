@@ -18,6 +18,10 @@ inline std::string environment_path(const char* name) {
     const char* value = std::getenv(name);
     return value != nullptr && value[0] == '/' ? std::string(value) : std::string();
 }
+inline bool is_anothers(const std::string& path) {
+    struct stat st {};
+    return ::stat(path.c_str(), &st) == 0 && st.st_uid != ::geteuid();
+}
 inline bool is_private_directory(const std::string& path) {
     struct stat st {};
     return ::lstat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == ::geteuid() && (st.st_mode & 0777) == 0700;
@@ -27,10 +31,10 @@ inline bool is_private_directory(const std::string& path) {
 /// $HOME, or empty.
 inline std::string home_directory() { return detail::environment_path("HOME"); }
 
-/// $XDG_RUNTIME_DIR/portwrap; else /run/user/UID/portwrap if /run/user/UID is ours with mode 0700; else /tmp/portwrap-UID.
+/// $XDG_RUNTIME_DIR/portwrap, unless that directory is another user's (su and sudo may leave the variable as it was); else /run/user/UID/portwrap if /run/user/UID is ours with mode 0700; else /tmp/portwrap-UID.
 /// Says only where it is; ensure_private_directory() makes and checks it.
 inline std::string runtime_directory() {
-    if (auto dir = detail::environment_path("XDG_RUNTIME_DIR"); !dir.empty()) { return dir + "/portwrap"; }
+    if (auto dir = detail::environment_path("XDG_RUNTIME_DIR"); !dir.empty() && !detail::is_anothers(dir)) { return dir + "/portwrap"; }
     const auto uid = std::to_string(::geteuid());
     if (const auto run = "/run/user/" + uid; detail::is_private_directory(run)) { return run + "/portwrap"; }
     return "/tmp/portwrap-" + uid;

@@ -3,12 +3,14 @@ should survive, and a command runs whatever is wrong with the agent."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import statistics
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
@@ -181,6 +183,33 @@ def test_a_command_runs_unmanaged_when_the_agent_cannot_be_started(crippled, wro
     server = house.wrap("python3", "-c", "import socket; s = socket.create_server(('127.0.0.1', 0)); s.close(); print('bound')",
                         cwd=house.home)
     server.wait_for("^bound")
+
+
+def test_programs_and_library_agree_on_the_runtime_directory_and_leave_another_users_alone(house):
+    """su and sudo may leave XDG_RUNTIME_DIR as it was. What is looked for is seen in system calls that are not carried out."""
+    own, anothers, link = house.directory / "own", house.directory / "another's", house.directory / "link"
+    for directory in (own, anothers):
+        directory.mkdir(mode=0o700)
+    link.symlink_to(own)
+    if os.geteuid() == 0:
+        os.chown(anothers, 65534, 65534)
+    else:
+        anothers = Path("/")
+    trace, library = house.directory / "trace", house.directory / "libportwrap.so"
+    library.symlink_to(house.prefix / "lib" / "portwrap" / "libportwrap.so")  # its path has no blank
+
+    def looked_for(*command, env):
+        house.run("strace", "-f", "-qq", "-e", "trace=connect", "-e", "inject=connect:error=ECONNREFUSED", "-o", trace, *command, env=env)
+        return re.findall(r'sun_path="([^"]*)"', trace.read_text())
+
+    for place, counts in ((own, True), (link, True), (house.directory / "missing", True), (anothers, False)):
+        env = {"XDG_RUNTIME_DIR": str(place), "XDG_STATE_HOME": str(house.directory / "nowhere")}
+        first, *_ = looked_for("portctl", "agent", "status", env=env)
+        assert first.endswith("/agent.sock")
+        assert (first == f"{place}/portwrap/agent.sock") == counts
+        bind = "import socket; socket.socket().bind(('127.0.0.1', 4321))"
+        assert looked_for("env", f"LD_PRELOAD={library}", "/usr/bin/python3", "-c", bind, env=env)[0] == first
+    assert list(anothers.glob("portwrap*")) == []
 
 
 def test_a_runtime_directory_too_deep_for_a_socket_is_a_clear_error(house):
