@@ -7,12 +7,12 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"

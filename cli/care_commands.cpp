@@ -2,11 +2,11 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <optional>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "render.hpp"

@@ -3,12 +3,12 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstring>
 
+#include "cli11.hpp"
 #include "help_format.hpp"
 #include "portwrap/protocol.hpp"
 #include "render.hpp"

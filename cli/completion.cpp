@@ -1,8 +1,9 @@
 // See completion.hpp.
 #include "completion.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
+
+#include "cli11.hpp"
 
 namespace portwrap {
 

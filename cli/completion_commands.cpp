@@ -1,11 +1,11 @@
 // portctl completion: the completions of the shells, and what they call at each TAB. The scripts of shell/ only carry the
 // words here; what may follow is read off the parsers (completion.hpp), and live values are asked of the agent if one runs.
 // A TAB never starts an agent, never waits for one that does not answer, and never prints an error.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "completion.hpp"
 #include "launch.hpp"

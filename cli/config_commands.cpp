@@ -3,7 +3,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -11,6 +10,7 @@
 #include <fstream>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"

@@ -3,13 +3,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "portwrap/paths.hpp"
 #include "portwrap/protocol.hpp"

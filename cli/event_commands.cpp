@@ -1,9 +1,9 @@
 // portctl history, watch, wait: what happened to ports, what happens, and what is to happen.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "render.hpp"

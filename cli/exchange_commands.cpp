@@ -4,13 +4,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "guarded_block.hpp"
 #include "options.hpp"

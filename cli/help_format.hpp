@@ -2,11 +2,12 @@
 // their label alone.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
+
+#include "cli11.hpp"
 
 namespace portwrap {
 

@@ -1,6 +1,5 @@
 // portwrap's options: see launch.hpp.
-#include <CLI/CLI.hpp>
-
+#include "cli11.hpp"
 #include "help_format.hpp"
 #include "launch.hpp"
 #include "portwrap/protocol.hpp"

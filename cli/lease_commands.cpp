@@ -1,13 +1,13 @@
 // portctl port, url, open, list, release: the ports that a project has. Thin: words to parameters, result to text.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <functional>
 #include <string>
 
 #include "browser.hpp"
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "render.hpp"

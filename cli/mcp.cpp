@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -22,6 +21,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "portwrap/protocol.hpp"
 #include "portwrap/unique_fd.hpp"

@@ -1,10 +1,10 @@
 // portctl allocate, register, reserve, update, transfer: what is asked for by name or number and stays until it is released.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "render.hpp"

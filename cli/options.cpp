@@ -1,9 +1,9 @@
 // See options.hpp.
 #include "options.hpp"
 
-#include <CLI/CLI.hpp>
 #include <string_view>
 
+#include "cli11.hpp"
 #include "text.hpp"
 
 namespace portwrap {

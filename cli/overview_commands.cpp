@@ -1,8 +1,8 @@
 // The table of all commands of portctl, and those that are about it: version, help.
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "portwrap/protocol.hpp"
 #include "text.hpp"

@@ -1,7 +1,7 @@
 // portctl check, who: what is known of a port number, whoever has it.
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "render.hpp"

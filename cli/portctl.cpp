@@ -1,11 +1,11 @@
 // portctl: `portctl [GLOBAL OPTIONS] COMMAND [ARG...]`. Finds the command in the groups' tables and leaves the rest to it.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "portwrap/protocol.hpp"
 #include "text.hpp"

@@ -1,9 +1,9 @@
 // portctl ranges, next, summary: how full the ranges are and what comes next.
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "render.hpp"

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <cerrno>
 #include <climits>
@@ -11,6 +10,7 @@
 #include <cstring>
 #include <string>
 
+#include "cli11.hpp"
 #include "client.hpp"
 #include "command.hpp"
 #include "portwrap/paths.hpp"

@@ -4,7 +4,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -14,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
 #include "portwrap/protocol.hpp"

@@ -4,7 +4,6 @@
 //   .\" OPTIONS portwrap      the options and examples of portwrap
 //   .\" OPTIONS portctl       the options that every command takes
 //   .\" COMMAND NAME          a section about the command; what follows the mark is added to it
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -15,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli11.hpp"
 #include "command.hpp"
 #include "completion.hpp"
 #include "help_format.hpp"

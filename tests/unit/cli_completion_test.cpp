@@ -1,7 +1,7 @@
 // What can stand at the cursor of a command line, read off a parser.
-#include <CLI/CLI.hpp>
 #include <catch2/catch.hpp>
 
+#include "cli11.hpp"
 #include "completion.hpp"
 
 using namespace portwrap;
