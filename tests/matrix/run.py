@@ -441,6 +441,18 @@ class Trial:
             raise Wrong("\n".join(wrong))
 
 
+def end_on_signals():
+    """SIGTERM and SIGHUP end the run as Ctrl-C does, so that no server is left behind."""
+
+    def leave(number, _frame):
+        for one in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, leave)
+
+
 def servers():
     found = {}
     for path in sorted((HERE / "servers").glob("[!_]*.py")):
@@ -475,6 +487,7 @@ def main():
     prefix = os.environ.get("PORTWRAP_PREFIX") or str(Path(shutil.which("portwrap") or "/nowhere/bin/portwrap").parent.parent)
     if not (Path(prefix) / "bin" / "portwrap").exists():
         parser.error(f"PORTWRAP_PREFIX={prefix}: must name the directory that portwrap is installed in")
+    end_on_signals()
     width = max(len(name) for name in names)
     print("server".ljust(width), *[column.ljust(7) for column in COLUMNS], "time")
     passed = failed = skipped = 0

@@ -5,6 +5,10 @@ status 1 when one is wrong.
 
     python3 tests/matrix/variables.py [--ci]
 
+With --addresses: starts the servers of the matrix with and without PORT in the environment and shows which of them listen on
+other addresses then. portwrap never tells those a PORT (`only_by_user` in the table); status 1 when another one does it. The
+servers use their usual ports and nothing else may listen: run it in a network namespace of its own.
+
 Not checked, because neither Debian nor npm has it: SERVER_PORT of Spring Boot, whose documentation says it.
 """
 
@@ -18,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 sys.dont_write_bytecode = True
 import house as e2e  # noqa: E402
-from run import House, get  # noqa: E402
+from run import House, end_on_signals, get, missing_for, servers  # noqa: E402
 
 STATIC = {"package.json": '{"name": "app"}\n', "index.html": "<p>@CONTENT@</p>\n"}
 NUXT = {"package.json": '{"name": "app", "type": "module", "dependencies": {"nuxt": "4"}}\n', "app.vue": "<template><p>@CONTENT@</p></template>\n",
@@ -40,6 +44,7 @@ ROWS = [
     ("serve", STATIC, "serve", 3000, ["PORT"], []),
     ("http-server", STATIC, "http-server", 8080, ["PORT"], []),
     ("flask", of("flask_debug"), "python3 -m flask --app app run", 5000, ["FLASK_RUN_PORT"], []),
+    ("gunicorn", of("gunicorn"), "gunicorn app:app", 8000, ["PORT"], []),
     ("uvicorn", of("uvicorn_reload"), "uvicorn app:app", 8000, ["UVICORN_PORT"], []),
     ("nitro", NITRO, ["nitro build", "node .output/server/index.mjs"], 3000, ["NITRO_PORT", "PORT"], ["more"]),
     ("nitro dev", NITRO, "nitro dev", 3000, ["PORT"], ["more"]),
@@ -70,11 +75,63 @@ def listens(house, root, command, environment, port):
         e2e.wait_until(lambda: not e2e.is_listening(port), f"{port} is free again")
 
 
+# With PORT set they listen elsewhere than without, known and minded by the table.
+TAKES_PORT_FOR_MORE = {"gunicorn"}
+
+
+def listeners():
+    """(address, port) of every listening socket, as the kernel writes the address."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, state = line.split()[1], line.split()[3]
+            if state == "0A":
+                found.add((address.split(":")[0], int(address.split(":")[1], 16)))
+    return found
+
+
+def addresses_of(name, server, environment):
+    """The addresses of the server's page: on its usual port, or on the one that the environment says."""
+    house = House(tempfile.mkdtemp(prefix="pwa-", dir="/tmp"), "/usr")
+    house.modules = server.modules
+    try:
+        root = house.project("app", files={path: text.replace("@CONTENT@", "hello") for path, text in server.files.items()})
+        house.furnish(root)
+        *before, command = [["sh", "-c", one] if isinstance(one, str) else one for one in server.commands]
+        for words in before:
+            house.start(*words, cwd=root, env={**environment_in(house, root), **server.environment})
+        house.start(*command, cwd=root, env={**environment_in(house, root), **server.environment, **environment})
+        ports = {server.port, *(int(value) for value in environment.values())}
+        e2e.wait_until(lambda: any(get(port, server.page)[0] == 200 for port in ports), f"{name} answers", 120)
+        return {address for address, port in listeners() if port in ports}
+    except AssertionError as wrong:
+        return {str(wrong)[:200]}
+    finally:
+        house.close()
+
+
+def compare_addresses(names):
+    wrong = 0
+    for name, server in servers().items():
+        if (names and name not in names) or server.protocol != "http" or server.external or server.cannot or missing_for(server):
+            continue
+        plain, told = addresses_of(name, server, {}), addresses_of(name, server, {"PORT": str(ELSEWHERE)})
+        moves = plain != told
+        good = moves == (name in TAKES_PORT_FOR_MORE)
+        wrong += not good
+        print(f"{name:24} {'other addresses with PORT' if moves else 'the same addresses':26} {'ok' if good else f'WRONG: {plain} became {told}'}", flush=True)
+    return 1 if wrong else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--ci", action="store_true", help="without the large ones")
     parser.add_argument("--only", help="names, separated by commas")
+    parser.add_argument("--addresses", action="store_true", help="who listens on other addresses when PORT is set")
     options = parser.parse_args()
+    end_on_signals()
+    if options.addresses:
+        return compare_addresses(options.only.split(",") if options.only else [])
     passed = failed = 0
     for name, files, command, natural, variables, modules in ROWS:
         if (options.ci and modules) or (options.only and name not in options.only.split(",")):
