@@ -26,6 +26,7 @@ namespace {
 constexpr std::string_view k_shim_name = "libportwrap.so";
 constexpr std::size_t k_told_names = 200;
 constexpr std::size_t k_told_names_bytes = 12 * 1024;
+constexpr std::size_t k_told_ports = 32;
 /// Of the 64 KiB of a request; a byte of an argument takes up to six in JSON, which is why they are counted escaped.
 constexpr std::size_t k_told_command_bytes = 40 * 1024;
 
@@ -138,6 +139,7 @@ void set_variables(const Json& body, const std::vector<std::string>& told, const
 /// One line about a program whose own sockets cannot be intercepted; empty where they can.
 std::string sight_notice(Visibility visibility, const std::string& command, const Json& body) {
     std::string why;
+    if (flag_of(body, "container_client", false)) { return {}; }  // nobody expects its sockets to be seen
     switch (visibility) {
         case Visibility::seen: return {};
         case Visibility::go: why = "it is written in Go, and Go makes its own system calls"; break;
@@ -197,6 +199,21 @@ std::vector<std::string> told_names(const std::vector<std::string_view>& environ
         if (bytes + name.size() + 3 > k_told_names_bytes) { continue; }
         bytes += name.size() + 3;
         told.emplace_back(name);
+    }
+    return told;
+}
+
+std::vector<std::string> told_ports(const std::vector<std::string_view>& environment) {
+    std::vector<std::string> told;
+    for (const auto entry : environment) {
+        const auto equals = entry.find('=');
+        if (equals == std::string_view::npos || told.size() == k_told_ports) { continue; }
+        const auto name = entry.substr(0, equals);
+        const auto value = entry.substr(equals + 1);
+        const bool digits = !value.empty() && value.size() <= 5 && value.find_first_not_of("0123456789") == std::string_view::npos;
+        if (!name.ends_with("PORT") || name.size() > 128 || !is_variable_name(name) || !digits) { continue; }
+        const int number = std::atoi(std::string(value).c_str());
+        if (number >= 1 && number <= 65535) { told.push_back(std::string(name) + "=" + std::to_string(number)); }
     }
     return told;
 }
@@ -293,6 +310,7 @@ int launch(const LaunchOptions& given) {
     Json params{{"cwd", cwd},
                 {"command", told},
                 {"environment_names", names},
+                {"environment_ports", told_ports(environment)},
                 {"port", options.port ? Json(*options.port) : Json(nullptr)},
                 {"service", text_or_null(options.service)},
                 {"type", text_or_null(options.type)},

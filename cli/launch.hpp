@@ -51,6 +51,10 @@ Result<LaunchOptions> parse_launch_options(const std::vector<std::string>& argum
 /// Whether ld.so(8) can take the path in LD_PRELOAD: no separators, no dynamic string tokens.
 [[nodiscard]] bool is_preloadable(std::string_view path);
 
+/// NAME=PORT of the user's variables that end in PORT and have one as their value, at most 32: what they ask a program to
+/// listen on, or where to connect to. No other value leaves the program.
+[[nodiscard]] std::vector<std::string> told_ports(const std::vector<std::string_view>& environment);
+
 /// Those of the user's variables (entries NAME=VALUE) that session.open tells the agent: names that portwrap may well
 /// set come first, at most 200 names and 12 KiB.
 [[nodiscard]] std::vector<std::string> told_names(const std::vector<std::string_view>& environment);

@@ -5,6 +5,7 @@
 
 #include "core/blocks.hpp"
 #include "core/earlier_runs.hpp"
+#include "core/frameworks.hpp"
 #include "core/lease_steps.hpp"
 #include "core/search.hpp"
 
@@ -52,7 +53,11 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
 Lease bound_by(Lease lease, const Caller& caller, Port asked, const Facts& facts) {
     const bool offered = lease.live() && lease.sockets.empty() && is_own_session(lease, caller.session, facts);
     const bool meant = lease.key.requested == asked && lease.key.service == service_of(caller.place, caller.scope, asked);
-    if (caller.scope && (meant || offered)) { lease.started_by = launch_name(*caller.scope); }
+    if (caller.scope && (meant || offered)) {
+        auto launch = takes_port_for_more(caller.arguments) ? std::string() : launch_name(*caller.scope);
+        lease.beside = lease.beside && lease.started_by == launch;
+        lease.started_by = std::move(launch);
+    }
     return granted_to(std::move(lease), caller, facts);
 }
 
@@ -154,6 +159,20 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     const auto [port, range] = search.run(serving.ranges);
     if (port == 0) { return kernel_chooses; }
     return grant(std::move(lease), port, range->name, query, caller, 0, facts, {});
+}
+
+/// Two services of one launch that listen at the same time: its next run is told nothing, for no variable can mean both.
+void note_others_beside(const Registry& registry, const Caller& caller, Lease& lease, std::vector<Change>& changes) {
+    if (!teaches(lease)) { return; }
+    for (const auto* other : registry.of_session(caller.session)) {
+        const bool same_server = other->key.service == lease.key.service && other->key.requested == lease.key.requested;
+        if (same_server || !teaches(*other) || !other->listening() || other->started_by != lease.started_by) { continue; }
+        lease.beside = true;
+        if (other->beside) { continue; }
+        Lease changed = *other;
+        changed.beside = true;
+        changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(changed)});
+    }
 }
 
 /// The same service asked for the same number with the other protocol before: one claim for both.
@@ -384,6 +403,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     lease = listened_on(std::move(lease), facts);
     Decision<LeaseId> decision{{}, lease.id};
     unclaim_others(registry, lease, decision.changes);
+    note_others_beside(registry, caller, lease, decision.changes);
     decision.changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
     return decision;
 }

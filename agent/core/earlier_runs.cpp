@@ -1,7 +1,5 @@
 #include "core/earlier_runs.hpp"
 
-#include <algorithm>
-
 #include "core/ranges.hpp"
 #include "core/search.hpp"
 
@@ -15,23 +13,27 @@ std::string launch_name(const Session& session) {
     return name;
 }
 
-std::vector<KnownListener> earlier_listeners(const Registry& registry, const Project& project, const std::string& launch) {
-    std::vector<KnownListener> found;
+bool teaches(const Lease& lease) {
+    return lease.listened && !lease.started_by.empty() && lease.key.protocol == Protocol::tcp && lease.key.requested.value_or(0) != 0 &&
+           !is_auxiliary_service(lease.key.service);
+}
+
+EarlierRuns earlier_runs(const Registry& registry, const Project& project, const std::string& launch) {
+    EarlierRuns runs;
+    const Lease* latest = nullptr;
     const auto look_at = [&](const std::string& root) {
         for (const auto* lease : registry.of_project(root)) {
-            if (!lease->listened || lease->started_by != launch || lease->key.protocol != Protocol::tcp || lease->key.requested.value_or(0) == 0 ||
-                is_auxiliary_service(lease->key.service)) {
-                continue;
-            }
-            KnownListener listener{lease->key.service, *lease->key.requested, lease->kind};
-            if (std::find(found.begin(), found.end(), listener) == found.end()) { found.push_back(std::move(listener)); }
+            if (!teaches(*lease) || lease->started_by != launch) { continue; }
+            runs.several = runs.several || lease->beside;
+            if (latest == nullptr || lease->last_used() > latest->last_used()) { latest = lease; }
         }
     };
-    if (launch.empty()) { return found; }
     look_at(project.root);
-    if (!found.empty()) { return found; }
-    for (const auto* sibling : registry.relatives_of(project)) { look_at(sibling->root); }
-    return found;
+    if (latest == nullptr) {
+        for (const auto* sibling : registry.relatives_of(project)) { look_at(sibling->root); }
+    }
+    if (latest != nullptr) { runs.listener = KnownListener{latest->key.service, *latest->key.requested, latest->kind}; }
+    return runs;
 }
 
 }  // namespace portwrap

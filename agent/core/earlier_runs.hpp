@@ -1,9 +1,8 @@
-// What earlier runs of a command teach: the ports that its servers ask for, here or in a sibling. Pure.
+// What earlier runs of a command teach: the port that its server asks for, here or in a sibling. Pure.
 #pragma once
 
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "core/registry.hpp"
 
@@ -13,14 +12,21 @@ namespace portwrap {
 /// that asked for its number last (Lease::started_by), and by which the next run of the same command is recognised.
 [[nodiscard]] std::string launch_name(const Session& session);
 
+/// Does a lease say what its launch asks for? Auxiliary services, UDP and port 0 say nothing.
+[[nodiscard]] bool teaches(const Lease& lease);
+
 struct KnownListener {
     std::string service;
     Port requested = 0;
     std::optional<std::string> kind;  ///< "database", "cache", ...
     auto operator<=>(const KnownListener&) const = default;
 };
+struct EarlierRuns {
+    std::optional<KnownListener> listener;  ///< of the latest run: a program's code may have changed its number since the others
+    bool several = false;                   ///< two services of it listened at the same time
+};
 
-/// The listeners that a launch of this name had, auxiliary ones and those on port 0 left out: here, else in the siblings.
-[[nodiscard]] std::vector<KnownListener> earlier_listeners(const Registry& registry, const Project& project, const std::string& launch);
+/// The runs of a launch of this name: here, else in the siblings.
+[[nodiscard]] EarlierRuns earlier_runs(const Registry& registry, const Project& project, const std::string& launch);
 
 }  // namespace portwrap

@@ -3,14 +3,15 @@
 #include <algorithm>
 #include <cctype>
 
+#include "core/launch_words.hpp"
 #include "core/port_text.hpp"
 #include "core/shell_words.hpp"
 
 namespace portwrap {
 namespace {
 
-// Left out on purpose: gunicorn, which with PORT set leaves 127.0.0.1 for 0.0.0.0; express, fastify, nest and others whose
-// port is the application's own code (what it asks for is learnt from its runs).
+// Left out on purpose: express, fastify, nest and others whose port is the application's own code (what it asks for is
+// learnt from its runs).
 constexpr std::array k_frameworks{
     Framework{"next", {{{"next", "dev", ""}, {"next", "start", ""}}}, {}, 3000, {"PORT"}, {}, {"-p", "--port"}, false, false},
     Framework{"react-scripts",
@@ -41,7 +42,9 @@ constexpr std::array k_frameworks{
     Framework{"nitro dev", {{{"nitro", "dev", ""}, {"nitropack", "dev", ""}}}, {}, 3000, {"PORT"}, {}, {"-p", "--port"}, false, true},
     Framework{"react-router-serve", {{{"react-router-serve", "", ""}}}, {}, 3000, {"PORT"}, {}, {}, false, false},
     Framework{"flask", {{{"flask", "run", ""}}}, {}, 5000, {"FLASK_RUN_PORT"}, {}, {"-p", "--port"}, false, true},
-    Framework{"uvicorn", {{{"uvicorn", "", ""}}}, {}, 8000, {"UVICORN_PORT"}, {}, {"--port"}, false, false},
+    Framework{"uvicorn", {{{"uvicorn", "", ""}}}, {}, 8000, {"UVICORN_PORT"}, {}, {"--port"}, false, false, false, false, {"--uds", "--fd"}},
+    // PORT=8001 makes it leave 127.0.0.1 for 0.0.0.0.
+    Framework{"gunicorn", {{{"gunicorn", "", ""}}}, {}, 8000, {"PORT"}, {}, {"-b", "--bind"}, false, false, false, true},
     Framework{"spring-boot",
               {{{"mvn", "spring-boot:run", ""}, {"mvnw", "spring-boot:run", ""}, {"gradlew", "bootRun", ""}, {"java", "-jar", "spring-boot"}}},
               {},
@@ -65,8 +68,9 @@ constexpr std::array<std::string_view, 24> k_several{
 // Words of npm, pnpm and yarn that run a script in several packages.
 constexpr std::array<std::string_view, 9> k_several_words{"--workspaces", "-ws", "-r", "--recursive", "--parallel", "workspaces", "--filter", "-F", "--stream"};
 // Second or third words of commands that run no server (`npm run build`, `npm test`, `vite build`).
-constexpr std::array<std::string_view, 18> k_other_work{"build", "test",    "t",       "lint",     "format", "typecheck", "check", "install", "i",
-                                                        "ci",    "add",     "remove",  "generate", "migrate", "deploy",   "publish", "optimize", "coverage"};
+constexpr std::array<std::string_view, 26> k_other_work{"build",  "test",     "t",       "lint",    "format",   "typecheck", "check",   "install", "i",
+                                                        "ci",     "add",      "remove",  "generate", "migrate", "deploy",    "publish", "optimize", "coverage",
+                                                        "seed",   "clean",    "codegen", "compile", "release", "bench",     "e2e",     "docs"};
 constexpr std::array<std::string_view, 5> k_containers{"docker", "podman", "docker-compose", "podman-compose", "nerdctl"};
 constexpr std::array<std::string_view, 4> k_container_starts{"up", "run", "start", "create"};
 
@@ -99,6 +103,10 @@ const Framework* framework_of(const SimpleCommand& command, std::string_view man
 std::optional<Port> port_at_end(std::string_view text) { return port_in(text.substr(text.rfind(':') + 1)); }
 
 void note_said(std::string_view text, LaunchTraits& traits) {
+    if (text.starts_with("unix:") || text.starts_with("fd://")) {
+        traits.portless = true;
+        return;
+    }
     if (const auto otherwise = text.find(":-"); text.starts_with("${") && text.ends_with('}') && otherwise != std::string_view::npos) {
         traits.fallback = port_at_end(text.substr(otherwise + 2, text.size() - otherwise - 3));
     }
@@ -118,7 +126,12 @@ void read_port_words(const SimpleCommand& command, const Framework* framework, L
     for (std::size_t i = 1; i < command.words.size(); ++i) {
         const std::string& word = command.words[i];
         const auto equals = word.find('=');
-        if (has(framework->port_options, word.substr(0, equals))) {
+        const auto is_glued = [&word](std::string_view option) { return option.size() == 2 && word.size() > 2 && word.starts_with(option) && word[2] != '='; };
+        if (has(framework->portless_options, std::string_view(word).substr(0, equals))) {
+            traits.portless = true;
+        } else if (std::any_of(framework->port_options.begin(), framework->port_options.end(), is_glued)) {
+            note_said(std::string_view(word).substr(2), traits);  // -p3005
+        } else if (has(framework->port_options, word.substr(0, equals))) {
             if (equals != std::string::npos) {
                 note_said(std::string_view(word).substr(equals + 1), traits);
             } else if (i + 1 < command.words.size()) {
@@ -130,14 +143,23 @@ void read_port_words(const SimpleCommand& command, const Framework* framework, L
     }
 }
 
+/// "build:web", "db:migrate"; but not "dev:test", which starts something.
+bool is_other_work(std::string_view script) {
+    const auto words = name_parts(script);
+    return !words.empty() && !is_start_word(words.front()) && std::any_of(words.begin(), words.end(), [](const std::string& word) { return has(k_other_work, word); });
+}
+
 }  // namespace
 
 LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, std::string_view manifests, bool workspace_root) {
     LaunchTraits traits;
-    auto all = simple_commands(command);
+    auto& all = traits.commands;
+    all = simple_commands(command);
     if (all.size() == 1) {
         const auto& words = all.front().words;
         for (std::size_t i = 1; i < std::min<std::size_t>(words.size(), 3); ++i) { traits.other_work = traits.other_work || has(k_other_work, words[i]); }
+        traits.other_work = traits.other_work || is_other_work(script_name_of(all.front()));
+        traits.container_client = has(k_containers, words.front());
     }
     for (auto& one : simple_commands(script)) { all.push_back(std::move(one)); }
     std::vector<const Framework*> found;
@@ -163,6 +185,18 @@ LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::stri
         traits.fallback.reset();
     }
     return traits;
+}
+
+bool takes_port_for_more(const std::vector<std::string>& arguments) {
+    // "/usr/bin/python3 /usr/bin/gunicorn app:app", and "gunicorn: master [app:app]" once it has named itself.
+    const auto end = arguments.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(arguments.size(), 3));
+    return std::any_of(arguments.begin(), end, [](const std::string& argument) {
+        const auto name = std::string_view(argument).substr(argument.rfind('/') + 1);
+        return std::any_of(k_frameworks.begin(), k_frameworks.end(), [&](const Framework& one) {
+            const auto program = one.commands.front().program;
+            return one.only_by_user && (name == program || (name.starts_with(program) && name.substr(program.size()).starts_with(": ")));
+        });
+    });
 }
 
 const std::vector<std::string_view>& port_variables() {

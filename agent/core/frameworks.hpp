@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/shell_words.hpp"
 #include "core/types.hpp"
 
 namespace portwrap {
@@ -34,6 +35,8 @@ struct Framework {
     bool port_argument;  ///< a bare argument PORT or HOST:PORT is the port
     bool reads_dotenv;   ///< takes the variables from .env files by itself
     bool insists = false;  ///< refuses to run on another port than it asked for
+    bool only_by_user = false;  ///< with its variable set it does more than to take its port from it: only the user sets it
+    std::array<std::string_view, 2> portless_options = {};  ///< with one of these it needs no port
 };
 
 /// What the words of a launch say of the servers that it runs.
@@ -41,16 +44,23 @@ struct LaunchTraits {
     const Framework* framework = nullptr;  ///< of its only server, where that is known
     bool one_server = true;                ///< nothing says that it runs several
     bool container = false;                ///< docker or podman starts something
+    bool container_client = false;         ///< the program is docker or podman: whatever it does, it takes no port from us
     bool other_work = false;               ///< it builds, tests or installs; arguments for a server are not meant for it
     std::optional<Port> said;              ///< the port that its words give (`--port 4000`, `PORT=4000 node x`)
     std::optional<Port> fallback;          ///< theirs where a variable is not set (`PORT=${PORT:-4000}`)
     bool said_otherwise = false;           ///< they give it in a way that only a shell understands (`--port $PORT`)
+    bool portless = false;                 ///< it listens on a Unix socket or an inherited descriptor
+    std::vector<SimpleCommand> commands;   ///< what the words run, the script's commands included
 };
 
 /// `script`: the text of the package script that the command runs, one line for each script that it leads to; empty when
 /// it runs none. `manifests`: the texts of the manifests of its directory. `workspace_root`: the script is a workspace's own.
 [[nodiscard]] LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, std::string_view manifests,
                                             bool workspace_root);
+
+/// Is this the process of a program that with PORT set listens on other addresses than without? `arguments` as the kernel
+/// has them. Nothing is learnt from its runs, since whatever started it could not be told PORT without harm.
+[[nodiscard]] bool takes_port_for_more(const std::vector<std::string>& arguments);
 
 /// Every variable that some framework takes its port from, PORT first.
 [[nodiscard]] const std::vector<std::string_view>& port_variables();

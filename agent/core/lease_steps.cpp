@@ -21,7 +21,7 @@ bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& fac
     if (!is_silent(lease)) { return false; }
     // Offered to a program that ended before it bound: kept for what that may have left behind, but the next start comes first.
     const bool abandoned = lease.origin == LeaseOrigin::process && lease.session && !lease.holder && facts.is_alive && !facts.is_alive(*lease.session);
-    return abandoned || is_own_session(lease, session, facts) || (lease.by_name() && !lease.session);
+    return abandoned || lease.announced || is_own_session(lease, session, facts) || (lease.by_name() && !lease.session);
 }
 
 std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {
@@ -55,6 +55,7 @@ Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     lease.session = caller.session;
     lease.last_session.reset();
     lease.unseen = false;
+    lease.announced = false;
     lease.boot_id = facts.boot_id;
     if (lease.allocated_by.empty()) { lease.allocated_by = facts.user_at_host; }
     if (lease.sockets.empty()) {
@@ -119,6 +120,7 @@ Change ended(const Registry& registry, Lease lease, LeaseChange change, bool kee
     lease.last_session = std::exchange(lease.session, std::nullopt);
     lease.sockets.clear();
     lease.unseen = false;
+    lease.announced = false;
     lease.expires_at.reset();
     lease.released_at = facts.now;
     return LeaseEvent{change, std::move(lease)};

@@ -150,6 +150,17 @@ std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lea
     return changes;
 }
 
+namespace {
+/// Another living session of the same project; null when there is none.
+const Session* another_session_of(const Registry& registry, const Session& ending, const Facts& facts) {
+    for (const auto& [id, session] : registry.sessions()) {
+        const bool fits = session.root == ending.root && session.outermost == id && id != ending.outermost;
+        if (fits && (!facts.is_alive || facts.is_alive(id))) { return &session; }
+    }
+    return nullptr;
+}
+}  // namespace
+
 std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session, const Facts& facts) {
     const auto* known = registry.find_session(session);
     if (known == nullptr) { return {}; }
@@ -167,6 +178,11 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
         } else if ((lease->expires_at && *lease->expires_at <= facts.now) || is_holder_dead(*lease, facts)) {
             // What a dead program asked for and did not bind would only push its next start to another port.
             changes.push_back(ended(registry, *lease, LeaseChange::released, true, config, facts));
+        } else if (const auto* heir = lease->announced ? another_session_of(registry, *known, facts) : nullptr) {
+            // Others were told of it, too.
+            Lease kept = *lease;
+            kept.session = heir->outermost;
+            changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(kept)});
         } else {
             // A child may be about to bind: `portwrap sh -c 'server &'`.
             used = true;

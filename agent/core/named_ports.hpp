@@ -17,6 +17,7 @@ struct EnvValue {
     std::string file;
     std::string name;
     std::string value;
+    bool named = false;  ///< the file is named on the command line: whatever runs has the variable
     bool operator==(const EnvValue&) const = default;
 };
 

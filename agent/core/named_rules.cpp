@@ -1,7 +1,9 @@
 // What people and scripts ask for by name, and what is offered to a program before it starts.
 #include <algorithm>
+#include <tuple>
 
 #include "core/blocks.hpp"
+#include "core/earlier_runs.hpp"
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
 #include "core/range_usage.hpp"
@@ -18,6 +20,32 @@ bool is_asked_for(const Lease& lease, const GetRequest& request) {
            lease.environment == request.environment;
 }
 
+/// The lease of another service that a launch is told of.
+struct Elsewhere {
+    const Lease* lease = nullptr;  ///< null: nobody has one
+    /// The same command runs here already, with this service: the new run has all of its services anew.
+    bool second_copy = false;
+};
+Elsewhere live_elsewhere(const Registry& registry, const OfferRequest& request, const Facts& facts) {
+    const auto launch = launch_name(request.session);
+    const auto rank = [&](const Lease& lease) {
+        return std::tuple(!is_own_session(lease, request.session.outermost, facts), !lease.listening(), lease.key.instance);
+    };
+    Elsewhere found;
+    for (const auto* lease : registry.of_service(request.place.project.root, request.service)) {
+        const bool usable = lease->live() && lease->state != LeaseState::conflict && lease->key.protocol == Protocol::tcp &&
+                            lease->key.requested != Port{0} && lease->environment == request.session.environment;
+        if (!usable) { continue; }
+        const auto* session = lease->session ? registry.find_session(*lease->session) : nullptr;
+        const bool same_launch = lease->started_by == launch || (session != nullptr && launch_name(*session) == launch);
+        if (same_launch && !lease->announced && !lease->by_name() && !is_own_session(*lease, request.session.outermost, facts)) {
+            found.second_copy = true;
+        } else if (found.lease == nullptr || rank(*lease) < rank(*found.lease)) {
+            found.lease = lease;
+        }
+    }
+    return found;
+}
 }  // namespace
 
 const Lease* lowest_asked_for(const Registry& registry, const GetRequest& request, bool live) {
@@ -104,6 +132,13 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     const auto& ranges = serving.ranges;
     if (auto refusal = refuse_ranges(ranges, request.session.range)) { return {{}, std::move(*refusal)}; }
 
+    bool second_copy = false;
+    if (request.another) {
+        const auto there = live_elsewhere(registry, request, facts);
+        if (there.lease != nullptr) { return {{}, there.lease->id}; }
+        second_copy = there.second_copy;
+    }
+
     Caller caller;
     caller.session = request.session.outermost;
     caller.place = request.place;
@@ -165,6 +200,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     auto granted = granted_to(std::move(lease), caller, facts);
     granted.holder.reset();
     granted.unseen = request.unseen;
+    granted.announced = request.another && !request.unseen && !second_copy;
     // It lives as long as its session; a program may take its time before it binds.
     granted.expires_at.reset();
     // A run inside a long one (a shell, an editor) does not keep what it was offered for the other's life.

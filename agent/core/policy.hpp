@@ -202,6 +202,8 @@ struct OfferRequest {
     std::string allocated_by;
     bool unseen = false;           ///< the program cannot be intercepted (Lease::unseen)
     bool brief = false;            ///< where it is the natural port: kept only for the moment that the program needs to start
+    /// The service is another one than the session's own: its port as it is, whoever runs it; else one that is announced.
+    bool another = false;
 };
 /// A port for a session before its program runs (-p, {port}, env). The answer's lease is live, or a refusal.
 [[nodiscard]] Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& config, const OfferRequest& request,

@@ -37,6 +37,9 @@ constexpr std::array k_runner_words{RunnerWord{"npm", "exec"},    RunnerWord{"np
 // Options of the runners whose value is the next word.
 constexpr std::array<std::string_view, 9> k_valued{"-n", "-u", "-e", "-f", "-p", "--package", "--env-file", "-C", "-S"};
 
+constexpr std::array k_env_file_options{RunnerWord{"dotenv", "-e"}, RunnerWord{"dotenvx", "-f"}, RunnerWord{"dotenvx", "--env-file"}, RunnerWord{"env-cmd", "-f"},
+                                        RunnerWord{"env-cmd", "--file"}, RunnerWord{"uv", "--env-file"}};
+
 bool is_interpreter(std::string_view program, std::string_view name) {
     if (!program.starts_with(name)) { return false; }
     return program.substr(name.size()).find_first_not_of("0123456789.") == std::string_view::npos;
@@ -61,7 +64,15 @@ bool take_runner_off(SimpleCommand& command) {
         if (is_assignment(word)) {
             command.assignments.emplace_back(word.substr(0, word.find('=')), word.substr(word.find('=') + 1));
         } else if (word.starts_with('-') && word.size() > 1) {
-            if (is_one_of(word, k_valued)) { ++at; }
+            const auto equals = word.find('=');
+            const auto option = std::string_view(word).substr(0, equals);
+            const bool names_file = std::any_of(k_env_file_options.begin(), k_env_file_options.end(),
+                                                [&](const RunnerWord& one) { return one.program == program && one.word == option; });
+            if (names_file && equals != std::string::npos) { command.env_files.push_back(word.substr(equals + 1)); }
+            if (is_one_of(word, k_valued) || (names_file && equals == std::string::npos)) {
+                ++at;
+                if (names_file && at < words.size()) { command.env_files.push_back(words[at]); }
+            }
         } else {
             break;
         }

@@ -12,6 +12,7 @@ namespace portwrap {
 struct SimpleCommand {
     std::vector<std::pair<std::string, std::string>> assignments;  ///< NAME=VALUE before the program, also those of env(1)
     std::vector<std::string> words;                                ///< the program's file name without directories, then its arguments
+    std::vector<std::string> env_files;                            ///< given to dotenv and its kin (`dotenv -e FILE -- COMMAND`)
     bool beside = false;                                           ///< started with `&`: the next one runs at the same time
 };
 

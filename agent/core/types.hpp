@@ -178,6 +178,10 @@ struct Lease {
     std::optional<Port> kept_port;
     /// Offered to a program that cannot be intercepted: it is taken to listen there, nobody will hear of it.
     bool unseen = false;
+    /// Offered to a session as the port of another service than its own (`env`, ${api}, {port:api}): whoever of the project
+    /// runs that service takes it.
+    bool announced = false;
+    bool beside = false;  ///< another service of the same launch listened at the same time
     std::optional<ProcessId> session;
     std::optional<ProcessId> last_session;  ///< of a released lease: whose it was; its boot_id counts
     std::optional<Holder> holder;
@@ -186,7 +190,8 @@ struct Lease {
     std::optional<std::string> description;
     std::optional<std::string> hostname;
     std::string allocated_by;
-    std::string started_by;  ///< launch_name of the session that asked for its number last; "" when there was none
+    /// launch_name of the session that asked for its number last; "" when there was none, or nothing is to be learnt from it
+    std::string started_by;
     Time allocated_at{};
     std::optional<Time> last_active_at;
     std::optional<Time> released_at;

@@ -43,6 +43,7 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
     offer.wanted = wanted;
     offer.unseen = !m_request.intercepted;
     offer.brief = brief;
+    offer.another = service != m_own;
     offer.type = type();
     for (const auto& entry : m_request.place.config.services) {
         if (entry.name == service && entry.type && !m_request.session.type) { offer.type = *entry.type; }

@@ -18,6 +18,8 @@ public:
     LaunchOffers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
         : m_after(registry, facts.now), m_config(config), m_request(request), m_facts(facts) {}
 
+    /// The service that the launch runs itself; the ports of others are theirs, whoever runs them.
+    void set_own(const std::string& service) { m_own = service; }
     /// The port that a service's code asks for, where the config does not say it.
     void set_natural(const std::string& service, Port port) { m_natural[service] = port; }
     [[nodiscard]] std::optional<Port> natural_of(const std::string& service) const;
@@ -34,6 +36,7 @@ private:
     const Config& m_config;
     const LaunchRequest& m_request;
     const Facts& m_facts;
+    std::string m_own;
     std::map<std::string, Port> m_natural;
     std::map<std::string, Port> m_ports;
 };

@@ -26,6 +26,8 @@ public:
         : m_registry(registry), m_config(config), m_facts(facts), m_request(request), m_reading(read_launch(registry, request)), m_offers(registry, config, request, facts) {
         m_plan.service = m_reading.service;
         m_plan.command = request.command;
+        m_plan.container_client = m_reading.traits.container_client;
+        m_offers.set_own(m_reading.service);
         if (m_reading.natural) { m_offers.set_natural(m_reading.service, *m_reading.natural); }
     }
 
@@ -66,7 +68,7 @@ private:
     }
     void set_variables_read(Port port) {
         const auto names = variables_read();
-        if (names.empty()) { return; }
+        if (names.empty() || (framework() != nullptr && framework()->only_by_user)) { return; }
         set(names.front(), std::to_string(port));
         if (framework() != nullptr && !framework()->companion.first.empty()) { set(framework()->companion.first, std::string(framework()->companion.second)); }
     }
@@ -76,7 +78,7 @@ private:
         if (m_request.session.port) {
             auto port = m_offers.port_of(m_plan.service, m_request.session.port);
             if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
-            set("PORT", std::to_string(std::get<Port>(port)));
+            if (framework() == nullptr || !framework()->only_by_user) { set("PORT", std::to_string(std::get<Port>(port))); }
             set_variables_read(std::get<Port>(port));
         }
         for (auto& word : m_plan.command) {
@@ -114,7 +116,8 @@ private:
     void add_configured_arguments() {
         const auto& services = m_request.place.config.services;
         const auto entry = std::find_if(services.begin(), services.end(), [&](const ServiceConfig& one) { return one.name == m_plan.service; });
-        if (entry == services.end() || entry->args.empty() || !m_reading.traits.one_server || m_reading.traits.other_work) { return; }
+        const auto& traits = m_reading.traits;
+        if (entry == services.end() || entry->args.empty() || !traits.one_server || traits.other_work || traits.portless || traits.container_client) { return; }
         const auto& first = entry->args.front();
         const bool given = std::any_of(m_plan.command.begin(), m_plan.command.end(),
                                        [&](const std::string& word) { return word == first || word.starts_with(first + "="); });
@@ -154,7 +157,8 @@ private:
         const auto& traits = m_reading.traits;
         const auto names = variables_read();
         const bool given = std::any_of(names.begin(), names.end(), [&](std::string_view name) { return is_given(name) || is_set(name); });
-        if (names.empty() || given || m_request.session.port) { return; }
+        if (names.empty() || given || m_request.session.port || traits.container_client || traits.portless) { return; }
+        if (framework() != nullptr && framework()->only_by_user) { return; }
         if (!m_request.intercepted) {
             if (!traits.one_server) { return; }  // a task runner: its servers are seen one by one
             const auto port = m_offers.port_of(m_plan.service);
@@ -272,6 +276,17 @@ bool mentions_variable(std::string_view text, std::string_view name) {
         }
     }
     return false;
+}
+
+std::string session_command(const std::vector<std::string>& command, const std::vector<std::pair<std::string, Port>>& environment_ports) {
+    std::string text;
+    for (const auto& [name, port] : environment_ports) {
+        const auto& known = port_variables();
+        if (std::find(known.begin(), known.end(), name) != known.end()) { text += name + "=" + std::to_string(port) + " "; }
+    }
+    for (const auto& word : command) { text += word + " "; }
+    text.pop_back();
+    return printable(text);
 }
 
 std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts) {

@@ -21,6 +21,7 @@ struct LaunchRequest {
     bool workspace_root = false;     ///< the script belongs to a root of workspaces
     std::vector<EnvValue> env_files; ///< what the .env files of the command's directory say
     std::vector<std::string> environment_names;  ///< the user's own variables, never overwritten
+    std::vector<std::pair<std::string, Port>> environment_ports;  ///< those of them whose name ends in PORT and whose value is one
     std::string allocated_by;
     bool dry_run = false;
     bool intercepted = true;  ///< false: a variable is all that can tell it its port
@@ -34,10 +35,15 @@ struct LaunchPlan {
     std::vector<std::pair<std::string, std::string>> set;
     std::vector<std::string> notices;
     std::vector<std::string> explain;
+    bool container_client = false;  ///< the command is docker or podman: nobody expects that its sockets are seen
 };
 
 [[nodiscard]] std::variant<LaunchPlan, Refusal> plan_launch(const Registry& registry, const Config& config, const LaunchRequest& request,
                                                             const Facts& facts);
+
+/// The command of a session as people and later runs know it: with the port variables that the user gave it before it,
+/// since such a run says nothing of what the command asks for by itself.
+[[nodiscard]] std::string session_command(const std::vector<std::string>& command, const std::vector<std::pair<std::string, Port>>& environment_ports);
 
 /// Does a shell text or program text use this environment variable: $PORT, ${PORT...}, env.PORT, environ["PORT"],
 /// getenv("PORT")? An assignment (PORT=3000) is not a use.

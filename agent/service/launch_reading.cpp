@@ -1,12 +1,18 @@
 #include "service/launch_reading.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 #include "core/earlier_runs.hpp"
+#include "core/launch_words.hpp"
+#include "core/port_text.hpp"
 
 namespace portwrap {
 namespace {
+
+struct KnownPort {
+    Port port = 0;
+    std::string from;
+};
 
 const ServiceConfig* service_named(const ProjectConfig& config, const std::string& name) {
     const auto found = std::find_if(config.services.begin(), config.services.end(), [&](const ServiceConfig& entry) { return entry.name == name; });
@@ -18,30 +24,60 @@ const ServiceConfig* service_on(const ProjectConfig& config, Port port) {
     return found != config.services.end() ? &*found : nullptr;
 }
 
-/// The one service that the configuration places nowhere and that is no database or cache; null when there are several.
-const ServiceConfig* only_service(const ProjectConfig& config, const Framework* framework) {
-    const ServiceConfig* only = nullptr;
+/// The one service that the names in the commands mean; null where they mean none or several.
+const ServiceConfig* service_in_words(const ProjectConfig& config, const std::vector<SimpleCommand>& commands) {
+    const ServiceConfig* meant = nullptr;
     for (const auto& entry : config.services) {
+        if (std::none_of(commands.begin(), commands.end(), [&](const SimpleCommand& command) { return names_service(command, entry.name); })) { continue; }
+        if (meant != nullptr) { return nullptr; }
+        meant = &entry;
+    }
+    return meant;
+}
+
+/// The project's own server: the only service that the configuration places nowhere and that is no database or cache, if its
+/// name says no more than that, and the command says no more than that a server is started. An api on 4000 in the file does not
+/// make it what `vite` or `npm run dev` runs: whoever is taken for it would be given its port, its variables and its connections.
+const ServiceConfig* own_server(const Place& place, const LaunchTraits& traits) {
+    const ServiceConfig* only = nullptr;
+    for (const auto& entry : place.config.services) {
         if (entry.dir || entry.kind == "database" || entry.kind == "cache" || entry.shared.value_or(false)) { continue; }
         if (only != nullptr) { return nullptr; }
         only = &entry;
     }
-    // An api on 4000 in the file does not make it what `vite` runs.
-    const bool fits = only != nullptr && (framework == nullptr || !only->port || only->port == framework->natural || !only->args.empty());
+    if (only == nullptr || !is_plain_service(only->name, place.project.name)) { return nullptr; }
+    const bool fits = traits.framework != nullptr ? !only->port || !only->args.empty() : is_plain_start(traits.commands);
     return fits ? only : nullptr;
 }
 
-std::optional<Port> dotenv_port(const LaunchRequest& request, const Framework& framework) {
-    if (!framework.reads_dotenv) { return std::nullopt; }
-    for (const auto name : framework.variables) {
-        for (const auto& entry : request.env_files) {
-            unsigned value = 0;
-            const auto* end = entry.value.data() + entry.value.size();
-            const auto [stop, error] = std::from_chars(entry.value.data(), end, value);
-            if (!name.empty() && entry.name == name && error == std::errc() && stop == end && value >= 1 && value <= 65535) {
-                return static_cast<Port>(value);
-            }
+/// What the user's environment says.
+std::optional<KnownPort> given_port(const LaunchRequest& request, const Framework* framework) {
+    const auto known = [&](std::string_view name) -> std::optional<KnownPort> {
+        for (const auto& [given, port] : request.environment_ports) {
+            if (!name.empty() && given == name) { return KnownPort{port, given + " in the environment"}; }
         }
+        return std::nullopt;
+    };
+    if (framework == nullptr) { return known("PORT"); }
+    for (const auto name : framework->variables) {
+        if (auto port = known(name)) { return port; }
+    }
+    return std::nullopt;
+}
+
+/// What the .env files say that the program reads.
+std::optional<KnownPort> dotenv_port(const LaunchRequest& request, const Framework* framework) {
+    const auto known = [&](std::string_view name) -> std::optional<KnownPort> {
+        for (const auto& entry : request.env_files) {
+            const bool is_read = entry.named || (framework != nullptr && framework->reads_dotenv);
+            const auto port = is_read && !name.empty() && entry.name == name ? port_in(entry.value) : std::nullopt;
+            if (port) { return KnownPort{*port, entry.file}; }
+        }
+        return std::nullopt;
+    };
+    if (framework == nullptr) { return known("PORT"); }
+    for (const auto name : framework->variables) {
+        if (auto port = known(name)) { return port; }
     }
     return std::nullopt;
 }
@@ -54,37 +90,57 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
     auto& traits = reading.traits;
     traits = traits_of_launch(request.command, request.script, request.manifests, request.workspace_root);
     reading.service = service_of(request.place, request.session, std::nullopt);
-    const auto earlier = earlier_listeners(registry, request.place.project, launch_name(request.session));
-    if (earlier.size() > 1) { traits.one_server = false; }
-    const auto know = [&reading](Port port, std::string from) {
+    const auto earlier = earlier_runs(registry, request.place.project, launch_name(request.session));
+    if (earlier.several) { traits.one_server = false; }
+    const auto known = [&reading](Port port, std::string from) {
         reading.natural = port;
         reading.natural_from = std::move(from);
     };
-
     const auto* entry = service_named(config, reading.service);
+    const bool nameless = entry == nullptr && !request.session.service;
+    if (traits.portless || traits.container_client) { return reading; }
     if (traits.said) {
-        if (entry == nullptr && !request.session.service) { entry = service_on(config, *traits.said); }
+        if (nameless) { entry = service_on(config, *traits.said); }
         if (entry != nullptr) { reading.service = entry->name; }
-        know(*traits.said, "the command");
+        known(*traits.said, "the command");
         return reading;
     }
-    const bool unnamed = entry == nullptr && !request.session.service && traits.one_server;
-    if (unnamed) { entry = only_service(config, traits.framework); }
-    if (unnamed && entry == nullptr && traits.framework != nullptr) { entry = service_on(config, traits.framework->natural); }
-    if (entry != nullptr) { reading.service = entry->name; }
-    if (entry != nullptr && entry->port) {
-        know(*entry->port, ".portwrap.json");
-    } else if (!traits.one_server) {
+    if (!traits.one_server) {
+        if (entry != nullptr && entry->port) { known(*entry->port, ".portwrap.json"); }
         return reading;
-    } else if (traits.fallback) {
-        know(*traits.fallback, "the command");
-    } else if (const auto port = traits.framework != nullptr ? dotenv_port(request, *traits.framework) : std::nullopt) {
-        know(*port, ".env");
-    } else if (earlier.size() == 1 && !earlier.front().kind) {  // a database reads no PORT, and has a range of its own
-        if (entry == nullptr && !request.session.service) { reading.service = earlier.front().service; }
-        know(earlier.front().requested, "an earlier run");
+    }
+
+    // What the program asks for, from what says it most surely on; then which service that is.
+    auto asked = given_port(request, traits.framework);
+    const bool is_given = asked.has_value();
+    if (!asked && traits.fallback) { asked = KnownPort{*traits.fallback, "the command"}; }
+    if (!asked) { asked = dotenv_port(request, traits.framework); }
+    const bool has_learnt = earlier.listener && !earlier.listener->kind;  // a database reads no PORT, and has a range of its own
+    if (nameless) {
+        if (asked) { entry = service_on(config, asked->port); }
+        if (entry == nullptr && !traits.other_work) { entry = service_in_words(config, traits.commands); }
+        if (entry == nullptr && !asked && has_learnt) {
+            entry = service_named(config, earlier.listener->service);
+            if (entry == nullptr) { entry = service_on(config, earlier.listener->requested); }
+        }
+        if (entry == nullptr && !asked && !has_learnt && traits.framework != nullptr) { entry = service_on(config, traits.framework->natural); }
+        if (entry == nullptr && !asked && !traits.other_work) {
+            entry = own_server(request.place, traits);
+            if (entry != nullptr && entry->port && has_learnt) { entry = nullptr; }  // it asks for another number
+        }
+        if (entry != nullptr) { reading.service = entry->name; }
+    }
+    if (is_given) {
+        known(asked->port, std::move(asked->from));
+    } else if (entry != nullptr && entry->port) {
+        known(*entry->port, ".portwrap.json");
+    } else if (asked) {
+        known(asked->port, std::move(asked->from));
+    } else if (has_learnt) {
+        if (nameless && entry == nullptr) { reading.service = earlier.listener->service; }
+        known(earlier.listener->requested, "an earlier run");
     } else if (traits.framework != nullptr) {
-        know(traits.framework->natural, std::string(traits.framework->name));
+        known(traits.framework->natural, std::string(traits.framework->name));
     }
     return reading;
 }

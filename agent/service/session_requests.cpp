@@ -1,6 +1,7 @@
 // session.open: what `portwrap` asks before it runs its command.
 #include <utility>
 
+#include "core/port_text.hpp"
 #include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "service/launch_plan.hpp"
@@ -26,6 +27,12 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     LaunchRequest launch;
     launch.command = params.texts("command", 4096, 65536);
     launch.environment_names = params.texts("environment_names", 1024, 256);
+    for (const auto& entry : params.texts("environment_ports", 64, 256)) {
+        const auto equals = std::min(entry.find('='), entry.size());
+        const auto port = port_in(std::string_view(entry).substr(std::min(equals + 1, entry.size())));
+        if (!port) { params.fail("environment_ports", "has an entry that is not NAME=PORT"); }
+        launch.environment_ports.emplace_back(entry.substr(0, equals), port.value_or(0));
+    }
     launch.dry_run = params.flag("dry_run");
     launch.intercepted = params.flag("intercepted", true);
     auto& said = launch.session;
@@ -49,6 +56,8 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
         return refuse(request, reply, {ErrorCode::system_reserved, "the range \"" + range->name + "\" is for portwrap's own services", {}, {}});
     }
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
+    // An edit of .portwrap.json is meant for the very next command.
+    m_places.erase(said.cwd);
     with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
         auto files = std::make_shared<LaunchFiles>();
         auto answered = std::make_shared<bool>(false);
@@ -76,8 +85,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                     }
                 }
                 session.started_at = m_outside.now();
-                for (const auto& word : launch.command) { session.command += (session.command.empty() ? "" : " ") + word; }
-                session.command = printable(session.command);
+                session.command = session_command(launch.command, launch.environment_ports);
                 launch.place = place;
                 launch.script = std::move(files->script);
                 launch.manifests = std::move(files->manifests);
@@ -117,6 +125,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 for (const auto& [name, value] : ready.set) { result["set"][name] = value; }
                 result["notices"] = ready.notices;
                 result["explain"] = ready.explain;
+                result["container_client"] = ready.container_client;
                 reply({result_line(request.id, result), false});
             });
     });

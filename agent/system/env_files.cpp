@@ -1,7 +1,6 @@
 #include "system/env_files.hpp"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 
 #include "core/port_text.hpp"
@@ -10,8 +9,6 @@
 namespace portwrap {
 namespace {
 
-// The last one counts: the order of vite, next, react-scripts and nuxt for a development server.
-constexpr std::array<std::string_view, 4> k_files{".env", ".env.development", ".env.local", ".env.development.local"};
 constexpr std::size_t k_max_names = 256;
 
 std::string_view unquoted(std::string_view value) {
@@ -43,12 +40,13 @@ std::vector<EnvValue> parse_env_file(std::string_view text, const std::string& f
     return values;
 }
 
-std::vector<EnvValue> read_env_files(const std::string& directory) {
+std::vector<EnvValue> read_env_files(const std::string& directory, const std::vector<EnvFile>& files) {
     std::vector<EnvValue> values;
-    for (const auto file : k_files) {
-        const auto text = read_project_file((std::filesystem::path(directory) / file).string());
+    for (const auto& file : files) {
+        const auto text = read_project_file((std::filesystem::path(directory) / file.name).string());
         if (!text) { continue; }
-        for (auto& entry : parse_env_file(*text, std::string(file))) {
+        for (auto& entry : parse_env_file(*text, file.name)) {
+            entry.named = file.named;
             const auto known = std::find_if(values.begin(), values.end(), [&](const EnvValue& other) { return other.name == entry.name; });
             if (known != values.end()) {
                 *known = std::move(entry);

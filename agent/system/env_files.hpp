@@ -5,13 +5,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/env_cascade.hpp"
 #include "core/named_ports.hpp"
 
 namespace portwrap {
 
-/// The assignments of .env, .env.development, .env.local, .env.development.local: of each name the one that counts (the
-/// later file's). Regular files of at most 1 MB; at most 256 names.
-[[nodiscard]] std::vector<EnvValue> read_env_files(const std::string& directory);
+/// The assignments of these files of a directory: of each name the one that counts (the later file's). Regular files of at
+/// most 1 MB; at most 256 names.
+[[nodiscard]] std::vector<EnvValue> read_env_files(const std::string& directory, const std::vector<EnvFile>& files);
 
 /// The assignments of one file's text: NAME=VALUE, `export NAME=VALUE`, quotes, comments. No expansion of variables.
 [[nodiscard]] std::vector<EnvValue> parse_env_file(std::string_view text, const std::string& file);

@@ -3,6 +3,7 @@
 #include <array>
 #include <filesystem>
 
+#include "core/env_cascade.hpp"
 #include "core/shell_words.hpp"
 #include "system/bounded_read.hpp"
 #include "system/env_files.hpp"
@@ -145,7 +146,9 @@ LaunchFiles read_launch_files(const std::vector<std::string>& command, const std
     for (const auto name : k_manifests) {
         if (const auto text = read_project_file((fs::path(home) / name).string())) { files.manifests += *text + "\n"; }
     }
-    files.env = read_env_files(home);
+    auto commands = simple_commands(command);
+    for (auto& one : simple_commands(files.script)) { commands.push_back(std::move(one)); }
+    files.env = read_env_files(home, env_files_of(commands));
     return files;
 }
 

@@ -18,7 +18,7 @@ struct LaunchFiles {
     std::string script;      ///< see script_of_command
     std::string manifests;   ///< texts of the manifests in which dependencies are named, those of the nearest directory
     bool workspace_root = false;  ///< the script belongs to a root of workspaces
-    std::vector<EnvValue> env;    ///< of the command's directory
+    std::vector<EnvValue> env;    ///< of the .env files that the command's programs read
 };
 [[nodiscard]] LaunchFiles read_launch_files(const std::vector<std::string>& command, const std::string& directory);
 

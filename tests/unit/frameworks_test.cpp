@@ -1,6 +1,7 @@
 // What the words of a command and of its script say of the servers that it runs.
 #include <catch2/catch.hpp>
 
+#include "core/env_cascade.hpp"
 #include "core/frameworks.hpp"
 #include "core/named_ports.hpp"
 #include "core/shell_words.hpp"
@@ -77,6 +78,10 @@ TEST_CASE("a port in the words is the port that the program asks for", "[framewo
     CHECK(of_script("serve -l tcp://0.0.0.0:4000").said == Port{4000});
     CHECK(of_script("python manage.py runserver 0.0.0.0:4000").said == Port{4000});
     CHECK(traits_of_launch({"python3", "-m", "http.server", "4000"}, "", "", false).said == Port{4000});
+    CHECK(of_script("next dev -p4000").said == Port{4000});
+    CHECK(of_script("gunicorn -b127.0.0.1:4000 app:app").said == Port{4000});
+    CHECK(of_script("gunicorn --bind unix:/tmp/x app:app").portless);
+    CHECK(of_script("serve -l unix:/tmp/x").portless);
     CHECK_FALSE(of_script("next dev -p $PORT").said);
     CHECK(of_script("next dev -p ${PORT:-3005}").said_otherwise);
     CHECK(of_script("next dev -p ${PORT:-3005}").fallback == Port{3005});
@@ -93,6 +98,40 @@ TEST_CASE("containers and other work are told from servers", "[frameworks]") {
     CHECK(traits_of_launch({"npm", "run", "build"}, "vite build", "", false).other_work);
     CHECK(traits_of_launch({"npm", "test"}, "", "", false).other_work);
     CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "vite", "", false).other_work);
+}
+
+TEST_CASE("a program that takes PORT for more is known when it runs", "[frameworks]") {
+    CHECK(takes_port_for_more({"/usr/bin/python3", "/usr/bin/gunicorn", "app:app"}));
+    CHECK(takes_port_for_more({"gunicorn: master [app:app]"}));
+    CHECK_FALSE(takes_port_for_more({"node", "server.js", "x", "gunicorn"}));
+    CHECK_FALSE(takes_port_for_more({"gunicorn-stats"}));
+    CHECK_FALSE(takes_port_for_more({}));
+}
+
+TEST_CASE("scripts that start something are told from other work by their names", "[frameworks]") {
+    for (const auto* script : {"build:web", "db:migrate", "generate-api", "test:e2e"}) { CHECK(traits_of_launch({"npm", "run", script}, "", "", false).other_work); }
+    for (const auto* script : {"dev:test", "start", "web", "serve:docs"}) { CHECK_FALSE(traits_of_launch({"npm", "run", script}, "", "", false).other_work); }
+}
+
+namespace {
+std::string files_of(std::string_view text) {
+    std::string names;
+    for (const auto& file : env_files_of(simple_commands(text))) { names += (names.empty() ? "" : " ") + file.name + (file.named ? "!" : ""); }
+    return names;
+}
+}  // namespace
+
+TEST_CASE("the .env files of a launch are those that its programs read, in their order", "[frameworks]") {
+    CHECK(files_of("next dev") == ".env .env.development .env.local .env.development.local");
+    CHECK(files_of("next start") == ".env .env.production .env.local .env.production.local");
+    CHECK(files_of("vite") == ".env .env.local .env.development .env.development.local");
+    CHECK(files_of("vite --mode staging") == ".env .env.local .env.staging .env.staging.local");
+    CHECK(files_of("vite --mode=../../etc") == ".env .env.local .env.development .env.development.local");
+    CHECK(files_of("NODE_ENV=test node x.js") == ".env .env.test .env.test.local");
+    CHECK(files_of("flask run") == ".flaskenv .env .env.development .env.local .env.development.local");
+    CHECK(files_of("node --env-file=.env.dev x.js") == ".env .env.development .env.local .env.development.local .env.dev!");
+    CHECK(files_of("dotenv -e .env -- next dev") == ".env.development .env.local .env.development.local .env!");
+    CHECK(files_of("") == ".env .env.development .env.local .env.development.local");
 }
 
 TEST_CASE("PORT comes first among the variables, each of them once", "[frameworks]") {

@@ -1,6 +1,8 @@
 // What a launch offers, sets and says.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 #include "service/launch_plan.hpp"
 
 using namespace portwrap;
@@ -182,8 +184,155 @@ TEST_CASE("what a command asked for before, here or in a sibling, is its natural
     for (const auto& event : other.stamp({ProjectSeen{sibling}}, quiet_facts().now)) { other.apply(event); }
     remember(other, "/b", "node server.js", 3000, 3000);
     CHECK(plan(other, request).set == Set{{"PORT", "3001"}});
-    remember(other, "/b", "node server.js", 4000, 4000);  // two servers: neither can be meant by PORT
-    CHECK(plan(other, request).set.empty());
+}
+
+TEST_CASE("two services of one launch at a time end cooperation with it, a run with another number does not", "[launch]") {
+    auto request = launch({"node", "server.js"});
+    request.session.command = "node server.js";
+    request.session.cwd = "/a";
+    auto registry = with_taken({3000, 3777});
+    remember(registry, "/a", "node server.js", 3000, 3005);
+    remember(registry, "/a", "node server.js", 3777, 3006);
+    auto later = *registry.find({"/a", "main", Protocol::tcp, Port{3777}, 0});
+    later.last_active_at = quiet_facts().now + 5s;
+    for (const auto& event : registry.stamp({LeaseEvent{LeaseChange::updated, later}}, quiet_facts().now)) { registry.apply(event); }
+    CHECK(plan(registry, request).set == Set{{"PORT", "3006"}});  // its code names another number by now
+    later.beside = true;
+    for (const auto& event : registry.stamp({LeaseEvent{LeaseChange::updated, later}}, quiet_facts().now)) { registry.apply(event); }
+    CHECK(plan(registry, request).set.empty());
+}
+
+TEST_CASE("a run whose port the user said is another command than one without", "[launch]") {
+    CHECK(session_command({"npm", "start"}, {}) == "npm start");
+    CHECK(session_command({"npm", "start"}, {{"PORT", 3777}, {"PGPORT", 5432}}) == "PORT=3777 npm start");
+}
+
+TEST_CASE("a port of the user's environment is what the program asks for, and is said", "[launch]") {
+    auto request = launch({"uvicorn", "app:app"});
+    request.environment_names = {"PORT", "UVICORN_PORT"};
+    request.environment_ports = {{"PORT", 8124}, {"UVICORN_PORT", 8123}};
+    auto made = plan(request);
+    CHECK(made.set.empty());
+    CHECK(std::count(made.explain.begin(), made.explain.end(), "asks for: port 8123 (UVICORN_PORT in the environment)") == 1);
+    request = launch({"node", "server.js"});
+    request.environment_names = {"PORT"};
+    request.environment_ports = {{"PORT", 5050}};
+    made = plan(request);
+    CHECK(std::count(made.explain.begin(), made.explain.end(), "asks for: port 5050 (PORT in the environment)") == 1);
+    request.command = {"vite"};  // reads no variable
+    made = plan(request);
+    CHECK(std::count(made.explain.begin(), made.explain.end(), "asks for: port 5173 (vite)") == 1);
+}
+
+TEST_CASE("gunicorn is told nothing, for with PORT it would listen on every address", "[launch]") {
+    auto request = launch({"gunicorn", "app:app"});
+    request.session.command = "gunicorn app:app";
+    request.session.cwd = "/a";
+    auto registry = with_taken({8000});
+    remember(registry, "/a", "gunicorn app:app", 8000, 5001);
+    CHECK(plan(registry, request).set.empty());
+    request.session.port = Port{8200};
+    CHECK(plan(registry, request).set.empty());
+    request.session.port.reset();
+    request.command = {"sh", "-c", "gunicorn -b 127.0.0.1:$PORT app:app"};
+    CHECK(plan(registry, request).set == Set{{"PORT", "5001"}});  // the command says where it goes
+}
+
+TEST_CASE("a server on a Unix socket is told of no port", "[launch]") {
+    const auto taken = with_taken({8000});
+    for (const std::vector<std::string>& command : {std::vector<std::string>{"uvicorn", "app:app", "--uds", "/tmp/x"}, {"uvicorn", "app:app", "--uds=/tmp/x"}}) {
+        const auto made = plan(taken, launch(command));
+        CHECK(made.set.empty());
+        CHECK(made.changes.size() == 1);
+    }
+    CHECK(plan(taken, launch({"uvicorn", "app:app"})).set.size() == 1);
+}
+
+namespace {
+ServiceConfig service(const std::string& name, std::optional<Port> port) {
+    ServiceConfig entry;
+    entry.name = name;
+    entry.port = port;
+    return entry;
+}
+std::string service_of_launch(std::vector<ServiceConfig> services, std::vector<std::string> command, const std::string& script = "") {
+    auto request = launch(std::move(command));
+    request.script = script;
+    request.place.config.services = std::move(services);
+    return plan(request).service;
+}
+}  // namespace
+
+TEST_CASE("a command is a configured service's only where something says so", "[launch]") {
+    const std::vector<ServiceConfig> api{service("api", 4000)};
+    for (const auto& command : {std::vector<std::string>{"node", "web.js"}, {"true"}, {"node", "server.js"}, {"npm", "run", "dev"}, {"vim", "api.js"}, {"npm", "run", "build:api"}, {"npm", "run", "test:api"}}) {
+        CAPTURE(command);
+        CHECK(service_of_launch(api, command) == "main");
+    }
+    CHECK(service_of_launch(api, {"npm", "run", "dev"}, "vite") == "main");
+    for (const auto& command : {std::vector<std::string>{"node", "api.js"}, {"node", "--watch", "src/api/index.js"}, {"npm", "run", "api"}, {"npm", "run", "dev:api"}, {"make", "api"},
+                                {"./bin/api"}, {"python3", "-m", "api"}, {"uvicorn", "api:app"}, {"next", "dev", "-p", "4000"}}) {
+        CAPTURE(command);
+        CHECK(service_of_launch(api, command) == "api");
+    }
+    CHECK(service_of_launch(api, {"npm", "run", "dev"}, "node api.js") == "api");
+    CHECK(service_of_launch(api, {"npm", "run", "dev"}, "PORT=4000 node x.js") == "api");
+    CHECK(service_of_launch({service("api", 4000), service("web", 5173)}, {"npx", "vite"}) == "web");
+    CHECK(service_of_launch({service("api", 4000), service("web", 5173)}, {"node", "api-web.js"}) == "main");
+}
+
+TEST_CASE("a service that is what one sees of the project is what a plain start runs", "[launch]") {
+    for (const auto port : {std::optional<Port>(), std::optional<Port>(3000)}) {
+        const std::vector<ServiceConfig> web{service("web", port)};
+        CHECK(service_of_launch(web, {"npm", "run", "dev"}) == "web");
+        CHECK(service_of_launch(web, {"npm", "start"}, "tsc && node dist/server.js") == "web");
+        CHECK(service_of_launch(web, {"node", "server.js"}) == "web");
+        CHECK(service_of_launch(web, {"node", "seed.js"}) == "main");
+        CHECK(service_of_launch(web, {"npm", "run", "worker"}) == "main");
+        CHECK(service_of_launch(web, {"true"}) == "main");
+    }
+    CHECK(service_of_launch({service("web", 4000)}, {"vite"}) == "main");
+    CHECK(service_of_launch({service("a", std::nullopt)}, {"npm", "start"}) == "a");  // the project's own name
+}
+
+TEST_CASE("the port of another service is the one that it has, whoever runs it", "[launch]") {
+    auto request = launch({"node", "web.js"});
+    request.session.command = "node web.js";
+    request.place.config.services = {service("api", 4000)};
+    request.place.config.services.front().env = "API_PORT";
+    request.place.config.env = {{"API_URL", "http://localhost:${api}"}};
+    Registry registry;
+    Lease lease;
+    lease.id = registry.next_lease_id();
+    lease.key = {"/a", "api", Protocol::tcp, Port{4000}, 0};
+    lease.port = 4005;
+    lease.state = LeaseState::active;
+    lease.listened = true;
+    lease.sockets = {{7, true, true}};
+    lease.session = ProcessId{55, 1};
+    lease.boot_id = "boot";
+    lease.started_by = "node api.js";
+    for (const auto& event : registry.stamp({LeaseEvent{LeaseChange::activated, lease}}, quiet_facts().now)) { registry.apply(event); }
+    const auto made = plan(registry, request);
+    CHECK(made.set == Set{{"API_PORT", "4005"}, {"API_URL", "http://localhost:4005"}});
+    CHECK(made.changes.size() == 1);
+    request.session.command = "node api.js";  // a second copy of what runs there
+    CHECK(plan(registry, request).set.front() != std::pair<std::string, std::string>("API_PORT", "4005"));
+    request.session.command = "node web.js";
+    const auto first = plan(Registry{}, request);
+    CHECK(first.set.front() == std::pair<std::string, std::string>("API_PORT", "4000"));
+    CHECK(std::get<LeaseEvent>(first.changes[1]).lease.announced);
+}
+
+TEST_CASE("docker that cannot be intercepted gets no port unasked, and takes none", "[launch]") {
+    for (const auto& command : {std::vector<std::string>{"docker", "compose", "up"}, {"docker", "ps"}, {"podman", "run", "x"}}) {
+        auto request = launch(command);
+        request.intercepted = false;
+        const auto made = plan(request);
+        CHECK(made.set.empty());
+        CHECK(made.changes.size() == 1);
+        CHECK(made.container_client);
+    }
 }
 
 TEST_CASE("a database or cache is told nothing: it reads no PORT and has a range of its own", "[launch]") {

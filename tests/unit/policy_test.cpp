@@ -60,9 +60,69 @@ TEST_CASE("what listened remembers the command that started it, and the next run
     app.scope->command = "npm run dev";
     app.scope->cwd = "/a/web";
     world.serve(app, 3000);
-    CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev (in web)") == std::vector<KnownListener>{{"main", 3000, std::nullopt}});
-    CHECK(earlier_listeners(world.registry, app.place.project, "npm run dev").empty());
-    CHECK(earlier_listeners(world.registry, app.place.project, "").empty());
+    CHECK(earlier_runs(world.registry, app.place.project, "npm run dev (in web)").listener == KnownListener{"main", 3000, std::nullopt});
+    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "npm run dev").listener);
+    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "").listener);
+}
+
+TEST_CASE("two services of a launch that listen at the same time are noted, one after the other are not", "[policy]") {
+    World world;
+    auto app = world.start(world.place("/a"));
+    app.scope->command = "npm run dev";
+    const auto before = world.serve(app, 3000);
+    world.close(before.cookie);
+    const auto after = world.serve(app, 3100);  // a watcher starts it again, and its code has changed
+    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    (void)world.serve(app, 9229);  // its inspector
+    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    const auto api = world.serve(app, 4000);
+    CHECK(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    world.close(after.cookie);
+    world.close(api.cookie);
+    CHECK(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+}
+
+TEST_CASE("nothing is learnt from a program that takes PORT for more than its port", "[policy]") {
+    World world;
+    auto app = world.start(world.place("/a"));
+    app.scope->command = "make serve";
+    app.arguments = {"/usr/bin/python3", "/usr/bin/gunicorn", "app:app"};
+    world.serve(app, 8000);
+    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "make serve").listener);
+}
+
+TEST_CASE("a port that others were told of is taken by whoever runs the service, in any session of the project", "[policy]") {
+    World world;
+    auto place = world.place("/a");
+    ServiceConfig api;
+    api.name = "api";
+    api.port = 4000;
+    place.config.services = {api};
+    const auto web = world.start(place);
+    OfferRequest offer;
+    offer.session = *web.scope;
+    offer.place = place;
+    offer.service = "api";
+    offer.natural = Port{4000};
+    offer.another = true;
+    const auto offered = decide_offer(world.registry, world.config, offer, world.facts());
+    world.apply(offered.changes);
+    const auto id = std::get<LeaseId>(offered.answer);
+    REQUIRE(world.lease(id).announced);
+
+    const auto second = world.start(place);
+    offer.session = *second.scope;
+    const auto again = decide_offer(world.registry, world.config, offer, world.facts());
+    CHECK(std::get<LeaseId>(again.answer) == id);
+    CHECK(again.changes.empty());
+    world.apply(decide_session_ended(world.registry, world.config, web.session, world.facts()));
+    REQUIRE(world.lease(id).live());  // the second one was told of it, too
+
+    const auto server = world.start(place);
+    const auto served = world.serve(server, 4000);
+    CHECK(served.port == 4000);
+    CHECK(served.lease == id);
+    CHECK_FALSE(world.lease(id).announced);
 }
 
 TEST_CASE("a launch that adopts another number's port learns its own number, not that one", "[policy]") {
@@ -77,8 +137,8 @@ TEST_CASE("a launch that adopts another number's port learns its own number, not
     auto second = world.start(place);
     second.scope->command = "server";
     REQUIRE(world.serve(second, moved.port).lease == moved.lease);
-    CHECK(earlier_listeners(world.registry, place.project, "server").empty());
-    CHECK(earlier_listeners(world.registry, place.project, "server 5000").size() == 1);
+    CHECK_FALSE(earlier_runs(world.registry, place.project, "server").listener);
+    CHECK(earlier_runs(world.registry, place.project, "server 5000").listener);
 }
 
 TEST_CASE("a launch that adopts another service's port does not learn that service", "[policy]") {
@@ -94,8 +154,8 @@ TEST_CASE("a launch that adopts another service's port does not learn that servi
     auto main = world.start(place);
     main.scope->command = "server";
     REQUIRE(world.serve(main, 8080).lease == served.lease);
-    CHECK(earlier_listeners(world.registry, place.project, "server").empty());
-    CHECK(earlier_listeners(world.registry, place.project, "server (in api)").size() == 1);
+    CHECK_FALSE(earlier_runs(world.registry, place.project, "server").listener);
+    CHECK(earlier_runs(world.registry, place.project, "server (in api)").listener);
 }
 
 TEST_CASE("a grant on which nobody listened returns to its sticky port, without a claim where somebody listened there meanwhile", "[policy]") {

@@ -114,7 +114,7 @@ TEST_CASE("a record with any one field missing is refused, but for those that ol
         auto less = record;
         less.erase(item.key());
         INFO(item.key());
-        const std::set<std::string> later{"shared", "started_by", "kept_port", "last_session", "unseen"};
+        const std::set<std::string> later{"shared", "started_by", "kept_port", "last_session", "unseen", "announced", "beside"};
         CHECK(lease_of(less.dump()).has_value() == later.contains(item.key()));
     }
 }

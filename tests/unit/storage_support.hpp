@@ -82,7 +82,7 @@ inline Lease full_lease(LeaseId id) {
     lease.description = "";
     lease.hostname = "shop.localhost";
     lease.allocated_by = "me@host";
-    lease.unseen = true;
+    lease.unseen = lease.announced = lease.beside = true;
     lease.last_session = ProcessId{17, 18};
     lease.started_by = "npm run dev (in web)";
     lease.allocated_at = k_now;

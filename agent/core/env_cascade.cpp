@@ -1,0 +1,73 @@
+#include "core/env_cascade.hpp"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+
+namespace portwrap {
+namespace {
+
+// Vite and what is made of it: a mode's file counts more than .env.local. With next, react-scripts and the others it is the other way.
+constexpr std::array<std::string_view, 7> k_vites{"vite", "astro", "svelte-kit", "react-router", "vitest", "vinxi", "vitepress"};
+
+/// The value of an option, `--mode x` or `--mode=x`.
+std::optional<std::string> value_of(const SimpleCommand& command, std::string_view option) {
+    for (std::size_t i = 1; i < command.words.size(); ++i) {
+        const std::string& word = command.words[i];
+        if (word == option && i + 1 < command.words.size()) { return command.words[i + 1]; }
+        if (word.size() > option.size() && word.starts_with(option) && word[option.size()] == '=') { return word.substr(option.size() + 1); }
+    }
+    return std::nullopt;
+}
+
+bool has_argument(const SimpleCommand& command, std::string_view word) {
+    return std::find(command.words.begin() + 1, command.words.end(), word) != command.words.end();
+}
+
+/// A mode becomes part of a file's name.
+bool is_mode(const std::string& mode) { return !mode.empty() && mode.size() <= 64 && mode.find_first_of("/$ ") == std::string::npos; }
+
+}  // namespace
+
+std::vector<EnvFile> env_files_of(const std::vector<SimpleCommand>& commands) {
+    std::string mode;
+    bool vite = false;
+    bool flask = false;
+    std::vector<EnvFile> named;
+    for (const auto& command : commands) {
+        const std::string& program = command.words.front();
+        const bool is_vite = std::find(k_vites.begin(), k_vites.end(), program) != k_vites.end();
+        vite = vite || is_vite;
+        flask = flask || program == "flask";
+        for (const auto& [name, value] : command.assignments) {
+            if (name == "NODE_ENV" && is_mode(value)) { mode = value; }
+        }
+        if ((program == "next" && has_argument(command, "start")) || (program == "vite" && has_argument(command, "preview"))) { mode = "production"; }
+        if (program == "react-scripts" && has_argument(command, "start")) { mode = "development"; }
+        if (const auto said = is_vite ? value_of(command, "--mode") : std::nullopt; said && is_mode(*said)) { mode = *said; }
+        for (const auto& file : command.env_files) { named.push_back({file, true}); }
+        const auto option = program == "nuxt" || program == "nuxi" || program == "nitro" ? "--dotenv" : "--env-file";
+        if (auto file = value_of(command, option)) { named.push_back({std::move(*file), true}); }
+    }
+    if (mode.empty()) { mode = "development"; }
+    std::vector<EnvFile> files;
+    if (flask) { files.push_back({".flaskenv"}); }
+    files.push_back({".env"});
+    const EnvFile of_mode{".env." + mode};
+    const EnvFile local{".env.local"};
+    if (vite) {
+        files.insert(files.end(), {local, of_mode});
+    } else {
+        files.push_back(of_mode);
+        if (mode != "test") { files.push_back(local); }  // tests give everybody the same result
+    }
+    files.push_back({".env." + mode + ".local"});
+    for (auto& file : named) {
+        std::erase_if(files, [&](const EnvFile& other) { return other.name == file.name; });
+        files.push_back(std::move(file));
+    }
+    return files;
+}
+
+}  // namespace portwrap

@@ -1,0 +1,20 @@
+// Which .env files the programs of a launch read by themselves, and in which order. Pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/shell_words.hpp"
+
+namespace portwrap {
+
+struct EnvFile {
+    std::string name;    ///< relative to the package's directory
+    bool named = false;  ///< on the command line (`node --env-file=.env.dev`): its values reach any program
+};
+
+/// The last one that has a variable counts. Of a mode's files (.env.development, .env.test, .env.staging) only those of the
+/// mode that the command runs in: `--mode`, NODE_ENV, else production for `next start` and `vite preview`, else development.
+[[nodiscard]] std::vector<EnvFile> env_files_of(const std::vector<SimpleCommand>& commands);
+
+}  // namespace portwrap
