@@ -63,7 +63,7 @@ command -v node > /dev/null || packages+=(nodejs)
 command -v npm > /dev/null || packages+=(npm)
 packages+=(python3-django uvicorn redis-server chromium)
 [ "$mode" = full ] && packages+=(clang clang-tidy gunicorn python3-hypercorn python3-fastapi python3-tornado python3-bottle python3-twisted
-    python3-aiohttp python3-waitress mkdocs ruby ruby-webrick ruby-sinatra puma lighttpd nginx-light)
+    python3-aiohttp python3-waitress mkdocs ruby ruby-webrick ruby-sinatra puma lighttpd nginx-light mosquitto)
 
 if [ "$install_packages" = yes ]; then
     missing=()

@@ -102,6 +102,8 @@ class Copy:
     def page(self, port):
         if self.server.protocol == "redis":
             return redis_directory(port)
+        if self.server.protocol == "mqtt":
+            return mqtt_directory(port)
         return get(port, self.server.page)
 
     def output(self):
@@ -131,6 +133,22 @@ def redis_directory(port):
             return 200, connection.recv(4096).decode(errors="replace")
     except OSError:
         return 0, ""
+
+
+def mqtt_directory(port):
+    """A broker that takes an MQTT 3.1.1 connection; the working directory of its process stands for its content."""
+    try:
+        with socket.create_connection(("localhost", port), 5) as connection:
+            connection.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01m")
+            if connection.recv(4) != b"\x20\x02\x00\x00":
+                return 0, ""
+    except OSError:
+        return 0, ""
+    for pid in e2e.every_pid():
+        with contextlib.suppress(OSError):
+            if e2e.really_listens(pid, port):
+                return 200, os.readlink(f"/proc/{pid}/cwd")
+    return 0, ""
 
 
 def plain(text, *, root):
@@ -359,7 +377,7 @@ class Trial:
         low, high = RANGES[self.server.type]
         for copy in copies:
             status, body = copy.page(copy.port)
-            if copy.content not in body and not (self.server.protocol == "redis" and copy.root.name in body):
+            if copy.content not in body and not (self.server.protocol != "http" and copy.root.name in body):
                 raise Wrong(f"{copy.root.name} on {copy.port} does not answer with its content but ({status}) {body[:300]!r}")
             if copy.number > 0 and not low <= copy.port <= high:
                 raise Wrong(f"{copy.root.name} has {copy.port}, which is not in {self.server.type} {low}-{high}")

@@ -42,7 +42,7 @@ class Server:
     needs: tuple = ()
     """Programs without which it is left out."""
     protocol: str = "http"
-    """How the page is fetched: http, or redis (PING, and the working directory as content)."""
+    """How the page is fetched: http; redis or mqtt (a greeting, and the working directory as content)."""
     external: tuple = ()
     """(port, command): a program outside of portwrap that all copies share; `api` then goes through to it."""
     patience: float = 60
