@@ -1,6 +1,7 @@
 // session.open: what `portwrap` asks before it runs its command.
 #include <utility>
 
+#include "core/lease_steps.hpp"
 #include "core/port_text.hpp"
 #include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
@@ -57,7 +58,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     }
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
     // An edit of .portwrap.json is meant for the very next command.
-    m_places.erase(said.cwd);
+    std::erase_if(m_places, [&](const auto& known) { return is_below(known.first, said.cwd) || is_below(said.cwd, known.first); });
     with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
         auto files = std::make_shared<LaunchFiles>();
         auto answered = std::make_shared<bool>(false);

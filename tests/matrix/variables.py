@@ -119,7 +119,7 @@ def compare_addresses(names):
         moves = plain != told
         good = moves == (name in TAKES_PORT_FOR_MORE)
         wrong += not good
-        print(f"{name:24} {'other addresses with PORT' if moves else 'the same addresses':26} {'ok' if good else f'WRONG: {plain} became {told}'}", flush=True)
+        print(f"{name:28} {'other addresses with PORT' if moves else 'the same addresses':26} {'ok' if good else f'WRONG: {plain} became {told}'}", flush=True)
     return 1 if wrong else 0
 
 
