@@ -68,11 +68,18 @@ __portwrap_hook() {
     if [[ -e .git ]]; then marks=g; fi
     if [[ -e .portwrap.json ]]; then marks+=c; fi
     if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
-    __portwrap_read "$__portwrap_runtime"
+    __portwrap_read "$__portwrap_place"
+    if [[ -z $segment && $__portwrap_place != "$__portwrap_runtime" ]]; then
+        __portwrap_place=$__portwrap_runtime
+        __portwrap_read "$__portwrap_place"
+    fi
     if [[ -z $segment && -f $__portwrap_lock && -r $__portwrap_lock ]]; then
         # The agent may live in another runtime directory than this shell's: its registry's lock says where.
         { IFS= builtin read -r -n 128 socket < "$__portwrap_lock"; } 2> /dev/null
-        if [[ $socket == /* && $socket != "$__portwrap_runtime/agent.sock" ]]; then __portwrap_read "${socket%/*}"; fi
+        if [[ $socket == /* && $socket != "$__portwrap_runtime/agent.sock" ]]; then
+            __portwrap_place=${socket%/*}
+            __portwrap_read "$__portwrap_place"
+        fi
     fi
     if [[ $segment != "$__portwrap_segment" ]]; then
         __portwrap_segment=$segment
@@ -102,6 +109,7 @@ __portwrap_hook() {
     return "$status"
 }
 
+__portwrap_place=$__portwrap_runtime # where the agent was seen last
 if [[ -z ${__portwrap_ready-} ]]; then
     __portwrap_ready=1 __portwrap_pwd= __portwrap_marks= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
     __portwrap_files=()

@@ -83,13 +83,18 @@ function __portwrap_update
         __portwrap_look "$marks"
     end
     set -l segment
-    __portwrap_read $__portwrap_runtime
+    __portwrap_read $__portwrap_place
+    if test -z "$segment" -a "$__portwrap_place" != "$__portwrap_runtime"
+        set -g __portwrap_place $__portwrap_runtime
+        __portwrap_read $__portwrap_place
+    end
     if test -z "$segment" -a -f "$__portwrap_lock" -a -r "$__portwrap_lock"
         # The agent may live in another runtime directory than this shell's: its registry's lock says where.
         set -l socket
         read socket <"$__portwrap_lock"
         if string match -q '/*' -- "$socket"; and test "$socket" != "$__portwrap_runtime/agent.sock"
-            __portwrap_read (string replace -r '/[^/]*$' '' -- $socket)
+            set -g __portwrap_place (string replace -r '/[^/]*$' '' -- $socket)
+            __portwrap_read $__portwrap_place
         end
     end
     if test "$segment" != "$__portwrap_segment"
@@ -108,6 +113,7 @@ function __portwrap_status
     return $argv[1]
 end
 
+set -g __portwrap_place $__portwrap_runtime # where the agent was seen last
 if not set -q __portwrap_ready
     set -g __portwrap_ready 1
     set -g __portwrap_pwd
