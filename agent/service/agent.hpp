@@ -257,7 +257,7 @@ private:
     /// The same, or null with "all".
     void with_project_or_all(const Request& request, Params& params, const ReplyTo& reply, std::function<void(const Place*)> then);
     /// The current lease that a request means (lease.port, lease.url), or a refusal.
-    void with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&)> then);
+    void with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&, const Place&)> then);
     /// Who the peer is: session, scope, place; null when its process is gone.
     void with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then);
     /// The innermost session above a process.

@@ -1,6 +1,7 @@
 // What people and scripts ask for by name: lease.*.
 #include <algorithm>
 
+#include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
 #include "service/agent.hpp"
 #include "service/requests.hpp"
@@ -237,7 +238,7 @@ void Agent::with_orphans(std::function<void(std::set<std::string>)> then) {
 }
 
 void Agent::lease_port(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
-    with_current_lease(exchange, request, reply, [this, request, reply](const Lease& lease) {
+    with_current_lease(exchange, request, reply, [this, request, reply](const Lease& lease, const Place&) {
         auto result = ok_shape();
         result["lease"] = lease_shape(m_registry, lease);
         reply({result_line(request.id, result), false});
@@ -245,15 +246,16 @@ void Agent::lease_port(const std::shared_ptr<Exchange>& exchange, const Request&
 }
 
 void Agent::lease_url(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
-    with_current_lease(exchange, request, reply, [this, request, reply](const Lease& lease) {
+    with_current_lease(exchange, request, reply, [this, request, reply](const Lease& lease, const Place& place) {
         auto result = ok_shape();
-        result["url"] = url_of(lease);
+        const auto service = configured(place, lease.key.service);
+        result["url"] = url_of(lease, service && service->health_tls);
         result["lease"] = lease_shape(m_registry, lease);
         reply({result_line(request.id, result), false});
     });
 }
 
-void Agent::with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&)> then) {
+void Agent::with_current_lease(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply, std::function<void(const Lease&, const Place&)> then) {
     Params params(request.params);
     const auto service = params.text("service", 64);
     const auto requested = params.port("requested");
@@ -262,7 +264,7 @@ void Agent::with_current_lease(const std::shared_ptr<Exchange>&, const Request& 
         refresh();
         with_heard(m_registry.of_project(place.project.root), [this, request, reply, service, requested, protocol, place, then] {
             const auto* lease = current_lease(m_registry, place, service, requested, protocol);
-            if (lease != nullptr) { return then(*lease); }
+            if (lease != nullptr) { return then(*lease, place); }
             const std::string what = requested ? "nobody in project \"" + place.project.name + "\" asked for port " + std::to_string(*requested)
                                      : service ? "project \"" + place.project.name + "\" has no port for \"" + printable(*service) + "\""
                                                : "project \"" + place.project.name + "\" has no port";

@@ -192,9 +192,10 @@ std::string stranger_words(const SeenListener& seen) {
     return words + ")";
 }
 
-std::string url_of(const Lease& lease) {
+std::string url_of(const Lease& lease, bool tls) {
     const bool web = lease.key.protocol == Protocol::tcp && lease.kind != "database" && lease.kind != "cache";
-    return (web ? "http://localhost:" : std::string(word(lease.key.protocol)) + "://localhost:") + std::to_string(lease.port);
+    const std::string scheme(!web ? word(lease.key.protocol) : tls ? "https" : "http");
+    return scheme + "://localhost:" + std::to_string(lease.port);
 }
 
 Json listener_shape(const Registry& registry, const SeenListener& seen) {

@@ -34,8 +34,8 @@ struct SeenListener {
 [[nodiscard]] Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenListener* stranger = nullptr);
 /// " (pid 4242, node server.js, since 10:02)", as far as it is known.
 [[nodiscard]] std::string stranger_words(const SeenListener& seen);
-/// "http://localhost:3001"; no web address for databases, caches and datagrams.
-[[nodiscard]] std::string url_of(const Lease& lease);
+/// "http://localhost:3001", or "https:" of a server that speaks TLS; no web address for databases, caches and datagrams.
+[[nodiscard]] std::string url_of(const Lease& lease, bool tls);
 
 /// "Port 3000 is already used by project "my-api" (pid 4242, since 10:02)"
 [[nodiscard]] std::string taken_message(const Registry& registry, Port port, const Lease* owner, bool listens);

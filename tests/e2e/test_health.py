@@ -212,6 +212,7 @@ def test_a_server_that_speaks_tls_is_up_and_the_config_may_say_so(house, kind):
     plain = check(1)
     assert plain["health"] == "unhealthy" and '"https": true' in plain["error"], plain
     config({"path": "/content.txt", "https": True})
+    assert house.portctl("url", "web", cwd=shop).stdout == f"https://localhost:{port}\n"
     secure = check(0)
     assert secure["health"] == "healthy" and secure["response_ms"] > 0, secure
     server.kill()
