@@ -126,6 +126,7 @@ for ((try = 0; try < 500; ++try)); do
     sleep 0.01
 done
 holds "removed with its agent" [ ! -e "$root/proc/${old% *}" ]
+holds "and systemd has kept nothing of it" is "$(cd "$root" && find etc/systemd var/lib/systemd -name '*portwrap*' 2>/dev/null)" ""
 holds "but not with the server" in_root "$user" "python3 -c '$fetch' 8000 > /dev/null"
 kill "$server"
 apt purge portwrap
