@@ -12,6 +12,16 @@
 #include "system/scripts.hpp"
 
 namespace portwrap {
+namespace {
+
+/// What a launch's directory says, as soon as it is read.
+struct LaunchFilesRead {
+    LaunchFiles files;  ///< to be looked at when its work has ended
+    std::optional<FileJobs::Progress> progress;
+    std::function<void()> then;
+};
+
+}  // namespace
 
 void Agent::remember_moves(const std::vector<Change>& offers, const Session& session) {
     for (const auto& change : offers) {
@@ -59,76 +69,86 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     if (said.service && !is_service_name(*said.service)) { params.fail("service", k_service_rule); }
     // An edit of .portwrap.json is meant for the very next command.
     std::erase_if(m_places, [&](const auto& known) { return is_below(known.first, said.cwd) || is_below(said.cwd, known.first); });
-    with_project(request, params, reply, [this, exchange, request, reply, launch](const Place& place) {
-        auto files = std::make_shared<LaunchFiles>();
-        auto answered = std::make_shared<bool>(false);
+    // Its files are read beside the project's: each wait for the pool is felt at every start.
+    auto reading = std::make_shared<LaunchFilesRead>();
+    if (said.cwd.starts_with('/')) {
         m_file_jobs.run(
-            launch.session.cwd,
-            [files, command = launch.command, cwd = launch.session.cwd] { *files = read_launch_files(command, cwd); },
-            [this, exchange, request, reply, launch, place, files, answered](FileJobs::Progress progress) mutable {
-                auto& session = launch.session;
-                if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
-                if (exchange->closed) { return reply({}); }
-                if (progress == FileJobs::Progress::late) {
-                    return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(session.cwd) + " does not answer", {}, {}});
-                }
-                const auto stat = read_process(exchange->peer.pid);
-                if (!stat) { return refuse(request, reply, {ErrorCode::agent_unavailable, "the process of the session cannot be seen from here", {}, {}}); }
-                session.id = stat->id;
-                const auto outer = scope_of(*stat);
-                session.outermost = outer ? outer->outermost : session.id;
-                session.root = place.project.root;
-                session.boot_id = m_options.boot_id;
-                // `portwrap -p 3005 sh -c 'portwrap npm start'`: the word was meant for the server that is still to come.
-                if (outer && outer->root == session.root && outer->port && !session.port) {
-                    for (const auto* lease : m_registry.of_session(session.outermost)) {
-                        if (lease->live() && lease->port == *outer->port && lease->sockets.empty()) { session.port = outer->port; }
-                    }
-                }
-                session.started_at = m_outside.now();
-                session.command = session_command(launch.command, launch.environment_ports);
-                launch.place = place;
-                launch.script = std::move(files->script);
-                launch.manifests = std::move(files->manifests);
-                launch.workspace_root = files->workspace_root;
-                launch.env_files = std::move(files->env);
-                launch.allocated_by = m_options.user_at_host;
-                refresh();
-                auto plan = plan_launch(m_registry, m_config, launch, facts());
-                if (auto* refusal = std::get_if<Refusal>(&plan)) {
-                    return refuse_port(request, reply, std::move(*refusal));
-                }
-                auto& ready = std::get<LaunchPlan>(plan);
-                if (!m_config_problem.empty()) { ready.notices.push_back("portwrap: " + printable(m_config_problem, 512) + " (this config is not in use)"); }
-                // A nested run belongs to a session that has been told.
-                const auto fullness = session.outermost == session.id ? m_range_fill.warning(ready.range) : "";
-                if (!fullness.empty()) { ready.notices.push_back("portwrap: " + fullness + "; portctl ranges tells more"); }
-                if (!launch.dry_run) {
-                    remember_moves(ready.changes, session);
-                    see_project(place.project, ready.changes);
-                    (void)commit(std::move(ready.changes));
-                    remember_place(session.outermost, session.cwd, place);
-                    m_outside.watch_process(session.id);
-                }
-                auto result = ok_shape();
-                result["session"] = std::to_string(session.outermost.pid) + "." + std::to_string(session.outermost.start_ticks);
-                result["project"] = {{"name", place.project.name},
-                                     {"root", place.project.root},
-                                     {"branch", place.project.branch ? Json(*place.project.branch) : Json(nullptr)},
-                                     {"worktree_of", place.project.worktree_of ? Json(*place.project.worktree_of) : Json(nullptr)}};
-                const auto table = launch.dry_run ? 0 : m_tables.open(place.project.root, session.id, m_registry);
-                result["table"] = table != 0 ? table_name(table) : "";
-                result["connect"] = session.connect && place.config.connect && m_config.connect;
-                result["service"] = ready.service;
-                result["range"] = ready.range;
-                result["command"] = ready.command;
-                result["set"] = Json::object();
-                for (const auto& [name, value] : ready.set) { result["set"][name] = value; }
-                result["notices"] = ready.notices;
-                result["explain"] = ready.explain;
-                result["container_client"] = ready.container_client;
-                reply({result_line(request.id, result), false});
+            said.cwd, [reading, command = launch.command, cwd = said.cwd] { reading->files = read_launch_files(command, cwd); },
+            [reading](FileJobs::Progress progress) {
+                if (reading->progress) { return; }  // the work ended after its deadline
+                reading->progress = progress;
+                if (const auto then = std::exchange(reading->then, nullptr)) { then(); }
             });
+    } else {
+        reading->progress = FileJobs::Progress::ended;
+    }
+    with_project(request, params, reply, [this, exchange, request, reply, launch, reading](const Place& place) {
+        auto open = [this, exchange, request, reply, launch, place, reading]() mutable {
+            auto& session = launch.session;
+            auto& files = reading->files;
+            if (exchange->closed) { return reply({}); }
+            if (reading->progress == FileJobs::Progress::late) {
+                return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(session.cwd) + " does not answer", {}, {}});
+            }
+            const auto stat = read_process(exchange->peer.pid);
+            if (!stat) { return refuse(request, reply, {ErrorCode::agent_unavailable, "the process of the session cannot be seen from here", {}, {}}); }
+            session.id = stat->id;
+            const auto outer = scope_of(*stat);
+            session.outermost = outer ? outer->outermost : session.id;
+            session.root = place.project.root;
+            session.boot_id = m_options.boot_id;
+            // `portwrap -p 3005 sh -c 'portwrap npm start'`: the word was meant for the server that is still to come.
+            if (outer && outer->root == session.root && outer->port && !session.port) {
+                for (const auto* lease : m_registry.of_session(session.outermost)) {
+                    if (lease->live() && lease->port == *outer->port && lease->sockets.empty()) { session.port = outer->port; }
+                }
+            }
+            session.started_at = m_outside.now();
+            session.command = session_command(launch.command, launch.environment_ports);
+            launch.place = place;
+            launch.script = std::move(files.script);
+            launch.manifests = std::move(files.manifests);
+            launch.workspace_root = files.workspace_root;
+            launch.env_files = std::move(files.env);
+            launch.allocated_by = m_options.user_at_host;
+            refresh();
+            auto plan = plan_launch(m_registry, m_config, launch, facts());
+            if (auto* refusal = std::get_if<Refusal>(&plan)) {
+                return refuse_port(request, reply, std::move(*refusal));
+            }
+            auto& ready = std::get<LaunchPlan>(plan);
+            if (!m_config_problem.empty()) { ready.notices.push_back("portwrap: " + printable(m_config_problem, 512) + " (this config is not in use)"); }
+            // A nested run belongs to a session that has been told.
+            const auto fullness = session.outermost == session.id ? m_range_fill.warning(ready.range) : "";
+            if (!fullness.empty()) { ready.notices.push_back("portwrap: " + fullness + "; portctl ranges tells more"); }
+            if (!launch.dry_run) {
+                remember_moves(ready.changes, session);
+                see_project(place.project, ready.changes);
+                (void)commit(std::move(ready.changes));
+                remember_place(session.outermost, session.cwd, place);
+                m_outside.watch_process(session.id);
+            }
+            auto result = ok_shape();
+            result["session"] = std::to_string(session.outermost.pid) + "." + std::to_string(session.outermost.start_ticks);
+            result["project"] = {{"name", place.project.name},
+                                 {"root", place.project.root},
+                                 {"branch", place.project.branch ? Json(*place.project.branch) : Json(nullptr)},
+                                 {"worktree_of", place.project.worktree_of ? Json(*place.project.worktree_of) : Json(nullptr)}};
+            const auto table = launch.dry_run ? 0 : m_tables.open(place.project.root, session.id, m_registry);
+            result["table"] = table != 0 ? table_name(table) : "";
+            result["connect"] = session.connect && place.config.connect && m_config.connect;
+            result["service"] = ready.service;
+            result["range"] = ready.range;
+            result["command"] = ready.command;
+            result["set"] = Json::object();
+            for (const auto& [name, value] : ready.set) { result["set"][name] = value; }
+            result["notices"] = ready.notices;
+            result["explain"] = ready.explain;
+            result["container_client"] = ready.container_client;
+            reply({result_line(request.id, result), false});
+        };
+        if (reading->progress) { return open(); }
+        reading->then = std::move(open);
     });
 }
 
