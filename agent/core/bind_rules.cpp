@@ -54,7 +54,9 @@ Lease bound_by(Lease lease, const Caller& caller, Port asked, const Facts& facts
     const bool offered = lease.live() && lease.sockets.empty() && is_own_session(lease, caller.session, facts);
     const bool meant = lease.key.requested == asked && lease.key.service == service_of(caller.place, caller.scope, asked);
     if (caller.scope && (meant || offered)) {
-        auto launch = takes_port_for_more(caller.arguments) ? std::string() : launch_name(*caller.scope);
+        // What `-p` said is this one run's; the number that its code asks for is not known by it.
+        const bool by_user = caller.scope->port && caller.scope->port == lease.key.requested;
+        auto launch = by_user || takes_port_for_more(caller.arguments) ? std::string() : launch_name(*caller.scope);
         lease.beside = lease.beside && lease.started_by == launch;
         lease.started_by = std::move(launch);
     }
@@ -198,7 +200,7 @@ Move why_moved(const Registry& registry, const Config& config, const Lease& leas
 std::string service_of(const Place& place, const std::optional<Session>& scope, std::optional<Port> requested) {
     if (requested.value_or(0) != 0) {
         for (const auto& service : place.config.services) {
-            if (service.port == requested) { return service.name; }
+            if (is_meant_by_port(service, place, *requested)) { return service.name; }
         }
     }
     std::string base = scope && scope->service ? *scope->service : std::string();

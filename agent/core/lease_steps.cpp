@@ -24,6 +24,10 @@ bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& fac
     return abandoned || lease.announced || is_own_session(lease, session, facts) || (lease.by_name() && !lease.session);
 }
 
+bool is_meant_by_port(const ServiceConfig& service, const Place& place, Port port) {
+    return service.port == port && (!service.dir || place.package_dir.empty() || is_below(place.package_dir, *service.dir));
+}
+
 std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {
     for (const auto& entry : place.config.services) {
         if (entry.name == service) { return entry; }

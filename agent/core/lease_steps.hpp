@@ -25,6 +25,8 @@ constexpr auto k_offer_grace = std::chrono::seconds(60);
 /// ended. A living session's offer is not free.
 [[nodiscard]] bool is_adoptable(const Lease& lease, const ProcessId& session, const Facts& facts);
 
+/// Is a configured service meant where its port is asked for? One with a directory, only there or outside of all packages.
+[[nodiscard]] bool is_meant_by_port(const ServiceConfig& service, const Place& place, Port port);
 /// What .portwrap.json says of a service.
 [[nodiscard]] std::optional<ServiceConfig> configured(const Place& place, const std::string& service);
 

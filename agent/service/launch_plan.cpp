@@ -1,6 +1,7 @@
 #include "service/launch_plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <map>
 
@@ -18,6 +19,14 @@ constexpr std::size_t k_max_env_notices = 5;
 bool is_name_character(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
 bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+/// make and its like take options for their own, and the text after a shell's -c knows them as $0 and $1.
+bool hands_arguments_on(std::string_view program, const std::vector<std::string>& command) {
+    constexpr std::array<std::string_view, 5> k_runners{"make", "gmake", "just", "task", "rake"};
+    constexpr std::array<std::string_view, 4> k_shells{"sh", "bash", "dash", "zsh"};
+    const bool is_shell = std::find(k_shells.begin(), k_shells.end(), program) != k_shells.end();
+    return std::find(k_runners.begin(), k_runners.end(), program) == k_runners.end() && !(is_shell && contains(command, "-c"));
+}
 
 /// Makes one plan; each step adds to it.
 class Planner {
@@ -78,8 +87,10 @@ private:
         if (m_request.session.port) {
             auto port = m_offers.port_of(m_plan.service, m_request.session.port);
             if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
-            if (framework() == nullptr || !framework()->only_by_user) { set("PORT", std::to_string(std::get<Port>(port))); }
-            set_variables_read(std::get<Port>(port));
+            // Of several servers the first one that asks gets it when it binds; a variable would be taken by all of them.
+            const bool by_variable = m_reading.traits.one_server || !m_request.intercepted;
+            if (by_variable && (framework() == nullptr || !framework()->only_by_user)) { set("PORT", std::to_string(std::get<Port>(port))); }
+            if (by_variable) { set_variables_read(std::get<Port>(port)); }
         }
         for (auto& word : m_plan.command) {
             if (auto refusal = fill_in_ports(word, m_plan.service, m_offers)) { return refusal; }
@@ -122,6 +133,10 @@ private:
         const bool given = std::any_of(m_plan.command.begin(), m_plan.command.end(),
                                        [&](const std::string& word) { return word == first || word.starts_with(first + "="); });
         if (given) { return; }
+        const auto program = m_plan.command.front().substr(m_plan.command.front().rfind('/') + 1);
+        if (!hands_arguments_on(program, m_plan.command)) {
+            return say("the arguments of " + m_plan.service + " are not added: " + program + " does not hand them on; name {port} where the server is started");
+        }
         auto words = entry->args;
         for (auto& word : words) {
             if (const auto refusal = fill_in_ports(word, m_plan.service, m_offers)) {
@@ -130,7 +145,6 @@ private:
             }
         }
         // npm and node take options behind a script's name for their own.
-        const auto program = m_plan.command.front().substr(m_plan.command.front().rfind('/') + 1);
         const bool own_options = (program == "npm" || program == "node") && !m_request.script.empty();
         if (own_options && !contains(m_plan.command, "--")) { m_plan.command.emplace_back("--"); }
         m_plan.command.insert(m_plan.command.end(), words.begin(), words.end());

@@ -4,6 +4,7 @@
 
 #include "core/earlier_runs.hpp"
 #include "core/launch_words.hpp"
+#include "core/lease_steps.hpp"
 #include "core/port_text.hpp"
 
 namespace portwrap {
@@ -19,9 +20,10 @@ const ServiceConfig* service_named(const ProjectConfig& config, const std::strin
     return found != config.services.end() ? &*found : nullptr;
 }
 
-const ServiceConfig* service_on(const ProjectConfig& config, Port port) {
-    const auto found = std::find_if(config.services.begin(), config.services.end(), [&](const ServiceConfig& entry) { return entry.port == port; });
-    return found != config.services.end() ? &*found : nullptr;
+const ServiceConfig* service_on(const Place& place, Port port) {
+    const auto& services = place.config.services;
+    const auto found = std::find_if(services.begin(), services.end(), [&](const ServiceConfig& entry) { return is_meant_by_port(entry, place, port); });
+    return found != services.end() ? &*found : nullptr;
 }
 
 /// The one service that the names in the commands mean; null where they mean none or several.
@@ -39,6 +41,7 @@ const ServiceConfig* service_in_words(const ProjectConfig& config, const std::ve
 /// name says no more than that, and the command says no more than that a server is started. An api on 4000 in the file does not
 /// make it what `vite` or `npm run dev` runs: whoever is taken for it would be given its port, its variables and its connections.
 const ServiceConfig* own_server(const Place& place, const LaunchTraits& traits) {
+    if (!place.package_dir.empty()) { return nullptr; }  // its directory names it
     const ServiceConfig* only = nullptr;
     for (const auto& entry : place.config.services) {
         if (entry.dir || entry.kind == "database" || entry.kind == "cache" || entry.shared.value_or(false)) { continue; }
@@ -46,7 +49,12 @@ const ServiceConfig* own_server(const Place& place, const LaunchTraits& traits) 
         only = &entry;
     }
     if (only == nullptr || !is_plain_service(only->name, place.project.name)) { return nullptr; }
-    const bool fits = traits.framework != nullptr ? !only->port || !only->args.empty() : is_plain_start(traits.commands);
+    if (traits.framework == nullptr) { return is_plain_start(traits.commands) ? only : nullptr; }
+    const auto& options = traits.framework->port_options;
+    const bool takes_args = only->args.empty() || std::find(options.begin(), options.end(), std::string_view(only->args.front())) != options.end();
+    // A framework that asks for another number is meant only where its arguments tell it this one, and nobody named it.
+    const bool is_told = !only->args.empty() && !traits.commands.empty() && is_plain_start({traits.commands.front()});
+    const bool fits = takes_args && (!only->port || only->port == traits.framework->natural || is_told);
     return fits ? only : nullptr;
 }
 
@@ -100,7 +108,7 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
     const bool nameless = entry == nullptr && !request.session.service;
     if (traits.portless || traits.container_client) { return reading; }
     if (traits.said) {
-        if (nameless) { entry = service_on(config, *traits.said); }
+        if (nameless) { entry = service_on(request.place, *traits.said); }
         if (entry != nullptr) { reading.service = entry->name; }
         known(*traits.said, "the command");
         return reading;
@@ -117,13 +125,13 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
     if (!asked) { asked = dotenv_port(request, traits.framework); }
     const bool has_learnt = earlier.listener && !earlier.listener->kind;  // a database reads no PORT, and has a range of its own
     if (nameless) {
-        if (asked) { entry = service_on(config, asked->port); }
+        if (asked) { entry = service_on(request.place, asked->port); }
         if (entry == nullptr && !traits.other_work) { entry = service_in_words(config, traits.commands); }
         if (entry == nullptr && !asked && has_learnt) {
             entry = service_named(config, earlier.listener->service);
-            if (entry == nullptr) { entry = service_on(config, earlier.listener->requested); }
+            if (entry == nullptr) { entry = service_on(request.place, earlier.listener->requested); }
         }
-        if (entry == nullptr && !asked && !has_learnt && traits.framework != nullptr) { entry = service_on(config, traits.framework->natural); }
+        if (entry == nullptr && !asked && !has_learnt && traits.framework != nullptr) { entry = service_on(request.place, traits.framework->natural); }
         if (entry == nullptr && !asked && !traits.other_work) {
             entry = own_server(request.place, traits);
             if (entry != nullptr && entry->port && has_learnt) { entry = nullptr; }  // it asks for another number
