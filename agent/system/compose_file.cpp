@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/port_text.hpp"
 #include "system/bounded_read.hpp"
@@ -15,6 +16,7 @@ constexpr std::array<const char*, 4> k_names{"compose.yaml", "compose.yml", "doc
 constexpr std::size_t k_max_services = 256;
 constexpr std::size_t k_max_ports = 64;
 constexpr std::size_t k_max_port_text = 128;
+constexpr int k_max_merges = 256;
 
 struct Line {
     std::size_t indent = 0;
@@ -79,12 +81,16 @@ Entry entry_of(std::string_view text) {
     return {};
 }
 
-/// "${WEB:-8000}" as 8000; a variable without a default as nothing.
+/// "${WEB:-8000}" and "${A:-${B:-8000}}" as 8000; a variable without a default ("${WEB:?set it}") as nothing.
 std::string_view default_of(std::string_view text) {
-    if (!text.starts_with("${") || !text.ends_with('}')) { return text.starts_with('$') ? std::string_view() : text; }
-    text = text.substr(2, text.size() - 3);
-    const auto dash = text.find('-');
-    return dash == std::string_view::npos ? std::string_view() : text.substr(dash + 1);
+    while (text.starts_with("${") && text.ends_with('}')) {
+        text = text.substr(2, text.size() - 3);
+        text.remove_prefix(std::min(text.find_first_of(":-?+"), text.size()));
+        if (text.starts_with(':')) { text.remove_prefix(1); }
+        if (!text.starts_with('-')) { return {}; }
+        text.remove_prefix(1);
+    }
+    return text.starts_with('$') ? std::string_view() : text;
 }
 
 /// "a:b" split at colons that are in no brackets or braces.
@@ -135,7 +141,8 @@ struct LongPort {
         if (key == "protocol") { protocol = text; }
     }
     [[nodiscard]] std::string in_short() const {
-        return (address.empty() ? "" : address + ":") + (published.empty() ? "" : published + ":") + target + (protocol.empty() || protocol == "tcp" ? "" : "/" + protocol);
+        const bool colons = address.find(':') != std::string::npos && !address.starts_with('[');
+        return (address.empty() ? "" : colons ? "[" + address + "]:" : address + ":") + (published.empty() ? "" : published + ":") + target + (protocol.empty() || protocol == "tcp" ? "" : "/" + protocol);
     }
 };
 
@@ -160,13 +167,20 @@ public:
     }
 
 private:
-    void read_service(ComposeService& service, std::size_t outer) {
+    /// True if it says what it publishes. A merged mapping counts where the service itself does not; what it extends is added to
+    /// its own, from another file perhaps.
+    bool read_service(ComposeService& service, std::size_t outer) {
         const auto indent = m_at < m_lines.size() ? m_lines[m_at].indent : 0;
+        bool said = false;
+        std::vector<std::pair<std::string_view, std::size_t>> merged;
         while (m_at < m_lines.size() && m_lines[m_at].indent > outer) {
             const auto line = m_lines[m_at++];
             if (line.indent != indent) { continue; }
             const auto [key, value] = entry_of(line.text);
+            if (key == "extends") { m_unclear = true; }
+            if (key == "<<") { merged.emplace_back(value, m_at - 1); }
             if (key != "ports") { continue; }
+            said = true;
             if (value.starts_with('[')) {
                 read_flow(service, value);
             } else if (value.empty()) {
@@ -175,6 +189,37 @@ private:
                 m_unclear = true;
             }
         }
+        for (const auto& [value, at] : merged) { said = said || read_merged(service, value, at); }
+        return said;
+    }
+
+    /// `<<: *base`, `<<: [*base, *more]`: of several the first one that says it counts.
+    bool read_merged(ComposeService& service, std::string_view value, std::size_t before) {
+        const bool several = value.starts_with('[') && value.ends_with(']');
+        for (const auto item : several ? items_of(value.substr(1, value.size() - 2)) : std::vector{value}) {
+            if (read_alias(service, trimmed(item), before)) { return true; }
+        }
+        return false;
+    }
+
+    /// The mapping in block style that was given that name last, before this line.
+    bool read_alias(ComposeService& service, std::string_view alias, std::size_t before) {
+        if (!alias.starts_with('*') || ++m_merges > k_max_merges) {
+            m_unclear = true;
+            return false;
+        }
+        const auto is_named = [&](std::string_view value) { return value.starts_with('&') && value.substr(1, value.find(' ') - 1) == alias.substr(1); };
+        for (auto at = before; at-- > 0;) {
+            const auto value = entry_of(m_lines[at].text).value;
+            if (!is_named(value)) { continue; }
+            if (value.find(' ') != std::string_view::npos) { break; }  // "&base {ports: ...}"
+            const auto back = std::exchange(m_at, at + 1);
+            const bool said = read_service(service, m_lines[at].indent);
+            m_at = back;
+            return said;
+        }
+        m_unclear = true;
+        return false;
     }
 
     void add(ComposeService& service, std::string_view text) {
@@ -230,6 +275,7 @@ private:
 
     std::vector<Line> m_lines;
     std::size_t m_at = 0;
+    int m_merges = 0;
     bool m_unclear = false;  ///< a service may publish ports that were not seen
     std::vector<ComposeService> m_services;
 };

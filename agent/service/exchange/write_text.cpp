@@ -196,11 +196,17 @@ std::string published(const std::string& address, Port outside, Port inside, Pro
     return address + std::to_string(outside) + ":" + std::to_string(inside) + (protocol == Protocol::udp ? "/udp" : "");
 }
 
-/// The ports of one service: what the file publishes, on the leases' ports where these are for it. What the file says of a lease:
-/// its number on the host, else in the container, else it is the first port that is nobody's.
-std::vector<std::string> compose_ports(const std::vector<const Lease*>& leases, const std::vector<ComposePort>& file) {
-    std::vector<const Lease*> whose(file.size(), nullptr);
+struct ComposePorts {
     std::vector<std::string> ports;
+    std::vector<const Lease*> unplaced;  ///< which of the ports theirs is the file does not say
+};
+
+/// The ports of one service: what the file publishes, on the leases' ports where these are for it. What the file says of a lease:
+/// its number on the host, else in the container, else it is the first port that is nobody's. What has the same number on the host, on
+/// another address or for UDP, goes with it.
+ComposePorts compose_ports(const std::vector<const Lease*>& leases, const std::vector<ComposePort>& file) {
+    std::vector<const Lease*> whose(file.size(), nullptr);
+    ComposePorts result;
     for (const int round : {0, 1, 2}) {
         for (const auto* lease : leases) {
             if (std::find(whose.begin(), whose.end(), lease) != whose.end()) { continue; }
@@ -214,16 +220,28 @@ std::vector<std::string> compose_ports(const std::vector<const Lease*>& leases, 
             }
         }
     }
+    for (const bool same_protocol : {true, false}) {
+        for (std::size_t i = 0; i < file.size(); ++i) {
+            for (std::size_t j = 0; j < file.size() && whose[i] == nullptr && file[i].published && file[i].target != 0; ++j) {
+                if (file[j].published == file[i].published && (file[j].protocol == file[i].protocol) == same_protocol) { whose[i] = whose[j]; }
+            }
+        }
+    }
+    bool unknown = false;
     for (std::size_t i = 0; i < file.size(); ++i) {
-        ports.push_back(whose[i] != nullptr ? published(file[i].address, whose[i]->port, file[i].target, file[i].protocol) : file[i].text);
+        unknown = unknown || (whose[i] == nullptr && (file[i].target == 0 || !file[i].published));
+        result.ports.push_back(whose[i] != nullptr ? published(file[i].address, whose[i]->port, file[i].target, file[i].protocol) : file[i].text);
     }
     for (const auto* lease : leases) {
         if (std::find(whose.begin(), whose.end(), lease) != whose.end()) { continue; }
         const auto asked = lease->key.requested.value_or(0);
-        // Of a service whose ports the file has, one that it does not have is no container's.
-        if (asked != 0 || file.empty()) { ports.push_back(published("", lease->port, asked != 0 ? asked : lease->port, lease->key.protocol)); }
+        if (unknown && asked != 0) {
+            result.unplaced.push_back(lease);
+        } else if (asked != 0 || file.empty()) {  // of a service whose ports the file has, one that it does not have is no container's
+            result.ports.push_back(published("", lease->port, asked != 0 ? asked : lease->port, lease->key.protocol));
+        }
     }
-    return ports;
+    return result;
 }
 
 /// Compose appends lists of ports of several files: without !override the port of the first file stays published. A service
@@ -263,8 +281,12 @@ std::string compose(const Registry& registry, const std::vector<const Lease*>& l
             }
             ports = found->ports;
         }
+        const auto placed = compose_ports(its, ports);
+        for (const auto* lease : placed.unplaced) {
+            text += "# not written: " + printable(service) + " " + std::to_string(lease->port) + " for " + text_of(lease->key.requested) + ", which may be in a range or variable of " + name + "\n";
+        }
         body += "  " + yaml_key(service) + ":\n    ports: !override\n";
-        for (const auto& port : compose_ports(its, ports)) { body += "      - \"" + port + "\"\n"; }
+        for (const auto& port : placed.ports) { body += "      - \"" + port + "\"\n"; }
     }
     return text + (body.empty() ? "services: {}\n" : "services:\n" + body);
 }
