@@ -52,8 +52,9 @@ const ServiceConfig* own_server(const Place& place, const LaunchTraits& traits) 
     if (traits.framework == nullptr) { return is_plain_start(traits.commands) ? only : nullptr; }
     const auto& options = traits.framework->port_options;
     const bool takes_args = only->args.empty() || std::find(options.begin(), options.end(), std::string_view(only->args.front())) != options.end();
-    // A framework that asks for another number is meant only where its arguments tell it this one, and nobody named it.
-    const bool is_told = !only->args.empty() && !traits.commands.empty() && is_plain_start({traits.commands.front()});
+    // A framework that asks for another number is meant only where its arguments tell it this one, and a script stands for it.
+    const auto& typed = traits.commands.front();
+    const bool is_told = !only->args.empty() && !script_name_of(typed).empty() && is_plain_start({typed});
     const bool fits = takes_args && (!only->port || only->port == traits.framework->natural || is_told);
     return fits ? only : nullptr;
 }
@@ -138,9 +139,7 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
         }
         if (entry != nullptr) { reading.service = entry->name; }
     }
-    if (is_given) {
-        known(asked->port, std::move(asked->from));
-    } else if (entry != nullptr && entry->port) {
+    if (!is_given && entry != nullptr && entry->port) {
         known(*entry->port, ".portwrap.json");
     } else if (asked) {
         known(asked->port, std::move(asked->from));

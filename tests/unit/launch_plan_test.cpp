@@ -295,6 +295,63 @@ TEST_CASE("a service that is what one sees of the project is what a plain start 
     CHECK(service_of_launch({service("a", std::nullopt)}, {"npm", "start"}) == "a");  // the project's own name
 }
 
+TEST_CASE("arguments that are meant for one program make no other one the configured service", "[launch]") {
+    auto web = service("web", 5173);
+    web.args = {"--port", "{port}"};
+    CHECK(service_of_launch({web}, {"vite"}) == "web");
+    CHECK(service_of_launch({web}, {"npm", "run", "dev"}, "vite") == "web");
+    for (const auto& command : {std::vector<std::string>{"uvicorn", "app:app"}, {"flask", "run"}, {"gunicorn", "app:app"}, {"next", "dev"}}) {
+        CAPTURE(command);
+        CHECK(service_of_launch({web}, command) == "main");
+    }
+    web.port = 3000;  // where its arguments move it to
+    CHECK(service_of_launch({web}, {"npm", "run", "dev"}, "vite") == "web");
+    CHECK(service_of_launch({web}, {"uvicorn", "app:app"}) == "main");
+    web.port.reset();
+    CHECK(service_of_launch({web}, {"vite"}) == "web");
+    CHECK(service_of_launch({web}, {"gunicorn", "app:app"}) == "main");  // takes no --port
+}
+
+TEST_CASE("another package's server is not the project's own", "[launch]") {
+    auto request = launch({"npm", "start"});
+    request.place.config.services = {service("web", 3000)};
+    request.place.package_dir = "api";
+    CHECK(plan(request).service == "api");
+    auto api = service("api", 4000);
+    api.dir = "api";
+    request = launch({"node", "x.js", "--port", "4000"});
+    request.script = "PORT=4000 node x.js";
+    request.place.config.services = {api};
+    CHECK(plan(request).service == "api");
+    request.place.package_dir = "docs";
+    CHECK(plan(request).service == "docs");
+}
+
+TEST_CASE("-p for several servers is no variable, which all of them would take", "[launch]") {
+    auto request = launch({"concurrently", "node web.js", "node api.js"});
+    request.session.port = Port{3055};
+    const auto made = plan(request);
+    CHECK(made.set.empty());
+    CHECK(made.changes.size() == 2);
+    request.command = {"node", "web.js"};
+    CHECK(plan(request).set == Set{{"PORT", "3055"}});
+}
+
+TEST_CASE("configured arguments are not given to what does not hand them on", "[launch]") {
+    auto web = service("web", 5173);
+    web.args = {"--port", "{port}"};
+    for (const auto& command : {std::vector<std::string>{"make", "dev"}, {"just", "dev"}, {"sh", "-c", "vite"}}) {
+        CAPTURE(command);
+        auto request = launch(command);
+        request.session.service = "web";
+        request.place.config.services = {web};
+        const auto made = plan(request);
+        CHECK(made.command == command);
+        REQUIRE(made.notices.size() == 1);
+        CHECK(made.notices.front().find("does not hand them on") != std::string::npos);
+    }
+}
+
 TEST_CASE("the port of another service is the one that it has, whoever runs it", "[launch]") {
     auto request = launch({"node", "web.js"});
     request.session.command = "node web.js";

@@ -54,6 +54,20 @@ TEST_CASE("a cache is known by the name that it was called by, too", "[policy]")
     CHECK(world.serve(other, 6379).port == 6380);
 }
 
+TEST_CASE("what -p said is this run's alone: the next one learns nothing from it", "[policy]") {
+    World world;
+    auto app = world.start(world.place("/a"));
+    app.scope->command = "npm run dev";
+    app.scope->port = Port{3005};
+    const auto bound = world.serve(app, 3005);
+    CHECK(bound.port == 3005);
+    CHECK(world.lease(bound.lease).started_by.empty());
+    auto other = world.start(world.place("/b"));
+    other.scope->command = "npm run dev";
+    other.scope->port = Port{3006};
+    CHECK(!world.lease(world.serve(other, 3100).lease).started_by.empty());  // it asked for a number of its own
+}
+
 TEST_CASE("what listened remembers the command that started it, and the next run of that finds it", "[policy]") {
     World world;
     auto app = world.start(world.place("/a"));
