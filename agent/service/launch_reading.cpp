@@ -53,8 +53,8 @@ const ServiceConfig* own_server(const Place& place, const LaunchTraits& traits) 
     const auto& options = traits.framework->port_options;
     const bool takes_args = only->args.empty() || std::find(options.begin(), options.end(), std::string_view(only->args.front())) != options.end();
     // A framework that asks for another number is meant only where its arguments tell it this one, and a script stands for it.
-    const auto& typed = traits.commands.front();
-    const bool is_told = !only->args.empty() && !script_name_of(typed).empty() && is_plain_start({typed});
+    const auto is_plain_script = [](const SimpleCommand& typed) { return !script_name_of(typed).empty() && is_plain_start({typed}); };
+    const bool is_told = !only->args.empty() && !traits.commands.empty() && is_plain_script(traits.commands.front());
     const bool fits = takes_args && (!only->port || only->port == traits.framework->natural || is_told);
     return fits ? only : nullptr;
 }
