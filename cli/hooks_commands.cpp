@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -71,7 +73,14 @@ std::vector<std::string> list_worktrees() {
     constexpr std::size_t k_most = 200;
     constexpr std::string_view k_word = "worktree ";
     std::vector<std::string> roots;
-    const auto listed = ask_git({"worktree", "list", "--porcelain", "-z"});
+    auto listed = ask_git({"worktree", "list", "--porcelain", "-z"});
+    if (!listed) {  // git before 2.36: a line each, where a name that has a newline is not found
+        listed = ask_git({"worktree", "list", "--porcelain"});
+        if (listed) { std::replace(listed->begin(), listed->end(), '\n', '\0'); }
+    }
+    if (!listed) {
+        if (auto here = ask_git({"rev-parse", "--show-toplevel"}); here && !here->empty()) { roots.push_back(std::move(*here)); }
+    }
     std::string_view rest = listed ? std::string_view(*listed) : std::string_view();
     while (!rest.empty() && roots.size() < k_most) {
         const auto end = rest.find('\0');
@@ -112,6 +121,12 @@ std::string_view standing_of(const std::string& path) {
     if (!inside || *inside != "true") { return "outside"; }
     if (ask_git({"-C", directory, "ls-files", "--error-unmatch", "--", name})) { return "tracked"; }
     return ask_git({"-C", directory, "check-ignore", "-q", "--", name}) ? "ignored" : "untracked";
+}
+
+/// core.hooksPath of the user or the machine, which holds for every repository without one of its own.
+bool serves_all_repositories() {
+    const auto scope = ask_git({"config", "--show-scope", "--get", "core.hooksPath"});
+    return scope && (scope->starts_with("global") || scope->starts_with("system"));
 }
 
 /// What becomes of the hook beyond this worktree, where that is not plain.
@@ -167,6 +182,15 @@ void provide_for_worktrees() {
 
 Error trouble_with(const std::string& path) { return Error{errno == EACCES || errno == EPERM ? ErrorCode::permission_denied : ErrorCode::storage_error, printable(path) + ": " + std::strerror(errno)}; }
 
+/// Of a symbolic link that leads nowhere, where it leads to; none for anything else.
+std::optional<std::string> dangling_target(const std::string& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) == 0 || ::lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) { return std::nullopt; }
+    char target[PATH_MAX];
+    const auto size = ::readlink(path.c_str(), target, sizeof target);
+    return std::string(target, size > 0 ? static_cast<std::size_t>(size) : 0);
+}
+
 /// Puts our block into the file, which is made if there is none.
 Status put_in(const HookPlace& hook) {
     const auto& path = hook.path;
@@ -174,6 +198,9 @@ Status put_in(const HookPlace& hook) {
     struct stat status {};
     if (::stat(directory.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
         return Error{ErrorCode::invalid_request, "core.hooksPath is " + printable(directory) + ", which is no directory: git runs no hooks here"};
+    }
+    if (const auto target = dangling_target(path)) {
+        return Error{ErrorCode::invalid_request, printable(path) + " is a symbolic link to " + printable(*target) + ", which is not there: make that file, or move the link away"};
     }
     const bool exists = ::stat(path.c_str(), &status) == 0;
     std::optional<std::string> old;
@@ -198,7 +225,9 @@ int install(const Globals& globals) {
     if (const auto done = put_in(*hook); !done) { return report(globals, done.error()); }
     const auto configured = ask_git({"config", "--type=path", "core.hooksPath"});
     const auto standing = standing_of(hook->path);
-    say_standing(*hook, standing, configured && !configured->empty() && configured->front() != '/');
+    const bool relative = configured && !configured->empty() && configured->front() != '/';
+    say_standing(*hook, standing, relative);
+    if (!relative && serves_all_repositories()) { write_line(STDERR_FILENO, "portctl: core.hooksPath is set for all repositories: this hook serves every one of them"); }
     const int printed = globals.json ? print_json(hook_result(hook->path, true, standing)) : print_text("installed " + printable(hook->path) + '\n');
     provide_for_worktrees();
     return printed;
@@ -238,6 +267,9 @@ int uninstall(const Globals& globals) {
         if (!taken) { return report(globals, taken.error()); }
         if (!*taken) { continue; }
         removed += "removed from " + printable(path) + '\n';
+        if (path == hook->path && path != plain->path && serves_all_repositories()) {
+            write_line(STDERR_FILENO, "portctl: core.hooksPath is set for all repositories: none of them has this hook any more");
+        }
         if (standing_of(path) == "tracked") { write_line(STDERR_FILENO, "portctl: " + printable(path) + " is tracked by git: commit the change where the hook was committed"); }
     }
     if (globals.json) { return print_json(hook_result(hook->path, false, standing_of(hook->path))); }

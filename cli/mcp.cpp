@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -131,6 +132,17 @@ std::optional<std::string> path_of_uri(std::string_view uri) {
     }
     if (path.find('\0') != std::string::npos || !is_utf8(path)) { return std::nullopt; }
     return path;
+}
+
+bool is_directory(const std::string& path) {
+    struct stat status {};
+    return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/// A word of `serviceType` that chooses the range of a new port and is not recorded; any other one is a role, a lease's kind.
+bool is_language(std::string_view word) {
+    constexpr std::array<std::string_view, 6> k_languages{"node", "python", "php", "static", "deno", "bun"};
+    return std::find(k_languages.begin(), k_languages.end(), word) != k_languages.end();
 }
 
 std::string text_of(const Json& object, const char* name) {
@@ -298,14 +310,15 @@ private:
         return least;
     }
 
-    /// The client's answer to our question for its roots.
+    /// The client's answer to our question for its roots. A root that is no directory here (it is gone, or of another machine) says
+    /// nothing.
     void take_response(const Json& message) {
         if (text_of(message, "id") != "roots-" + std::to_string(m_roots_asked)) { return; }
         m_roots_deadline.reset();
         m_directory = m_start_directory;
         for (const auto& root : inner_field(inner_field(message, "result"), "roots")) {
             if (!root.is_object()) { continue; }
-            if (auto path = path_of_uri(text_of(root, "uri"))) {
+            if (auto path = path_of_uri(text_of(root, "uri")); path && is_directory(*path)) {
                 m_directory = std::move(*path);
                 return;
             }
@@ -426,6 +439,7 @@ private:
         if (const auto asked = number_field(arguments, "port"); name == "get-port" && asked && asked != port) {
             said += " already, so it did not get " + std::to_string(*asked) + "; allocate-port gives a second port";
         }
+        if (name == "update-port" && is_language(text_of(arguments, "serviceType"))) { said += "; a language is not recorded: it chooses the range of a new port"; }
         return said;
     }
 
@@ -495,6 +509,26 @@ private:
         return all;
     }
 
+    /// The number that was asked for may be that of another instance of the same service. Whoever gets it has it then, and whoever
+    /// wants a new one is told.
+    Reply with_own_number(std::string_view tool, const Json& params, Reply reply) {
+        const auto asked = number_field(params, "port");
+        const auto code = text_field(reply.body, "code");
+        const bool differs = reply.ok ? asked != number_field(inner_field(reply.body, "lease"), "port") : code == "PORT_LEASED" || code == "PORT_IN_USE";
+        if (!asked || !differs) { return reply; }
+        auto where = params.contains("project") ? Json{{"project", params["project"]}} : Json{{"cwd", params["cwd"]}};
+        const auto listed = ask("lease.list", where);
+        if (!listed.ok) { return reply; }
+        const auto protocol = params.contains("protocol") ? text_of(params, "protocol") : std::string("tcp");
+        for (const auto& lease : inner_field(listed.body, "leases")) {
+            const bool its_own = number_field(lease, "port") == asked && text_of(lease, "service") == text_of(params, "service") && text_of(lease, "protocol") == protocol;
+            if (!its_own) { continue; }
+            if (tool == "get-port") { return {true, Json{{"lease", lease}}}; }
+            reply.body["message"] = "port " + std::to_string(*asked) + " is " + render_lease_name(lease) + "'s own already: get-port returns it, and without a number allocate-port gives a further one";
+        }
+        return reply;
+    }
+
     Reply run_tool(const Tool& tool, const Json& arguments) {
         const std::string_view name = tool.name;
         if (name == "audit-ports") { return ask("lease.audit", Json{{"all", true}}); }
@@ -521,16 +555,14 @@ private:
         put("cloudflareHostname", "hostname");
         if (name == "update-port") {
             put("serviceType", "kind");
+            if (is_language(text_of(arguments, "serviceType"))) { params["kind"] = ""; }  // it has no role
             return ask("lease.update", params);
         }
         put("protocol", "protocol");
         const auto type = text_of(arguments, "serviceType");
-        if (!type.empty()) {
-            const bool language = type == "node" || type == "python" || type == "php" || type == "static" || type == "deno" || type == "bun";
-            params[language ? "type" : "kind"] = type;
-        }
+        if (!type.empty()) { params[is_language(type) ? "type" : "kind"] = type; }
         put("port", "port");
-        return ask(name == "get-port" ? "lease.get" : "lease.allocate", params);
+        return with_own_number(name, params, ask(name == "get-port" ? "lease.get" : "lease.allocate", params));
     }
 
     // --- changes
@@ -598,7 +630,7 @@ private:
     }
 
     std::string m_start_directory;
-    std::string m_directory;  ///< the client's first root, else where we were started
+    std::string m_directory;  ///< the client's first root that is there, else where we were started
     std::string m_line;
     bool m_too_long = false;
     bool m_ended = false;

@@ -17,11 +17,15 @@ namespace portwrap {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+/// For the words of a refusal that come behind its status; a server need not hang up then.
+constexpr std::chrono::milliseconds k_rest_of_answer{250};
 
 struct Running {
     Probe* probe = nullptr;
     UniqueFd fd;
+    Clock::time_point end;
     bool connected = false;
+    bool last_words = false;  ///< the verdict is clear, and at the end of the time it is given
     std::string to_send;
     std::string received;
 };
@@ -54,9 +58,10 @@ int connect_to(UniqueFd& fd, const std::string& text, Port port) {
     return result == 0 || errno == EINPROGRESS ? 0 : errno;
 }
 
-Running start(Probe& probe) {
+Running start(Probe& probe, Clock::time_point now) {
     Running running;
     running.probe = &probe;
+    running.end = now + probe.timeout;
     int error = connect_to(running.fd, probe.address, probe.port);
     // A listener on "::" in a place where IPv6 has no loopback address.
     if (error != 0 && probe.address == "::1") { error = connect_to(running.fd, "127.0.0.1", probe.port); }
@@ -75,7 +80,9 @@ Running start(Probe& probe) {
 void judge_tls(Running& running, Clock::time_point started, bool closed) {
     switch (read_tls_answer(running.received)) {
         case TlsAnswer::hello: return succeed(running, started);
-        case TlsAnswer::alert: return fail(running, "refuses TLS (alert " + std::to_string(tls_alert(running.received)) + ")");
+        case TlsAnswer::alert:  // it is up, and of another mind about ciphers or names than this hello
+            running.probe->error = "speaks TLS, and not with this check (" + tls_alert_text(running.received) + ")";
+            return succeed(running, started);
         case TlsAnswer::other: return fail(running, "the answer is not TLS");
         case TlsAnswer::incomplete: break;
     }
@@ -89,8 +96,13 @@ void judge_http(Running& running, Clock::time_point started, bool closed) {
     if (status >= 200 && status < 400) { return succeed(running, started); }
     // Servers that speak TLS either say so, in words or in TLS, or hang up.
     const bool says_so = status == 400 && received.find("HTTPS") != std::string::npos;
+    if (status == 400 && !says_so && !closed && received.size() < 4096) {
+        if (!running.last_words) { running.end = std::min(running.end, Clock::now() + k_rest_of_answer); }
+        running.last_words = true;
+        return;
+    }
     if (status > 0) { return fail(running, "HTTP status " + std::to_string(status) + (says_so ? k_perhaps_tls : "")); }
-    const bool is_tls = read_tls_answer(received) == TlsAnswer::alert;
+    const bool is_tls = read_tls_answer(received) != TlsAnswer::other;
     if (status < 0 || received.size() > 65536) { return fail(running, std::string("the answer is not HTTP") + (is_tls ? k_perhaps_tls : "")); }
     if (closed) { fail(running, std::string("closed the connection without an answer") + (received.empty() ? k_perhaps_tls : "")); }
 }
@@ -137,19 +149,22 @@ void run_probes(std::vector<Probe>& probes) {
     const auto started = Clock::now();
     std::vector<Running> running;
     running.reserve(probes.size());
-    for (auto& probe : probes) { running.push_back(start(probe)); }
+    for (auto& probe : probes) { running.push_back(start(probe, started)); }
     for (;;) {
         std::vector<pollfd> waiting;
         std::vector<Running*> whose;
         auto next = Clock::time_point::max();
         for (auto& one : running) {
             if (!one.fd.valid()) { continue; }
-            const auto end = started + one.probe->timeout;
-            if (end <= Clock::now()) {
-                fail(one, "no answer within " + std::to_string(one.probe->timeout.count()) + " ms");
+            if (one.end <= Clock::now()) {
+                if (one.last_words) {
+                    judge_http(one, started, true);
+                } else {
+                    fail(one, "no answer within " + std::to_string(one.probe->timeout.count()) + " ms");
+                }
                 continue;
             }
-            next = std::min(next, end);
+            next = std::min(next, one.end);
             waiting.push_back({one.fd.get(), static_cast<short>(!one.connected || !one.to_send.empty() ? POLLOUT : POLLIN), 0});
             whose.push_back(&one);
         }

@@ -19,7 +19,7 @@ struct Probe {
     // the answer
     bool healthy = false;
     std::optional<double> response_ms;
-    std::string error;  ///< one line; empty when healthy
+    std::string error;  ///< one line; empty when healthy, but for a server that speaks TLS and not with us
 };
 /// All at once, none for longer than its time.
 void run_probes(std::vector<Probe>& probes);

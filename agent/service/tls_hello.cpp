@@ -1,8 +1,10 @@
 // See tls_hello.hpp.
 #include "service/tls_hello.hpp"
 
+#include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <utility>
 
 namespace portwrap {
 namespace {
@@ -55,10 +57,30 @@ TlsAnswer read_tls_answer(std::string_view bytes) {
     if (bytes.empty()) { return TlsAnswer::incomplete; }
     if ((bytes[0] != k_handshake_record && bytes[0] != k_alert_record) || (bytes.size() > 1 && bytes[1] != 3)) { return TlsAnswer::other; }
     if (bytes.size() < 6) { return TlsAnswer::incomplete; }
-    if (bytes[0] == k_alert_record) { return TlsAnswer::alert; }
+    if (bytes[0] == k_alert_record) { return bytes.size() < 7 ? TlsAnswer::incomplete : TlsAnswer::alert; }
     return bytes[5] == k_server_hello ? TlsAnswer::hello : TlsAnswer::other;
 }
 
 int tls_alert(std::string_view bytes) { return bytes.size() > 6 ? static_cast<std::uint8_t>(bytes[6]) : -1; }
+
+std::string tls_alert_text(std::string_view bytes) {
+    // What servers say to a client whose versions, ciphers, name or missing certificate they do not take.
+    constexpr std::array<std::pair<int, const char*>, 10> k_names{{{10, "unexpected_message"},
+                                                                    {40, "handshake_failure"},
+                                                                    {47, "illegal_parameter"},
+                                                                    {70, "protocol_version"},
+                                                                    {71, "insufficient_security"},
+                                                                    {80, "internal_error"},
+                                                                    {109, "missing_extension"},
+                                                                    {112, "unrecognized_name"},
+                                                                    {116, "certificate_required"},
+                                                                    {120, "no_application_protocol"}}};
+    const int alert = tls_alert(bytes);
+    auto text = "alert " + std::to_string(alert);
+    for (const auto& [number, name] : k_names) {
+        if (number == alert) { text += std::string(", ") + name; }
+    }
+    return text;
+}
 
 }  // namespace portwrap

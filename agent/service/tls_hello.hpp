@@ -13,11 +13,13 @@ namespace portwrap {
 enum class TlsAnswer {
     incomplete,
     hello,   ///< a ServerHello: it speaks TLS with us
-    alert,   ///< it speaks TLS, and refuses
+    alert,   ///< it speaks TLS, and refuses this client
     other    ///< no TLS
 };
 [[nodiscard]] TlsAnswer read_tls_answer(std::string_view bytes);
 /// The alert's description (RFC 8446, 6): 40 handshake_failure, 112 unrecognized_name, ...; -1 when it was not said.
 [[nodiscard]] int tls_alert(std::string_view bytes);
+/// "alert 40, handshake_failure"; the number alone where that has no name here.
+[[nodiscard]] std::string tls_alert_text(std::string_view bytes);
 
 }  // namespace portwrap

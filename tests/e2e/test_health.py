@@ -169,6 +169,48 @@ def test_a_check_that_waits_holds_up_nobody(house):
     assert {check.wait() for check in waiting} <= {0, 1}
 
 
+BAD_REQUEST = """
+import socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("ready", flush=True)
+open_ones = []
+while True:
+    connection, _ = listener.accept()
+    asked = connection.recv(4096)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\\r\\nContent-Type: text/html\\r\\n\\r\\n")
+    if sys.argv[2] == "words":
+        time.sleep(0.02)  # so that it is a segment of its own
+        connection.sendall(b"The plain HTTP request was sent to an HTTPS port")
+    open_ones.append(connection)  # and does not hang up
+"""
+
+
+@pytest.mark.parametrize("answer", ["words", "silence"])
+def test_words_behind_a_refusal_s_status_are_waited_for(house, answer):
+    shop = house.project("shop", files={"package.json": "{}", ".portwrap.json": '{"services": {"web": {"health": {"path": "/", "timeout": "20s"}}}}'})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    house.start("python3", "-c", BAD_REQUEST, str(port), answer, cwd=shop)
+    wait_until(lambda: is_listening(port), "it listens")
+    (found,) = house.ask("health", "web", cwd=shop, status=1)["checks"]
+    assert found["error"].startswith("HTTP status 400") and ("does it speak TLS?" in found["error"]) == (answer == "words"), found
+
+
+@pytest.mark.parametrize("options, said", [(["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM8"], "alert 40, handshake_failure"),
+                                           (["-tls1_2", "-servername", "shop.example", "-servername_fatal", "-cert2", "cert.pem", "-key2", "key.pem"], "alert 112, unrecognized_name")])
+def test_a_server_that_refuses_our_hello_in_tls_is_up(house, options, said):
+    shop = house.project("shop", files={"package.json": "{}", ".portwrap.json": '{"services": {"web": {"health": {"https": true}}}}'})
+    made = house.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+                     "-keyout", "key.pem", "-out", "cert.pem", cwd=shop)
+    assert made.returncode == 0, made.stderr
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    house.start("openssl", "s_server", "-cert", "cert.pem", "-key", "key.pem", "-quiet", *options, "-accept", str(port), cwd=shop)
+    wait_until(lambda: is_listening(port), "it listens")
+    (found,) = house.ask("health", "web", cwd=shop)["checks"]
+    assert (found["health"], found["error"]) == ("healthy", f"speaks TLS, and not with this check ({said})")
+    assert found["response_ms"] > 0
+
+
 TLS_SERVERS = {
     "python": ["python3", "-c", """
 import http.server, ssl, sys

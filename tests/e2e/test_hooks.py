@@ -281,6 +281,52 @@ def test_what_was_installed_before_husky_came_is_removed_too(house, repository):
     assert "not installed" in house.portctl("hooks", "uninstall", cwd=repository).stdout
 
 
+def test_a_link_that_leads_nowhere_is_left_alone(house, repository):
+    hook = repository / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.symlink_to("../../nowhere")
+    assert "a symbolic link to ../../nowhere, which is not there" in house.refusal("hooks", "install", cwd=repository, status=2)["message"]
+    assert house.portctl("hooks", "uninstall", cwd=repository).returncode == 0
+    assert hook.is_symlink() and not (repository / "nowhere").exists()
+    # Where it leads somewhere, what is there is served.
+    (repository / "nowhere").write_text("#!/bin/sh\n")
+    (repository / "nowhere").chmod(0o755)
+    assert house.portctl("hooks", "install", cwd=repository).returncode == 0
+    assert hook.is_symlink() and "portctl hooks run" in (repository / "nowhere").read_text()
+
+
+@pytest.mark.parametrize("refused", ["-z", "list"])
+def test_an_older_git_s_worktrees_are_found(house, repository, refused, tmp_path):
+    """Before 2.36 `git worktree list` has no -z, before 2.7 it is not there: the real git, without that."""
+    linked = house.home / "linked"
+    house.git(repository, "worktree", "add", "-q", "-b", "linked", str(linked))
+    house.git(repository, "config", "core.hooksPath", ".githooks")
+    house.portctl("get", "web", cwd=repository)
+    old = tmp_path / "bin/git"
+    old.parent.mkdir()
+    old.write_text(f'#!/bin/sh\ncase " $* " in *" worktree"*" {refused} "*) echo "error: unknown: {refused}" >&2; exit 129;; esac\nexec {shutil.which("git")} "$@"\n')
+    old.chmod(0o755)
+    house.env["PATH"] = f"{old.parent}:{house.env['PATH']}"
+    for place in (linked, repository):
+        assert house.portctl("hooks", "install", cwd=place).returncode == 0
+    assert ports(house, linked)
+    done = house.portctl("hooks", "uninstall", cwd=repository)
+    assert done.stdout.count("removed from") == (2 if refused == "-z" else 1), done
+    assert not (repository / ".githooks/post-checkout").exists()
+
+
+def test_a_hook_of_all_repositories_says_so(house, repository):
+    hooks = house.home / "hooks"
+    house.git(repository, "config", "--global", "core.hooksPath", str(hooks))
+    assert "this hook serves every one of them" in house.portctl("hooks", "install", cwd=repository).stderr
+    assert "none of them has this hook any more" in house.portctl("hooks", "uninstall", cwd=repository).stderr
+    assert house.portctl("hooks", "uninstall", cwd=repository).stderr == ""
+    # A path of the repository's own goes before it.
+    house.git(repository, "config", "--local", "core.hooksPath", str(house.home / "own"))
+    for action in ("install", "uninstall"):
+        assert "all repositories" not in house.portctl("hooks", action, cwd=repository).stderr
+
+
 def test_hooks_that_cannot_be_installed_say_why(house, repository):
     house.git(repository, "config", "core.hooksPath", "/dev/null")
     assert "git runs no hooks here" in house.refusal("hooks", "install", cwd=repository, status=2)["message"]

@@ -338,6 +338,50 @@ def test_without_its_roots_a_server_works_where_it_was_started(house, shop):
     talk.end()
 
 
+def test_a_root_that_is_no_directory_says_nothing(house, shop):
+    blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
+    gone, file = house.home / "no/such/dir", house.home / "file"
+    file.write_text("")
+    talk = Talk(house, shop)
+    talk.say(id=1, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {"roots": {"listChanged": True}}})
+    for number, roots, expected in ((1, [gone, file, blog], blog), (2, [gone], shop)):
+        talk.say(method="notifications/initialized" if number == 1 else "notifications/roots/list_changed")
+        talk.answer(f"roots-{number}")
+        talk.say(id=f"roots-{number}", result={"roots": [{"uri": f"file://{root}"} for root in roots]})
+        talk.call(10 + number, "get-port", serviceName="web")
+        assert talk.answer(10 + number)["result"]["structuredContent"]["lease"]["project"]["root"] == str(expected)
+    talk.end()
+    assert len(house.leases()) == 2
+
+
+def test_a_number_of_the_service_s_other_instance_is_its_own(house, shop):
+    first, second, got, again, other, theirs = client(
+        house, shop, ["call", "get-port", {"serviceName": "m"}], ["call", "allocate-port", {"serviceName": "m", "port": 3470}],
+        ["call", "get-port", {"serviceName": "m", "port": 3470}], ["call", "allocate-port", {"serviceName": "m", "port": 3470}],
+        ["call", "get-port", {"serviceName": "m", "port": 3471}], ["call", "get-port", {"serviceName": "n", "port": 3470}])
+    assert content(second)["lease"]["instance"] == 1
+    assert (content(got)["port"], content(got)["lease"]["instance"], content(got)["message"]) == (3470, 1, "shop/m#1 has port 3470")
+    assert content(again)["code"] == "PORT_LEASED" and "port 3470 is shop/m#1's own already: get-port returns it" in content(again)["message"]
+    assert content(other)["port"] == content(first)["port"] and "did not get 3471" in content(other)["message"]
+    assert content(theirs)["code"] == "PORT_LEASED" and "own already" not in content(theirs)["message"]
+    # Also where the lowest instance is not there any more.
+    house.portctl("release", str(content(first)["port"]), cwd=shop)
+    (alone,) = client(house, shop, ["call", "get-port", {"serviceName": "m", "port": 3470}])
+    assert (content(alone)["port"], content(alone)["lease"]["instance"]) == (3470, 1)
+    assert len(house.leases()) == 1
+
+
+def test_a_type_is_a_role_or_a_language_in_every_tool(house, shop):
+    got, role, language = client(
+        house, shop, ["call", "get-port", {"serviceName": "web", "serviceType": "python"}],
+        ["call", "update-port", {"serviceName": "web", "serviceType": "api"}],
+        ["call", "update-port", {"serviceName": "web", "serviceType": "python", "description": "d"}])
+    assert (content(got)["lease"]["range"], content(got)["lease"]["kind"]) == ("python", None)
+    assert content(role)["lease"]["kind"] == "api"
+    assert (content(language)["lease"]["kind"], content(language)["lease"]["description"]) == (None, "d")
+    assert "a language is not recorded" in content(language)["message"]
+
+
 def test_a_hostname_says_which_port_of_a_service_is_released(house, shop):
     names = ("a.example", "b.example", "c.example")
     *got, by_name, again, wrong, first, rest = client(
