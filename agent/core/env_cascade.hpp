@@ -15,6 +15,7 @@ struct EnvFile {
 
 /// The last one that has a variable counts. Of a mode's files (.env.development, .env.test, .env.staging) only those of the
 /// mode that the command runs in: `--mode`, NODE_ENV, else production for `next start` and `vite preview`, else development.
+/// flask reads .flaskenv and .env alone, nuxt and nitro .env or the file that `--dotenv` names.
 [[nodiscard]] std::vector<EnvFile> env_files_of(const std::vector<SimpleCommand>& commands);
 
 }  // namespace portwrap

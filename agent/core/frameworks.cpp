@@ -10,10 +10,13 @@
 namespace portwrap {
 namespace {
 
+// In the place of a word: there is none before the options.
+constexpr std::string_view k_bare = "-";
+
 // Left out on purpose: express, fastify, nest and others whose port is the application's own code (what it asks for is
 // learnt from its runs).
 constexpr std::array k_frameworks{
-    Framework{"next", {{{"next", "dev", ""}, {"next", "start", ""}}}, {}, 3000, {"PORT"}, {}, {"-p", "--port"}, false, false},
+    Framework{"next", {{{"next", "dev", ""}, {"next", "start", ""}, {"next", k_bare, ""}}}, {}, 3000, {"PORT"}, {}, {"-p", "--port"}, false, false},
     Framework{"react-scripts",
               {{{"react-scripts", "start", ""}, {"craco", "start", "react-scripts"}, {"react-app-rewired", "start", "react-scripts"}}},
               {},
@@ -67,10 +70,6 @@ constexpr std::array<std::string_view, 24> k_several{
     "pm2",          "pm2-dev", "pm2-runtime", "foreman",    "nf",     "honcho",    "overmind", "hivemind", "goreman", "mprocs", "stmux", "process-compose"};
 // Words of npm, pnpm and yarn that run a script in several packages.
 constexpr std::array<std::string_view, 9> k_several_words{"--workspaces", "-ws", "-r", "--recursive", "--parallel", "workspaces", "--filter", "-F", "--stream"};
-// Second or third words of commands that run no server (`npm run build`, `npm test`, `vite build`).
-constexpr std::array<std::string_view, 26> k_other_work{"build",  "test",     "t",       "lint",    "format",   "typecheck", "check",   "install", "i",
-                                                        "ci",     "add",      "remove",  "generate", "migrate", "deploy",    "publish", "optimize", "coverage",
-                                                        "seed",   "clean",    "codegen", "compile", "release", "bench",     "e2e",     "docs"};
 constexpr std::array<std::string_view, 5> k_containers{"docker", "podman", "docker-compose", "podman-compose", "nerdctl"};
 constexpr std::array<std::string_view, 4> k_container_starts{"up", "run", "start", "create"};
 
@@ -83,8 +82,22 @@ bool has_argument(const SimpleCommand& command, std::string_view word) {
     return std::find(command.words.begin() + 1, command.words.end(), word) != command.words.end();
 }
 
+/// Does docker or one of its kin start a container? `docker exec web npm start` does not.
+bool starts_container(const SimpleCommand& command) {
+    if (!has(k_containers, command.words.front())) { return false; }
+    auto at = first_operand(command);
+    const bool is_group = at < command.words.size() && (command.words[at] == "compose" || command.words[at] == "container");
+    if (is_group) { at = first_operand(command, at + 1); }
+    return at < command.words.size() && has(k_container_starts, command.words[at]);
+}
+
+bool has_word(const FrameworkCommand& known, const SimpleCommand& command) {
+    if (known.word == k_bare) { return command.words.size() == 1 || command.words[1].starts_with('-'); }
+    return known.word.empty() || has_argument(command, known.word);
+}
+
 bool is_command_of(const FrameworkCommand& known, const SimpleCommand& command, std::string_view manifests) {
-    return !known.program.empty() && command.words.front() == known.program && (known.word.empty() || has_argument(command, known.word)) &&
+    return !known.program.empty() && command.words.front() == known.program && has_word(known, command) &&
            (known.package.empty() || mentions_package(manifests, known.package));
 }
 
@@ -97,6 +110,20 @@ const Framework* framework_of(const SimpleCommand& command, std::string_view man
         if (is_it && !runs_none) { return &framework; }
     }
     return nullptr;
+}
+
+bool runs_scripts(const SimpleCommand& command) {
+    const std::string& program = command.words.front();
+    return program == "npm" || program == "pnpm" || program == "yarn" || program == "bun";
+}
+
+/// yarn, pnpm and bun run the package's binary where no script has the name: `yarn next dev` is next.
+SimpleCommand without_script_runner(const SimpleCommand& command) {
+    auto binary = command;
+    const auto at = first_operand(command);
+    if (!runs_scripts(command) || command.words.front() == "npm" || at >= command.words.size()) { return binary; }
+    binary.words.erase(binary.words.begin(), binary.words.begin() + static_cast<std::ptrdiff_t>(at));
+    return binary;
 }
 
 /// The port at the end of PORT, HOST:PORT, tcp://HOST:PORT.
@@ -143,12 +170,6 @@ void read_port_words(const SimpleCommand& command, const Framework* framework, L
     }
 }
 
-/// "build:web", "db:migrate"; but not "dev:test", which starts something.
-bool is_other_work(std::string_view script) {
-    const auto words = name_parts(script);
-    return !words.empty() && !is_start_word(words.front()) && std::any_of(words.begin(), words.end(), [](const std::string& word) { return has(k_other_work, word); });
-}
-
 }  // namespace
 
 LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, std::string_view manifests, bool workspace_root) {
@@ -157,26 +178,32 @@ LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::stri
     all = simple_commands(command);
     if (all.size() == 1) {
         const auto& words = all.front().words;
-        for (std::size_t i = 1; i < std::min<std::size_t>(words.size(), 3); ++i) { traits.other_work = traits.other_work || has(k_other_work, words[i]); }
+        for (std::size_t i = 1; i < std::min<std::size_t>(words.size(), 3); ++i) { traits.other_work = traits.other_work || is_other_work_word(words[i]); }
         traits.other_work = traits.other_work || is_other_work(script_name_of(all.front()));
         traits.container_client = has(k_containers, words.front());
     }
-    for (auto& one : simple_commands(script)) { all.push_back(std::move(one)); }
+    const std::size_t typed = all.size();
+    traits.ends.push_back(typed);
+    for (std::string_view rest = script; !rest.empty();) {
+        const auto line = rest.substr(0, rest.find('\n'));
+        for (auto& one : simple_commands(line)) { all.push_back(std::move(one)); }
+        traits.ends.push_back(all.size());
+        rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    }
     std::vector<const Framework*> found;
-    for (const auto& one : all) {
-        const std::string& program = one.words.front();
-        const bool runs_scripts = program == "npm" || program == "pnpm" || program == "yarn" || program == "bun";
-        const bool in_packages = runs_scripts && std::any_of(one.words.begin() + 1, one.words.end(), [](const std::string& word) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const auto& one = all[i];
+        const bool in_packages = runs_scripts(one) && std::any_of(one.words.begin() + 1, one.words.end(), [](const std::string& word) {
             return has(k_several_words, std::string_view(word).substr(0, word.find('=')));
         });
-        if (one.beside || in_packages || has(k_several, program)) { traits.one_server = false; }
-        if (has(k_containers, program)) {
-            traits.container = traits.container || std::any_of(k_container_starts.begin(), k_container_starts.end(),
-                                                               [&](std::string_view word) { return has_argument(one, word); });
-        }
-        const auto* framework = framework_of(one, manifests);
+        if (one.beside || in_packages || has(k_several, one.words.front())) { traits.one_server = false; }
+        traits.container = traits.container || starts_container(one);
+        // A script's name where the command led to a text: to its own, or from there to another line.
+        const bool is_binary = traits.ends.size() <= (i < typed ? 1U : 2U);
+        const auto server = is_binary ? without_script_runner(one) : one;
+        const auto* framework = framework_of(server, manifests);
         if (framework != nullptr) { found.push_back(framework); }
-        if (framework != nullptr || all.size() == 1 || !one.assignments.empty()) { read_port_words(one, framework, traits); }
+        if (framework != nullptr || all.size() == 1 || !one.assignments.empty()) { read_port_words(server, framework, traits); }
     }
     if (found.size() > 1 || (workspace_root && found.empty())) { traits.one_server = false; }
     if (traits.one_server && found.size() == 1) { traits.framework = found.front(); }

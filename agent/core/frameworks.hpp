@@ -17,7 +17,7 @@
 
 namespace portwrap {
 
-/// A program and a word among its arguments (none: any). `package`: only where a manifest mentions it.
+/// A program and a word among its arguments (empty: any; "-": none but options). `package`: only where a manifest mentions it.
 struct FrameworkCommand {
     std::string_view program;
     std::string_view word;
@@ -51,6 +51,7 @@ struct LaunchTraits {
     bool said_otherwise = false;           ///< they give it in a way that only a shell understands (`--port $PORT`)
     bool portless = false;                 ///< it listens on a Unix socket or an inherited descriptor
     std::vector<SimpleCommand> commands;   ///< what the words run, the script's commands included
+    std::vector<std::size_t> ends;         ///< where those that were typed end in it, then those of each line of the script
 };
 
 /// `script`: the text of the package script that the command runs, one line for each script that it leads to; empty when

@@ -12,8 +12,15 @@ namespace {
 // Programs whose first argument names a script or target of the project.
 constexpr std::array<std::string_view, 10> k_script_runners{"npm", "pnpm", "yarn", "bun", "make", "gmake", "just", "rake", "task", "composer"};
 constexpr std::array<std::string_view, 5> k_run_words{"run", "run-script", "rum", "urn", "task"};
+// Those of them, and the shells, whose work is written where nothing here reads it.
+constexpr std::array<std::string_view, 10> k_unread{"make", "gmake", "just", "rake", "task", "composer", "sh", "bash", "dash", "zsh"};
 // Programs whose first argument names the program text that they run, beside those that `type_of_program` knows.
-constexpr std::array<std::string_view, 8> k_interpreters{"tsx", "ts-node", "ts-node-dev", "tsnd", "nodemon", "perl", "cargo", "go"};
+constexpr std::array<std::string_view, 9> k_interpreters{"tsx", "ts-node", "ts-node-esm", "ts-node-dev", "tsnd", "nodemon", "perl", "cargo", "go"};
+
+// Words before the name of what they run: `tsx watch src/api.ts`, `go run ./cmd/api`.
+constexpr std::array<std::string_view, 3> k_interpreter_words{"run", "watch", "task"};
+// Options before a program text on the command line itself.
+constexpr std::array<std::string_view, 5> k_text_options{"-c", "-e", "-p", "--eval", "--print"};
 
 constexpr std::array<std::string_view, 10> k_start_words{"dev", "develop", "development", "start", "serve", "run", "watch", "up", "preview", "debug"};
 // What a server's file is called that is the only one.
@@ -22,37 +29,53 @@ constexpr std::array<std::string_view, 6> k_server_words{"server", "app", "main"
 constexpr std::array<std::string_view, 26> k_noise{"src", "bin", "lib", "dist", "build", "out", "apps", "packages", "services", "cmd", "target", "release", "js",
                                                    "ts",  "mjs", "cjs", "mts",  "cts",   "jsx", "tsx",  "py",       "rb",       "php", "pl",     "sh",      "exe"};
 constexpr std::array<std::string_view, 12> k_plain_services{"web", "app", "main", "server", "site", "www", "frontend", "front", "client", "ui", "dev", "http"};
+// Those of them that no file called server.js is.
+constexpr std::array<std::string_view, 6> k_pages{"site", "www", "frontend", "front", "client", "ui"};
+// Parts of the names of scripts that run no server, and words that say the same of npm, vite and others.
+constexpr std::array<std::string_view, 26> k_other_work{"build",  "test",     "t",       "lint",    "format",   "typecheck", "check",   "install", "i",
+                                                        "ci",     "add",      "remove",  "generate", "migrate", "deploy",    "publish", "optimize", "coverage",
+                                                        "seed",   "clean",    "codegen", "compile", "release", "bench",     "e2e",     "docs"};
 
 template <typename Words>
 bool has(const Words& words, std::string_view word) {
     return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-bool says_nothing(std::string_view part) { return is_start_word(part) || has(k_server_words, part) || has(k_noise, part); }
+/// What a command runs, by its name.
+struct Role {
+    std::string_view name;
+    bool is_script = false;  ///< a package script or a target; else a file, a module or a program
+};
 
-std::string_view first_argument(const SimpleCommand& command, std::size_t from = 1) {
-    for (std::size_t i = from; i < command.words.size(); ++i) {
-        if (!command.words[i].starts_with('-')) { return command.words[i]; }
-    }
-    return {};
-}
 
-/// The word that names what a command runs.
-std::string_view role_of(const SimpleCommand& command) {
+bool runs_own_text(const SimpleCommand& command) { return command.words.size() > 1 && has(k_text_options, command.words[1]); }
+
+Role role_of(const SimpleCommand& command) {
     const auto& program = command.words.front();
-    if (has(k_script_runners, program)) { return script_name_of(command); }
-    if (has(k_interpreters, program) || !type_of_program(program, command.words).empty()) {
-        auto name = first_argument(command);
-        if (has(k_run_words, name)) { name = first_argument(command, 2); }
-        if (!name.empty()) { return name; }
+    if (const auto script = script_name_of(command); !script.empty() || has(k_script_runners, program)) {
+        return {script, script.find_first_of("./") == std::string_view::npos};  // bun src/api.ts
     }
-    return program;
+    if ((has(k_interpreters, program) || !type_of_program(program, command.words).empty()) && !runs_own_text(command)) {
+        auto at = first_operand(command);
+        if (at < command.words.size() && has(k_interpreter_words, command.words[at])) { at = first_operand(command, at + 1); }
+        if (at < command.words.size()) { return {command.words[at]}; }
+    }
+    return {program};
 }
 
+/// Does a part of a role say nothing of which service it is? Where files lie and what they end in counts for files alone:
+/// `release:api` releases it.
+bool says_nothing(const Role& role, std::string_view part) { return is_start_word(part) || has(k_server_words, part) || (!role.is_script && has(k_noise, part)); }
+
+/// `npm run dev`, `node server.js`. What a makefile, a shell script or a file called dev.js starts cannot be read.
 bool is_plain(const SimpleCommand& command) {
-    const auto parts = name_parts(role_of(command));
+    if (has(k_unread, command.words.front())) { return false; }
+    const auto role = role_of(command);
+    const auto parts = name_parts(role.name);
+    const auto is_file_that_starts = [](const std::string& part) { return is_start_word(part) || part == "sh"; };
+    if (!role.is_script && std::any_of(parts.begin(), parts.end(), is_file_that_starts)) { return false; }
     const bool starts = std::any_of(parts.begin(), parts.end(), [](const std::string& part) { return is_start_word(part) || has(k_server_words, part); });
-    return starts && std::all_of(parts.begin(), parts.end(), says_nothing);
+    return starts && std::all_of(parts.begin(), parts.end(), [&](const std::string& part) { return says_nothing(role, part); });
 }
 
 }  // namespace
@@ -79,24 +102,37 @@ std::string_view script_name_of(const SimpleCommand& command) {
         return words[1].size() > 6 ? std::string_view(words[1]).substr(6) : words.size() > 2 ? std::string_view(words[2]) : std::string_view();
     }
     if (!has(k_script_runners, words.front())) { return {}; }
-    std::size_t at = 1;
-    while (at < words.size() && (words[at].starts_with('-') || has(k_run_words, words[at]))) { ++at; }
+    auto at = first_operand(command);
+    if (at < words.size() && has(k_run_words, words[at])) { at = first_operand(command, at + 1); }
     return at < words.size() ? std::string_view(words[at]) : std::string_view();
 }
 
+bool is_other_work_word(std::string_view word) { return has(k_other_work, word); }
+
+bool is_other_work(std::string_view script) {
+    const auto words = name_parts(script);
+    return !words.empty() && !is_start_word(words.front()) && std::any_of(words.begin(), words.end(), is_other_work_word);
+}
+
 bool names_service(const SimpleCommand& command, std::string_view service) {
-    auto parts = name_parts(role_of(command));
+    const auto role = role_of(command);
+    if (role.is_script && is_other_work(role.name)) { return false; }
+    auto parts = name_parts(role.name);
     const auto wanted = name_parts(service);
     const auto found = std::search(parts.begin(), parts.end(), wanted.begin(), wanted.end());
     if (wanted.empty() || found == parts.end()) { return false; }
     parts.erase(found, found + static_cast<std::ptrdiff_t>(wanted.size()));
-    return std::all_of(parts.begin(), parts.end(), says_nothing);
+    return std::all_of(parts.begin(), parts.end(), [&](const std::string& part) { return says_nothing(role, part); });
 }
 
-bool is_plain_start(const std::vector<SimpleCommand>& commands) {
+bool is_plain_start(const std::vector<SimpleCommand>& commands, std::string_view service) {
     if (commands.empty() || !is_plain(commands.back())) { return false; }
     // What is prepared before (`tsc && node dist/server.js`) says nothing; another script that is run does.
-    return std::all_of(commands.begin(), commands.end(), [](const SimpleCommand& command) { return script_name_of(command).empty() || is_plain(command); });
+    if (!std::all_of(commands.begin(), commands.end(), [](const SimpleCommand& command) { return script_name_of(command).empty() || is_plain(command); })) { return false; }
+    return !has(k_pages, service) || std::none_of(commands.begin(), commands.end(), [](const SimpleCommand& command) {
+        const auto parts = name_parts(role_of(command).name);
+        return has(parts, "server");
+    });
 }
 
 bool is_plain_service(std::string_view service, std::string_view project) {

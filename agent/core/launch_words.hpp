@@ -23,8 +23,15 @@ namespace portwrap {
 /// src, js), the name of its script, of the file that it interprets, or of the program itself?
 [[nodiscard]] bool names_service(const SimpleCommand& command, std::string_view service);
 
-/// Do the commands start a server without saying which: `npm run dev` with `node dist/server.js`?
-[[nodiscard]] bool is_plain_start(const std::vector<SimpleCommand>& commands);
+/// Does a word say that something is built, tested or installed?
+[[nodiscard]] bool is_other_work_word(std::string_view word);
+
+/// The same of a script's name: "build:web", "db:migrate"; but not "dev:test", which starts something.
+[[nodiscard]] bool is_other_work(std::string_view script);
+
+/// Do the commands start a server without saying which: `npm run dev` with `node dist/server.js`? Not `make dev`, ./dev.sh and
+/// `node dev.js`: what those start cannot be read. `service`: the one that it would be; no `server.js` is a frontend.
+[[nodiscard]] bool is_plain_start(const std::vector<SimpleCommand>& commands, std::string_view service = {});
 
 /// A service whose name says only that it is what one sees of the project: web, app, main, ..., or the project's own name.
 [[nodiscard]] bool is_plain_service(std::string_view service, std::string_view project);

@@ -4,6 +4,8 @@
 #include <array>
 #include <cctype>
 #include <cstddef>
+#include <iterator>
+#include <optional>
 
 namespace portwrap {
 namespace {
@@ -24,8 +26,8 @@ bool is_assignment(std::string_view word) {
 }
 
 // Programs that run the rest of their line; of those in the second table, after the named word.
-constexpr std::array<std::string_view, 15> k_runners{"env",  "cross-env", "cross-env-shell", "exec",   "nohup",   "nice",    "time", "command",
-                                                     "npx",  "bunx",      "pnpx",            "dotenv", "env-cmd", "stdbuf",  "setsid"};
+constexpr std::array<std::string_view, 20> k_runners{"env",    "cross-env", "cross-env-shell", "exec",    "nohup", "nice",    "ionice",  "time", "timeout", "command",
+                                                     "npx",    "bunx",      "pnpx",            "dotenv",  "env-cmd", "stdbuf", "setsid", "sudo", "doas",    "corepack"};
 struct RunnerWord {
     std::string_view program;
     std::string_view word;
@@ -34,15 +36,83 @@ constexpr std::array k_runner_words{RunnerWord{"npm", "exec"},    RunnerWord{"np
                                     RunnerWord{"yarn", "exec"},   RunnerWord{"yarn", "dlx"},   RunnerWord{"bun", "x"},      RunnerWord{"poetry", "run"},
                                     RunnerWord{"uv", "run"},      RunnerWord{"pipenv", "run"}, RunnerWord{"pdm", "run"},    RunnerWord{"hatch", "run"},
                                     RunnerWord{"rye", "run"},     RunnerWord{"bundle", "exec"}, RunnerWord{"dotenvx", "run"}};
-// Options of the runners whose value is the next word.
-constexpr std::array<std::string_view, 9> k_valued{"-n", "-u", "-e", "-f", "-p", "--package", "--env-file", "-C", "-S"};
+// Those that take the program from a registry, where a version may be asked for: next@latest.
+constexpr std::array<std::string_view, 7> k_fetchers{"npx", "bunx", "pnpx", "npm", "pnpm", "yarn", "bun"};
+
+// Options whose value is the next word, for the programs that have them: runners, interpreters, package managers, clients.
+struct ValuedOptions {
+    std::array<std::string_view, 6> programs;
+    std::array<std::string_view, 18> options;
+};
+constexpr std::array k_valued{
+    ValuedOptions{{"env"}, {"-u", "--unset", "-C", "--chdir", "-S"}},
+    ValuedOptions{{"nice", "ionice"}, {"-n", "--adjustment", "-c", "--class", "--classdata"}},
+    ValuedOptions{{"time", "timeout"}, {"-f", "-o", "-s", "--signal", "-k", "--kill-after"}},
+    ValuedOptions{{"stdbuf"}, {"-i", "-o", "-e"}},
+    ValuedOptions{{"sudo", "doas"}, {"-u", "-g", "-h", "-p", "-C", "-D", "-r", "-t", "-R", "-T", "-U", "--user", "--group", "--chdir"}},
+    ValuedOptions{{"npx", "bunx", "pnpx"}, {"-p", "--package", "-c", "--call"}},
+    ValuedOptions{{"dotenv", "dotenvx", "env-cmd"}, {"-e", "-f", "--file", "--env-file", "--env", "-v", "-r", "--rc-file", "--environments"}},
+    ValuedOptions{{"uv"}, {"-p", "--python", "--with", "--extra", "--group", "--package", "--env-file", "--project", "--directory"}},
+    ValuedOptions{{"npm"}, {"--prefix", "-C", "-w", "--workspace", "-p", "--package", "--loglevel", "--script-shell", "--userconfig"}},
+    ValuedOptions{{"pnpm", "yarn"}, {"--dir", "--cwd", "-C", "--filter", "-F", "--package", "-p", "--loglevel", "--config"}},
+    ValuedOptions{{"make", "gmake", "rake", "just", "task"}, {"-C", "--directory", "-f", "--file", "--makefile", "-I", "-d", "--dir", "-t", "--taskfile", "--justfile"}},
+    ValuedOptions{{"composer"}, {"-d", "--working-dir"}},
+    ValuedOptions{{"node", "nodejs", "tsx", "bun"},
+                  {"-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--env-file", "--env-file-if-exists", "--title",
+                   "--watch-path", "--input-type", "--tsconfig", "--include", "--exclude", "--preload", "--cwd", "--filter"}},
+    ValuedOptions{{"ts-node", "ts-node-esm", "ts-node-dev", "tsnd"},
+                  {"-P", "--project", "-r", "--require", "-O", "--compiler-options", "-C", "--compiler", "-I", "--ignore", "-D", "--ignore-diagnostics", "--cwd",
+                   "--watch", "--ignore-watch", "--interval"}},
+    ValuedOptions{{"nodemon"},
+                  {"-w", "--watch", "-i", "--ignore", "-e", "--ext", "-d", "--delay", "-x", "--exec", "-s", "--signal", "--config", "--cwd"}},
+    ValuedOptions{{"python", "pypy"}, {"-X", "-W"}},
+    ValuedOptions{{"ruby", "perl"}, {"-r", "-I", "-C"}},
+    ValuedOptions{{"deno"}, {"-c", "--config", "--import-map", "--cert", "--lock"}},
+    ValuedOptions{{"docker", "podman", "nerdctl", "docker-compose", "podman-compose"},
+                  {"-H", "--host", "-c", "--context", "--config", "-l", "--log-level", "--connection", "-f", "--file", "-p", "--project-name", "--profile",
+                   "--env-file", "--project-directory", "--ansi", "--progress", "--parallel"}},
+};
+
+// Options whose value is a command in one word.
+constexpr std::array k_texts{RunnerWord{"nodemon", "-x"}, RunnerWord{"nodemon", "--exec"}, RunnerWord{"npx", "-c"}, RunnerWord{"npx", "--call"}, RunnerWord{"env", "-S"}};
 
 constexpr std::array k_env_file_options{RunnerWord{"dotenv", "-e"}, RunnerWord{"dotenvx", "-f"}, RunnerWord{"dotenvx", "--env-file"}, RunnerWord{"env-cmd", "-f"},
-                                        RunnerWord{"env-cmd", "--file"}, RunnerWord{"uv", "--env-file"}};
+                                        RunnerWord{"env-cmd", "--file"}, RunnerWord{"uv", "--env-file"},
+                                        RunnerWord{"node", "--env-file"}, RunnerWord{"node", "--env-file-if-exists"}};
+
+template <typename Table>
+bool is_option_of(const Table& table, std::string_view program, std::string_view option) {
+    return std::any_of(table.begin(), table.end(), [&](const RunnerWord& one) { return one.program == program && one.word == option; });
+}
 
 bool is_interpreter(std::string_view program, std::string_view name) {
     if (!program.starts_with(name)) { return false; }
     return program.substr(name.size()).find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+bool takes_value(std::string_view program, std::string_view option) {
+    if (option.size() < 2) { return false; }
+    if (is_interpreter(program, "python")) { program = "python"; }
+    if (is_interpreter(program, "pypy")) { program = "pypy"; }
+    return std::any_of(k_valued.begin(), k_valued.end(),
+                       [&](const ValuedOptions& one) { return is_one_of(program, one.programs) && is_one_of(option, one.options); });
+}
+
+/// Notes a file that an option names (`--env-file .env.dev`, `--env-file=.env.dev`).
+void note_env_file(SimpleCommand& command, std::string_view program, std::size_t at) {
+    const std::string& word = command.words[at];
+    const auto equals = word.find('=');
+    if (!is_option_of(k_env_file_options, program, std::string_view(word).substr(0, equals))) { return; }
+    if (equals != std::string::npos) {
+        command.env_files.push_back(word.substr(equals + 1));
+    } else if (at + 1 < command.words.size()) {
+        command.env_files.push_back(command.words[at + 1]);
+    }
+}
+
+void take_off(SimpleCommand& command, std::size_t count) {
+    auto& words = command.words;
+    words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(std::min(count, words.size())));
 }
 
 /// Takes a runner and its options off the front; false when the first word is none.
@@ -52,62 +122,96 @@ bool take_runner_off(SimpleCommand& command) {
     const std::string program(file_name(words.front()));
     if (is_one_of(program, k_runners)) {
         at = 1;
-    } else if (words.size() > 1 && std::any_of(k_runner_words.begin(), k_runner_words.end(), [&](const RunnerWord& runner) {
-                   return runner.program == program && runner.word == words[1];
-               })) {
+    } else if (words.size() > 1 && is_option_of(k_runner_words, program, words[1])) {
         at = 2;
     } else {
         return false;
     }
-    while (at < words.size()) {
+    for (; at < words.size(); ++at) {
         const std::string& word = words[at];
         if (is_assignment(word)) {
             command.assignments.emplace_back(word.substr(0, word.find('=')), word.substr(word.find('=') + 1));
         } else if (word.starts_with('-') && word.size() > 1) {
-            const auto equals = word.find('=');
-            const auto option = std::string_view(word).substr(0, equals);
-            const bool names_file = std::any_of(k_env_file_options.begin(), k_env_file_options.end(),
-                                                [&](const RunnerWord& one) { return one.program == program && one.word == option; });
-            if (names_file && equals != std::string::npos) { command.env_files.push_back(word.substr(equals + 1)); }
-            if (is_one_of(word, k_valued) || (names_file && equals == std::string::npos)) {
-                ++at;
-                if (names_file && at < words.size()) { command.env_files.push_back(words[at]); }
-            }
-        } else {
+            note_env_file(command, program, at);
+            if (takes_value(program, word)) { ++at; }
+        } else if (program != "dotenv" || word != "run") {  // `dotenv run` is python-dotenv's
             break;
         }
-        ++at;
     }
-    words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(std::min(at, words.size())));
+    if (program == "timeout") { ++at; }  // its duration
+    take_off(command, at);
+    if (!words.empty() && is_one_of(program, k_fetchers)) {
+        // next@latest, @craco/craco@7: without the version
+        std::string& name = words.front();
+        const auto version = name.find('@', 1);
+        if (version != std::string::npos) { name.resize(version); }
+    }
     return true;
 }
 
-/// `python -m flask run` runs flask, `node node_modules/.bin/next dev` runs next, `python manage.py x` runs manage.py.
+// Options of node after which no file comes.
+constexpr std::array<std::string_view, 6> k_node_texts{"-", "-e", "--eval", "-p", "--print", "-pe"};
+
+/// `python -u -m flask run` runs flask, `node --inspect node_modules/.bin/next dev` runs next, `python manage.py x` manage.py;
+/// of an interpreter that runs another text nothing stays between its name and the text's.
 void take_interpreter_off(SimpleCommand& command) {
     auto& words = command.words;
-    const auto program = file_name(words.front());
-    if (is_interpreter(program, "python") || is_interpreter(program, "pypy")) {
-        if (words.size() > 2 && words[1] == "-m") {
-            words.erase(words.begin(), words.begin() + 2);
-        } else if (words.size() > 1 && file_name(words[1]) == "manage.py") {
-            words.erase(words.begin());
+    const std::string program(file_name(words.front()));
+    const bool python = is_interpreter(program, "python") || is_interpreter(program, "pypy");
+    if (!python && program != "node" && program != "nodejs") { return; }
+    std::size_t at = 1;
+    for (; at < words.size() && words[at].starts_with('-'); ++at) {
+        const std::string& word = words[at];
+        // `-m` may close several options in one word: -um
+        if (python && word.ends_with('m') && word[1] != '-' && word[1] != 'X' && word[1] != 'W') {
+            if (at + 1 < words.size()) { take_off(command, at + 1); }
+            return;
         }
+        if (python ? word == "-" || word == "-c" : is_one_of(word, k_node_texts) || word.starts_with("--run") || word.starts_with("--test")) { return; }
+        note_env_file(command, "node", at);
+        if (takes_value(program, word)) { ++at; }
+    }
+    if (at >= words.size()) { return; }
+    words.erase(words.begin() + 1, words.begin() + static_cast<std::ptrdiff_t>(at));
+    std::string& script = words[1];
+    if (python) {
+        if (file_name(script) == "manage.py") { take_off(command, 1); }
         return;
     }
-    if (program == "node" && words.size() > 1) {
-        const std::string& script = words[1];
-        const auto modules = script.find("node_modules/");
-        if (script.find("node_modules/.bin/") != std::string::npos) {
-            words.erase(words.begin());
-        } else if (modules != std::string::npos) {
-            // node_modules/next/dist/bin/next: the package's own program
-            words[1] = std::string(file_name(script));
-            for (const std::string_view suffix : {".js", ".mjs", ".cjs"}) {
-                if (words[1].ends_with(suffix)) { words[1].resize(words[1].size() - suffix.size()); }
-            }
-            words.erase(words.begin());
+    if (script.find("node_modules/") == std::string::npos) { return; }
+    if (script.find("node_modules/.bin/") == std::string::npos) {
+        // node_modules/next/dist/bin/next: the package's own program
+        script = std::string(file_name(script));
+        for (const std::string_view suffix : {".js", ".mjs", ".cjs"}) {
+            if (script.ends_with(suffix)) { script.resize(script.size() - suffix.size()); }
         }
     }
+    take_off(command, 1);
+}
+
+/// The command that a word of this one holds (`sh -c TEXT`, `nodemon --exec TEXT FILE`): its simple commands.
+std::optional<std::vector<SimpleCommand>> commands_in_text(const SimpleCommand& command) {
+    constexpr std::array<std::string_view, 5> k_shells{"sh", "bash", "dash", "zsh", "ksh"};
+    const auto& words = command.words;
+    const auto program = file_name(words.front());
+    if (is_one_of(program, k_shells)) {
+        std::size_t at = 1;
+        while (at < words.size() && words[at].starts_with('-') && !words[at].ends_with('c')) { ++at; }
+        if (at + 1 >= words.size() || !words[at].starts_with('-') || words[at].starts_with("--")) { return std::nullopt; }
+        return simple_commands(words[at + 1]);
+    }
+    std::size_t at = 1;
+    for (; at < words.size() && words[at].starts_with('-'); at += takes_value(program, words[at]) ? 2U : 1U) {
+        const auto equals = words[at].find('=');
+        const bool here = equals != std::string::npos && words[at].starts_with("--");
+        if (!is_option_of(k_texts, program, std::string_view(words[at]).substr(0, here ? equals : std::string::npos))) { continue; }
+        if (!here && at + 1 >= words.size()) { return std::nullopt; }
+        auto inner = simple_commands(here ? std::string_view(words[at]).substr(equals + 1) : std::string_view(words[at + 1]));
+        const auto rest = first_operand(command, at + (here ? 1 : 2));
+        if (!inner.empty()) { inner.back().words.insert(inner.back().words.end(), words.begin() + static_cast<std::ptrdiff_t>(rest), words.end()); }
+        return inner;
+    }
+    return std::nullopt;
 }
 
 void finish(SimpleCommand& command, std::vector<SimpleCommand>& into) {
@@ -116,8 +220,16 @@ void finish(SimpleCommand& command, std::vector<SimpleCommand>& into) {
         command.assignments.emplace_back(words.front().substr(0, words.front().find('=')), words.front().substr(words.front().find('=') + 1));
         words.erase(words.begin());
     }
-    while (!words.empty() && take_runner_off(command)) {}
-    if (!words.empty()) {
+    std::optional<std::vector<SimpleCommand>> inner;
+    while (!words.empty() && !(inner = commands_in_text(command)) && take_runner_off(command)) {}
+    if (inner) {
+        for (auto& one : *inner) {
+            one.assignments.insert(one.assignments.begin(), command.assignments.begin(), command.assignments.end());
+            one.env_files.insert(one.env_files.begin(), command.env_files.begin(), command.env_files.end());
+        }
+        if (!inner->empty() && command.beside) { inner->back().beside = true; }
+        std::move(inner->begin(), inner->end(), std::back_inserter(into));
+    } else if (!words.empty()) {
         take_interpreter_off(command);
         words.front() = std::string(file_name(words.front()));
         into.push_back(std::move(command));
@@ -194,15 +306,19 @@ std::vector<SimpleCommand> simple_commands(std::string_view text) {
 }
 
 std::vector<SimpleCommand> simple_commands(const std::vector<std::string>& words) {
-    constexpr std::array<std::string_view, 5> k_shells{"sh", "bash", "dash", "zsh", "ksh"};
-    if (words.size() >= 3 && is_one_of(file_name(words[0]), k_shells) && words[1].starts_with('-') && words[1].ends_with('c')) {
-        return simple_commands(words[2]);
-    }
     std::vector<SimpleCommand> commands;
     SimpleCommand command;
     command.words = words;
     finish(command, commands);
     return commands;
+}
+
+std::size_t first_operand(const SimpleCommand& command, std::size_t from) {
+    const auto& words = command.words;
+    const auto program = file_name(words.front());
+    std::size_t at = from;
+    while (at < words.size() && words[at].starts_with('-')) { at += takes_value(program, words[at]) ? 2U : 1U; }
+    return std::min(at, words.size());
 }
 
 }  // namespace portwrap

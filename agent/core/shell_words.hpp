@@ -2,6 +2,7 @@
 // programs that only run another one (env, npx, poetry run, ...). Pure; what is not understood is left as it stands.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,5 +22,9 @@ struct SimpleCommand {
 
 /// Those of an argument vector: one, or those of the text that it gives to a shell (`sh -c TEXT`).
 [[nodiscard]] std::vector<SimpleCommand> simple_commands(const std::vector<std::string>& words);
+
+/// The place of the first argument from `from` on that is neither an option nor the value of one (`npm --prefix api run` has
+/// `run`); the number of words where there is none.
+[[nodiscard]] std::size_t first_operand(const SimpleCommand& command, std::size_t from = 1);
 
 }  // namespace portwrap

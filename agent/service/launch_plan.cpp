@@ -190,7 +190,8 @@ private:
             }
             return;
         }
-        if (!m_reading.natural || !traits.one_server || traits.said || traits.said_otherwise || traits.container || traits.other_work) { return; }
+        if (!m_reading.natural || !traits.one_server || traits.said || traits.said_otherwise || traits.other_work) { return; }
+        if (traits.container && framework() == nullptr) { return; }  // what listens may be in the container
         const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
         // A full range: the program is intercepted when it binds.
         if (const auto* number = std::get_if<Port>(&port); number != nullptr && *number != *m_reading.natural) { set_variables_read(*number); }

@@ -26,15 +26,32 @@ const ServiceConfig* service_on(const Place& place, Port port) {
     return found != services.end() ? &*found : nullptr;
 }
 
-/// The one service that the names in the commands mean; null where they mean none or several.
-const ServiceConfig* service_in_words(const ProjectConfig& config, const std::vector<SimpleCommand>& commands) {
+/// The one service that a command's names mean; null where they mean none or several.
+const ServiceConfig* service_in_words(const ProjectConfig& config, const SimpleCommand& command, const Framework* framework) {
     const ServiceConfig* meant = nullptr;
     for (const auto& entry : config.services) {
-        if (std::none_of(commands.begin(), commands.end(), [&](const SimpleCommand& command) { return names_service(command, entry.name); })) { continue; }
+        if (framework != nullptr && (entry.kind == "database" || entry.kind == "cache")) { continue; }
+        if (!names_service(command, entry.name)) { continue; }
         if (meant != nullptr) { return nullptr; }
         meant = &entry;
     }
     return meant;
+}
+
+/// The one that what was typed means, else what its script ends in (what comes before that prepares it), else the script to
+/// which that one leads. Where a script runs several commands, the port of a known framework says more than their names.
+const ServiceConfig* service_in_words(const Place& place, const LaunchTraits& traits) {
+    std::size_t begin = 0;
+    for (const std::size_t end : traits.ends) {
+        if (end == begin) { return nullptr; }
+        const bool is_chain = end - begin > 1;
+        if (is_chain && traits.framework != nullptr && service_on(place, traits.framework->natural) != nullptr) { return nullptr; }
+        const auto& last = traits.commands[end - 1];
+        if (const auto* meant = service_in_words(place.config, last, traits.framework)) { return meant; }
+        if (is_chain || script_name_of(last).empty()) { return nullptr; }
+        begin = end;
+    }
+    return nullptr;
 }
 
 /// The project's own server: the only service that the configuration places nowhere and that is no database or cache, if its
@@ -49,7 +66,7 @@ const ServiceConfig* own_server(const Place& place, const LaunchTraits& traits) 
         only = &entry;
     }
     if (only == nullptr || !is_plain_service(only->name, place.project.name)) { return nullptr; }
-    if (traits.framework == nullptr) { return is_plain_start(traits.commands) ? only : nullptr; }
+    if (traits.framework == nullptr) { return is_plain_start(traits.commands, only->name) ? only : nullptr; }
     const auto& options = traits.framework->port_options;
     const bool takes_args = only->args.empty() || std::find(options.begin(), options.end(), std::string_view(only->args.front())) != options.end();
     // A framework that asks for another number is meant only where its arguments tell it this one, and a script stands for it.
@@ -127,7 +144,7 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
     const bool has_learnt = earlier.listener && !earlier.listener->kind;  // a database reads no PORT, and has a range of its own
     if (nameless) {
         if (asked) { entry = service_on(request.place, asked->port); }
-        if (entry == nullptr && !traits.other_work) { entry = service_in_words(config, traits.commands); }
+        if (entry == nullptr && !traits.other_work) { entry = service_in_words(request.place, traits); }
         if (entry == nullptr && !asked && has_learnt) {
             entry = service_named(config, earlier.listener->service);
             if (entry == nullptr) { entry = service_on(request.place, earlier.listener->requested); }

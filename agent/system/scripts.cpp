@@ -126,17 +126,20 @@ FoundScript find_script(const std::vector<std::string>& command, const std::stri
     return found;
 }
 
+/// The script of what was typed, also behind a program that only runs it (`timeout 60 npm start`).
+FoundScript script_of_typed(const std::vector<std::string>& command, const std::string& directory) {
+    int budget = k_max_scripts;
+    const auto typed = simple_commands(command);
+    return typed.size() == 1 ? find_script(typed.front().words, directory, budget) : FoundScript{};
+}
+
 }  // namespace
 
-std::string script_of_command(const std::vector<std::string>& command, const std::string& directory) {
-    int budget = k_max_scripts;
-    return find_script(command, directory, budget).text;
-}
+std::string script_of_command(const std::vector<std::string>& command, const std::string& directory) { return script_of_typed(command, directory).text; }
 
 LaunchFiles read_launch_files(const std::vector<std::string>& command, const std::string& directory) {
     LaunchFiles files;
-    int budget = k_max_scripts;
-    const auto found = find_script(command, directory, budget);
+    const auto found = script_of_typed(command, directory);
     files.script = found.text;
     const std::string home = found.package ? found.package->directory : directory;
     if (found.package) {

@@ -45,6 +45,26 @@ def test_a_command_is_recognised_through_its_scripts_and_told_its_port_where_tha
     assert "sets: PORT" not in done.stderr
 
 
+@pytest.mark.parametrize("start", ["docker compose up -d db && next dev", "timeout 60 next dev", "node --max-old-space-size=2048 node_modules/.bin/next dev", "yarn next dev"])
+def test_a_server_is_recognised_behind_what_only_starts_it(house, listener, start):
+    root = house.project("shop", files={"package.json": package(start=start, **{"build:api": "true"})})
+    held(house, listener, 3000)
+    lines = explained(house, root, "timeout", "60", "npm", "start")
+    assert "asks for: port 3000 (next)" in lines
+    assert any(line.startswith("sets: PORT=3") for line in lines), lines
+
+
+def test_a_preparation_does_not_decide_which_service_is_started(house, listener):
+    config = {"services": {"web": {"port": 3000}, "api": {"port": 4100}, "db": {"kind": "database", "port": 5432}}}
+    scripts = {"dev": "npm run build:api && serve public", "build:api": "true", "site": "npm run db:start && serve public", "db:start": "true"}
+    root = house.project("shop", files={"package.json": package(**scripts), ".portwrap.json": json.dumps(config)})
+    held(house, listener, 3000)
+    for script in ("dev", "site"):
+        lines = explained(house, root, "npm", "run", script)
+        assert "service: web" in lines and "asks for: port 3000 (.portwrap.json)" in lines, lines
+        assert any(line.startswith("sets: PORT=4") for line in lines), lines
+
+
 def test_what_a_command_asked_for_once_is_known_the_next_time_and_in_a_worktree(house, listener):
     main, linked = house.worktrees("shop", files={"server.js": SERVER, "package.json": package()})
     first = house.wrap("node", "server.js", cwd=main)

@@ -28,18 +28,28 @@ TEST_CASE("a shell text is read as its simple commands, quotes off, programs wit
 TEST_CASE("programs that only run another one are taken off", "[frameworks]") {
     for (const auto* text : {"next dev", "npx next dev", "npx --yes next dev", "cross-env NODE_ENV=x next dev", "env -u A B=c next dev", "exec next dev",
                              "node node_modules/.bin/next dev", "node ./node_modules/next/dist/bin/next dev", "pnpm exec next dev", "/usr/bin/nice -n 5 next dev",
-                             "dotenv -e .env -- next dev", "npm run build && next start"}) {
+                             "dotenv -e .env -- next dev", "npm run build && next start", "node --inspect node_modules/.bin/next dev", "npx next@latest dev", "next",
+                             "next -p 3005", "nodemon --exec 'next dev'", "nodemon -w src -x next dev", "timeout -s INT 29 next dev", "sudo -u me next dev",
+                             "corepack pnpm exec next dev", "nohup time -p next dev", "sh -c 'next dev'", "npx -c 'next dev'", "docker compose up -d db && next dev",
+                             "node -r dotenv/config --max-old-space-size=2048 node_modules/.bin/next dev", "yarn next dev", "pnpm -C web next dev", "bun next dev"}) {
         CAPTURE(text);
         CHECK(name_of(of_script(text)) == "next");
     }
     CHECK(name_of(traits_of_launch({"sh", "-c", "cd x; flask --app a run"}, "", "", false)) == "flask");
     CHECK(name_of(traits_of_launch({"python3.11", "-m", "flask", "run"}, "", "", false)) == "flask");
+    for (const auto* text : {"python -u -m flask run", "python3 -X dev -m flask run", "python -Xdev -um flask run", "uv run -m flask run", "dotenv run -- flask run",
+                             "python -W ignore -m flask run"}) {
+        CAPTURE(text);
+        CHECK(name_of(of_script(text)) == "flask");
+    }
+    CHECK(name_of(of_script("python3 -X dev manage.py runserver")) == "django");
     CHECK(name_of(traits_of_launch({"poetry", "run", "uvicorn", "a:b"}, "", "", false)) == "uvicorn");
     CHECK(name_of(traits_of_launch({"python", "manage.py", "runserver"}, "", "", false)) == "django");
 }
 
 TEST_CASE("words that run no server name no framework", "[frameworks]") {
-    for (const auto* text : {"next build", "vite build", "node server.js", "webpack --mode production", "flask shell", "react-scripts test", "tsc -w", "mynext dev", ""}) {
+    for (const auto* text : {"next build", "vite build", "node server.js", "webpack --mode production", "flask shell", "react-scripts test", "tsc -w", "mynext dev", "", "next lint",
+                             "python -m", "python -c 'flask run'", "node -e next dev", "nodemon --exec", "sh -c", "timeout 5", "yarn serve\nnode server.js"}) {
         CAPTURE(text);
         CHECK(name_of(of_script(text)) == "none");
     }
@@ -94,10 +104,26 @@ TEST_CASE("a port in the words is the port that the program asks for", "[framewo
 TEST_CASE("containers and other work are told from servers", "[frameworks]") {
     CHECK(traits_of_launch({"docker", "compose", "up"}, "", "", false).container);
     CHECK(traits_of_launch({"podman", "run", "-p", "80:80", "x"}, "", "", false).container);
-    CHECK_FALSE(traits_of_launch({"docker", "ps"}, "", "", false).container);
+    for (const auto* text : {"docker ps", "docker exec -it web npm start", "docker logs start", "docker compose exec web npm start", "docker container ls", "docker"}) {
+        CAPTURE(text);
+        CHECK_FALSE(traits_of_launch({"sh", "-c", text}, "", "", false).container);
+        CHECK(traits_of_launch({"sh", "-c", text}, "", "", false).container_client);
+    }
+    for (const auto* text : {"docker compose -f x.yml up", "docker --context x container run y", "docker-compose -p x up -d", "sudo docker compose up", "sudo -n podman run x"}) {
+        CAPTURE(text);
+        CHECK(traits_of_launch({"sh", "-c", text}, "", "", false).container);
+        CHECK(traits_of_launch({"sh", "-c", text}, "", "", false).container_client);
+    }
     CHECK(traits_of_launch({"npm", "run", "build"}, "vite build", "", false).other_work);
     CHECK(traits_of_launch({"npm", "test"}, "", "", false).other_work);
     CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "vite", "", false).other_work);
+}
+
+TEST_CASE("a script's name is not taken for the binary that is called so", "[frameworks]") {
+    CHECK(name_of(traits_of_launch({"yarn", "next", "dev"}, "", "", false)) == "next");
+    CHECK(name_of(traits_of_launch({"yarn", "serve"}, "node server.js", "", false)) == "none");
+    CHECK(name_of(traits_of_launch({"yarn", "serve"}, "vite preview", "", false)) == "vite preview");
+    CHECK(name_of(traits_of_launch({"npm", "next", "dev"}, "", "", false)) == "none");
 }
 
 TEST_CASE("a program that takes PORT for more is known when it runs", "[frameworks]") {
@@ -110,6 +136,8 @@ TEST_CASE("a program that takes PORT for more is known when it runs", "[framewor
 
 TEST_CASE("scripts that start something are told from other work by their names", "[frameworks]") {
     for (const auto* script : {"build:web", "db:migrate", "generate-api", "test:e2e"}) { CHECK(traits_of_launch({"npm", "run", script}, "", "", false).other_work); }
+    CHECK(traits_of_launch({"npm", "--prefix", "api", "run", "build"}, "", "", false).other_work);
+    CHECK(traits_of_launch({"npm", "--prefix", "web", "test"}, "", "", false).other_work);
     for (const auto* script : {"dev:test", "start", "web", "serve:docs"}) { CHECK_FALSE(traits_of_launch({"npm", "run", script}, "", "", false).other_work); }
 }
 
@@ -128,7 +156,12 @@ TEST_CASE("the .env files of a launch are those that its programs read, in their
     CHECK(files_of("vite --mode staging") == ".env .env.local .env.staging .env.staging.local");
     CHECK(files_of("vite --mode=../../etc") == ".env .env.local .env.development .env.development.local");
     CHECK(files_of("NODE_ENV=test node x.js") == ".env .env.test .env.test.local");
-    CHECK(files_of("flask run") == ".flaskenv .env .env.development .env.local .env.development.local");
+    CHECK(files_of("flask run") == ".flaskenv .env");
+    CHECK(files_of("flask run & vite") == ".flaskenv .env .env.local .env.development .env.development.local");
+    CHECK(files_of("nuxt dev") == ".env");
+    CHECK(files_of("nuxi dev --dotenv .env.local") == ".env.local!");
+    CHECK(files_of("nitro dev") == ".env");
+    CHECK(files_of("node --env-file .env.dev -r x y.js") == ".env .env.development .env.local .env.development.local .env.dev!");
     CHECK(files_of("node --env-file=.env.dev x.js") == ".env .env.development .env.local .env.development.local .env.dev!");
     CHECK(files_of("dotenv -e .env -- next dev") == ".env.development .env.local .env.development.local .env!");
     CHECK(files_of("") == ".env .env.development .env.local .env.development.local");

@@ -281,6 +281,33 @@ TEST_CASE("a command is a configured service's only where something says so", "[
     CHECK(service_of_launch({service("api", 4000), service("web", 5173)}, {"node", "api-web.js"}) == "main");
 }
 
+TEST_CASE("what is done before a server starts does not say which it is", "[launch]") {
+    std::vector<ServiceConfig> services{service("web", 3000), service("api", 4100), service("db", 5432)};
+    services.back().kind = "database";
+    for (const auto* script : {"npm run build:api && serve public", "npm run db:start && serve public", "npm run db:start && serve public\npg_ctl start",
+                               "npm run build:api && next dev\nnode api.js", "node api.js --migrate && next dev", "next dev"}) {
+        CAPTURE(script);
+        CHECK(service_of_launch(services, {"npm", "run", "dev"}, script) == "web");
+    }
+    CHECK(service_of_launch(services, {"npm", "run", "dev"}, "npm run release:api && node server.js") == "main");
+    CHECK(service_of_launch(services, {"npm", "run", "dev"}, "npm run prepare && node api.js") == "api");
+    CHECK(service_of_launch(services, {"npm", "run", "dev"}, "npm run dev:api\nnode index.js") == "api");
+    CHECK(service_of_launch(services, {"npm", "run", "dev"}, "npm run main\nnpm run x && node api.js\nnode web.js") == "api");
+    CHECK(service_of_launch(services, {"npm", "run", "dev:api"}, "npm run build && next dev") == "api");
+    CHECK(service_of_launch(services, {"npm", "run", "db"}, "vite") == "main");
+    CHECK(service_of_launch(services, {"npm", "run", "db"}, "node x.js") == "db");
+}
+
+TEST_CASE("a container that is started on the way does not keep a known server from its port", "[launch]") {
+    const auto taken = with_taken({3000});
+    auto request = launch({"npm", "start"});
+    request.script = "docker compose up -d db && react-scripts start";
+    CHECK(plan(taken, request).set == Set{{"PORT", "3001"}, {"WDS_SOCKET_PORT", "0"}});
+    request.place.config.services = {service("web", 3000)};
+    request.script = "docker compose up -d db && node server.js";
+    CHECK(plan(taken, request).set.empty());
+}
+
 TEST_CASE("a service that is what one sees of the project is what a plain start runs", "[launch]") {
     for (const auto port : {std::optional<Port>(), std::optional<Port>(3000)}) {
         const std::vector<ServiceConfig> web{service("web", port)};
@@ -288,6 +315,8 @@ TEST_CASE("a service that is what one sees of the project is what a plain start 
         CHECK(service_of_launch(web, {"npm", "start"}, "tsc && node dist/server.js") == "web");
         CHECK(service_of_launch(web, {"node", "server.js"}) == "web");
         CHECK(service_of_launch(web, {"node", "seed.js"}) == "main");
+        CHECK(service_of_launch(web, {"make", "dev"}) == "main");
+        CHECK(service_of_launch(web, {"./dev.sh"}) == "main");
         CHECK(service_of_launch(web, {"npm", "run", "worker"}) == "main");
         CHECK(service_of_launch(web, {"true"}) == "main");
     }
