@@ -68,6 +68,20 @@ Result<std::string> ask_git(std::vector<std::string> words) {
     return Error{ErrorCode::not_found, "git says: " + printable(said.substr(0, said.find('\n')))};
 }
 
+/// What `git rev-parse WORDS` says in that worktree, as an absolute path.
+Result<std::string> ask_git_path(const std::string& worktree, const std::vector<std::string>& words) {
+    constexpr std::string_view k_repeated = "--path-format=absolute\n";
+    std::vector<std::string> all{"-C", worktree, "rev-parse", "--path-format=absolute"};
+    all.insert(all.end(), words.begin(), words.end());
+    auto said = ask_git(std::move(all));
+    if (!said || !said->starts_with(k_repeated)) { return said; }
+    // Git before 2.31 does not know the option: it repeats that, and the path may begin at the worktree.
+    said->erase(0, k_repeated.size());
+    char directory[PATH_MAX];
+    if (said->starts_with('/') || ::realpath(worktree.c_str(), directory) == nullptr) { return said; }
+    return std::string(directory) + "/" + *said;
+}
+
 /// The worktrees that are there, as git knows them, with the bare repository they may belong to.
 std::vector<std::string> list_worktrees() {
     constexpr std::size_t k_most = 200;
@@ -95,7 +109,7 @@ std::vector<std::string> list_worktrees() {
 
 /// What git runs in that worktree.
 Result<HookPlace> find_hook(const std::string& worktree) {
-    auto directory = ask_git({"-C", worktree, "rev-parse", "--path-format=absolute", "--git-path", "hooks"});
+    auto directory = ask_git_path(worktree, {"--git-path", "hooks"});
     if (!directory) { return directory.error(); }
     bool generated = ::access((*directory + "/h").c_str(), R_OK) == 0;
     // A new worktree has none of Husky's own files yet; another one shows what the directory is.
@@ -108,7 +122,7 @@ Result<HookPlace> find_hook(const std::string& worktree) {
 
 /// Where hooks lie by themselves, whatever core.hooksPath says.
 Result<HookPlace> find_plain_hook() {
-    const auto common = ask_git({"rev-parse", "--path-format=absolute", "--git-common-dir"});
+    const auto common = ask_git_path(".", {"--git-common-dir"});
     if (!common) { return common.error(); }
     return HookPlace{*common + "/hooks/post-checkout", false};
 }

@@ -158,7 +158,7 @@ public:
         while (m_at < m_lines.size() && indent > 0 && m_lines[m_at].indent == indent && m_services.size() < k_max_services) {
             const auto [key, value] = entry_of(m_lines[m_at++].text);
             if (value.starts_with('*') || (value.starts_with('{') && value != "{}")) { m_unclear = true; }
-            ComposeService service{std::string(key), {}};
+            ComposeService service{std::string(key), {}, true};
             read_service(service, indent);
             if (!key.empty() && key != "<<") { m_services.push_back(std::move(service)); }
         }
@@ -178,6 +178,7 @@ private:
             if (line.indent != indent) { continue; }
             const auto [key, value] = entry_of(line.text);
             if (key == "extends") { m_unclear = true; }
+            if (key == "network_mode") { service.own_network = unquoted(value) == "bridge"; }
             if (key == "<<") { merged.emplace_back(value, m_at - 1); }
             if (key != "ports") { continue; }
             said = true;
@@ -300,7 +301,11 @@ std::optional<ComposePort> parse_compose_port(std::string_view text) {
     return port;
 }
 
-std::vector<ComposeService> parse_compose(std::string_view text) { return Reader(text).run(); }
+std::vector<ComposeService> parse_compose(std::string_view text) {
+    constexpr std::string_view k_byte_order_mark = "\xEF\xBB\xBF";
+    if (text.starts_with(k_byte_order_mark)) { text.remove_prefix(k_byte_order_mark.size()); }
+    return Reader(text).run();
+}
 
 std::optional<ComposeFile> read_compose_file(const std::string& root, const std::string& given) {
     std::string name = k_names.front();

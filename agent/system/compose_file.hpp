@@ -22,6 +22,7 @@ struct ComposePort {
 struct ComposeService {
     std::string name;
     std::vector<ComposePort> ports;
+    bool own_network = true;  ///< false: `network_mode` host, none or another container's, with which compose refuses ports
     bool operator==(const ComposeService&) const = default;
 };
 struct ComposeFile {

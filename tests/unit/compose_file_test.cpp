@@ -161,6 +161,20 @@ TEST_CASE("one number on several addresses stays one number", "[compose]") {
           head + "      - \"127.0.0.1:3001:80\"\n      - \"[::1]:3001:80\"\n      - \"3007:80/udp\"\n      - \"8001:80\"\n");
 }
 
+TEST_CASE("a container on the host's network publishes nothing", "[compose]") {
+    const auto lease = lease_of(1, "web", 3001, 8000);
+    const auto text = [&](const std::string& lines) {
+        const ComposeFile file{"compose.yaml", parse_compose("\xEF\xBB\xBFx: &host\n  network_mode: host\nservices:\n  web:\n    image: x\n" + lines)};
+        return write_text(ExportFormat::compose, Registry(), default_config(), {&lease}, Time{}, &file);
+    };
+    for (const char* lines : {"    network_mode: host\n", "    network_mode: \"service:vpn\"\n", "    <<: *host\n"}) {
+        CAPTURE(lines);
+        CHECK(text(lines).find("# not published: web 3001; it has no network of its own in compose.yaml\n") != std::string::npos);
+        CHECK(text(lines).ends_with("services: {}\n"));
+    }
+    CHECK(text("    network_mode: bridge\n").ends_with("      - \"3001:8000\"\n"));
+}
+
 TEST_CASE("a number that a range or a variable may have is not published a second time", "[compose]") {
     for (const char* entry : {"8000-8002:8000-8002", "${WEB_PORT:?set-it}:80", "80"}) {
         CAPTURE(entry);

@@ -279,6 +279,10 @@ std::string compose(const Registry& registry, const std::vector<const Lease*>& l
                 text += "# not in " + name + ": " + printable(service) + " " + std::to_string(its.front()->port) + "\n";
                 continue;
             }
+            if (!found->own_network) {
+                text += "# not published: " + printable(service) + " " + std::to_string(its.front()->port) + "; it has no network of its own in " + name + "\n";
+                continue;
+            }
             ports = found->ports;
         }
         const auto placed = compose_ports(its, ports);
