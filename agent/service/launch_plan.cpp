@@ -128,7 +128,7 @@ private:
         const auto& services = m_request.place.config.services;
         const auto entry = std::find_if(services.begin(), services.end(), [&](const ServiceConfig& one) { return one.name == m_plan.service; });
         const auto& traits = m_reading.traits;
-        if (entry == services.end() || entry->args.empty() || !traits.one_server || traits.other_work || traits.portless || traits.container_client) { return; }
+        if (entry == services.end() || entry->args.empty() || !traits.one_server || traits.other_work || traits.portless || traits.container_client || traits.commands.empty()) { return; }
         const auto& first = entry->args.front();
         const bool given = std::any_of(m_plan.command.begin(), m_plan.command.end(),
                                        [&](const std::string& word) { return word == first || word.starts_with(first + "="); });
@@ -145,7 +145,8 @@ private:
             }
         }
         // npm and node take options behind a script's name for their own.
-        const bool own_options = (program == "npm" || program == "node") && !m_request.script.empty();
+        const std::string& runner = traits.commands.front().words.front();  // also behind env and timeout
+        const bool own_options = (runner == "npm" || runner == "node") && !m_request.script.empty();
         if (own_options && !contains(m_plan.command, "--")) { m_plan.command.emplace_back("--"); }
         m_plan.command.insert(m_plan.command.end(), words.begin(), words.end());
     }

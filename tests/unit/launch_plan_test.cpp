@@ -281,6 +281,14 @@ TEST_CASE("a command is a configured service's only where something says so", "[
     CHECK(service_of_launch({service("api", 4000), service("web", 5173)}, {"node", "api-web.js"}) == "main");
 }
 
+TEST_CASE("npm hands arguments on after a -- also behind what only runs it", "[launch]") {
+    auto request = launch({"timeout", "60", "npm", "start"});
+    request.script = "vite";
+    request.place.config.services = {service("web", 5173)};
+    request.place.config.services.front().args = {"--port", "{port}"};
+    CHECK(plan(request).command == std::vector<std::string>{"timeout", "60", "npm", "start", "--", "--port", "5173"});
+}
+
 TEST_CASE("what is done before a server starts does not say which it is", "[launch]") {
     std::vector<ServiceConfig> services{service("web", 3000), service("api", 4100), service("db", 5432)};
     services.back().kind = "database";
