@@ -67,8 +67,9 @@ while (($# > 0)); do
     esac
     shift
 done
-[[ $prefix == /* ]] || prefix=$PWD/$prefix
-while [[ $prefix == */ ]]; do prefix=${prefix%/}; done
+# As cmake writes it: absolute, without "..", "." and doubled slashes; a link in it stays one.
+prefix=$(realpath -ms -- "$prefix")
+prefix=${prefix%/}
 manifest=$prefix/lib/portwrap/installed-files
 made=$prefix/lib/portwrap/made-directories
 
@@ -202,6 +203,9 @@ install_files() {
 remove_files() {
     [[ -f $manifest ]] || fail "nothing of portwrap is installed in $prefix"
     local file pid directories=()
+    while IFS= read -r file; do
+        if [[ $file == */bin/portctl && $file != "$prefix"/* ]]; then fail "it was installed with another name of this directory: --prefix ${file%/bin/portctl}"; fi
+    done < <(cat "$manifest")
     if has_own_units; then
         # The socket first, or the next request would start the agent again.
         tell_user_manager disable portwrap-agent.socket

@@ -94,7 +94,7 @@ __portwrap_command() {
     local own= COMP_LINE=${COMP_LINE:$2}
     local -i cursor=COMP_CWORD-$1 point=COMP_POINT-$2
     local -a words=("${COMP_WORDS[@]:$1}")
-    own=$(\complete -p -- "${words[0]}" 2> /dev/null)
+    own=$(\complete -p -- "${words[0]}" 2> /dev/null) || : # none; not the end of a shell with "set -e"
     local -a COMP_WORDS=("${words[@]}")
     local -i COMP_CWORD=cursor COMP_POINT=point
     if [[ $own =~ \ -F\ ([^ ]+)\  ]]; then

@@ -45,7 +45,7 @@ def connect():
         try:
             connection.connect(path)
             return connection
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, ConnectionRefusedError, PermissionError):
             connection.close()
     raise ConnectionError("nobody listens at " + " or ".join(socket_paths()))
 

@@ -114,6 +114,17 @@ def test_two_installations_leave_each_other_alone(house, build):
     assert not is_alive(pid) and everything(house.home) == set()
 
 
+def test_a_directory_may_be_spelled_as_one_likes(house, build):
+    there = house.home / "there"
+    (house.home / "link").symlink_to(there)
+    install(house, "--build", str(build), "--prefix", f"{house.home}/./elsewhere/..//there/")
+    assert "nothing of portwrap" in install(house, "--uninstall", "--prefix", str(house.home / "elsewhere"), status=1)
+    said = install(house, "--uninstall", "--prefix", str(house.home / "link"), status=1)
+    assert f"--prefix {there}" in said and (there / "bin/portctl").exists()
+    install(house, "--uninstall", "--prefix", f"{there}/../there")
+    assert not everything(there)
+
+
 def test_an_installation_at_home_is_started_by_the_users_systemd(house, build):
     if why_not():
         pytest.skip(why_not())
