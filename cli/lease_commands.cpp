@@ -149,6 +149,7 @@ int run_list(Globals& globals, const Words& arguments) {
 int run_release(Globals& globals, const Words& arguments) {
     Word target;
     bool force = false;
+    std::array<TextOption, 1> texts{{{"--protocol", "protocol", "tcp|udp", "Of a number or service that both have: this one only"}}};
     const auto end = parse_command(
         globals, "release PORT|SERVICE|--all [--force] [OPTIONS]",
         "Gives back a port, all instances of a service, or all ports of the project.",
@@ -158,6 +159,7 @@ int run_release(Globals& globals, const Words& arguments) {
         arguments, [&](CLI::App& app) {
             add_word(app, target, "PORT|SERVICE", "What to give back", false);
             app.add_flag("--force", force, "Although something listens there, or another project has it");
+            add_text_options(app, texts);
         });
     if (end) { return *end; }
     if (target.given == globals.all) {
@@ -172,6 +174,7 @@ int run_release(Globals& globals, const Words& arguments) {
     } else if (auto status = put_target(*parameters, target.value, "port"); !status) {
         return report(globals, status.error());
     }
+    if (auto put = put_text_options(*parameters, texts); !put) { return report(globals, put.error()); }
     if (force) { (*parameters)["force"] = true; }
     return ask(globals, "lease.release", *parameters, [&](const Json& result) {
         if (globals.json) { return print_json(result); }

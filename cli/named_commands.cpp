@@ -168,12 +168,13 @@ int run_update(Globals& globals, const Words& arguments) {
     Word target;
     Word port;
     bool force = false;
-    std::array<TextOption, 6> texts{{{"--description", "description", "TEXT", "Shown in lists ('' takes it away)"},
+    std::array<TextOption, 7> texts{{{"--description", "description", "TEXT", "Shown in lists ('' takes it away)"},
                                      {"--hostname", "hostname", "HOST", "Under which it is reached ('' takes it away)"},
                                      {"--kind", "kind", "KIND", "web, api, database, cache, ... ('' takes it away)"},
                                      {"--env", "environment", "ENV", "dev, test or production"},
                                      {"--service", "new_service", "NAME", "Its new name"},
-                                     {"--range", "range", "RANGE", "With --port: the range that is meant"}}};
+                                     {"--range", "range", "RANGE", "With --port: the range that is meant"},
+                                     {"--protocol", "protocol", "tcp|udp", "Of a number that both have: which one"}}};
     const auto end = parse_command(
         globals, "update PORT|SERVICE [OPTIONS]", "Changes what is recorded for a port.",
         "  portctl update web --description 'the storefront'\n"

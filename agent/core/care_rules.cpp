@@ -18,18 +18,28 @@ std::string quoted(const std::string& text) {
 
 std::string in_project(const std::string& root) { return " --project " + quoted(root); }
 
+/// Which of the two is meant where TCP and UDP of one number are the project's.
+std::string over_protocol(const Registry& registry, const Lease& lease) {
+    const auto beside = registry.on_port(lease.port);
+    const bool both = std::any_of(beside.begin(), beside.end(), [&](const Lease* other) {
+        return (other->live() || other->claimed) && other->key.root == lease.key.root && other->key.protocol != lease.key.protocol;
+    });
+    return both ? " --protocol " + std::string(word(lease.key.protocol)) : std::string();
+}
+
 /// Moves the lease to a free port of its own range, from whatever directory the command is given.
-std::string move_away(const Lease& lease, const Config& config) {
+std::string move_away(const Registry& registry, const Lease& lease, const Config& config) {
     const auto* range = find_range(config, lease.range);
     const bool serves = range != nullptr && range->kind != RangeKind::system;
     return "portctl update " + std::to_string(lease.port) + " --port $(portctl next" + (serves ? " " + quoted(lease.range) : std::string()) + in_project(lease.key.root) + ")" +
-           (serves ? " --range " + quoted(lease.range) : std::string()) + in_project(lease.key.root);
+           (serves ? " --range " + quoted(lease.range) : std::string()) + over_protocol(registry, lease) + in_project(lease.key.root);
 }
 
 /// Ends the lease that nobody uses; where both are used, the program of the first. By name: the number is both's.
-std::string end_one_of(const Lease& lease, const Lease& other) {
+std::string end_one_of(const Registry& registry, const Lease& lease, const Lease& other) {
     const auto& ended = !lease.listening() || other.listening() ? lease : other;
-    return (ended.listening() ? "portctl stop " : "portctl release ") + quoted(ended.key.service) + in_project(ended.key.root);
+    const bool stop = ended.listening();
+    return (stop ? "portctl stop " : "portctl release ") + quoted(ended.key.service) + (stop ? std::string() : over_protocol(registry, ended)) + in_project(ended.key.root);
 }
 
 }  // namespace
@@ -43,12 +53,12 @@ Audit audit_leases(const Registry& registry, const Config& config, const std::op
     std::sort(leases.begin(), leases.end(), [](const Lease* a, const Lease* b) { return std::pair(a->port, a->id) < std::pair(b->port, b->id); });
     for (const auto* lease : leases) {
         ++audit.allocated;
-        const auto release = "portctl release " + std::to_string(lease->port) + in_project(lease->key.root);
+        const auto release = "portctl release " + std::to_string(lease->port) + over_protocol(registry, *lease) + in_project(lease->key.root);
         for (const auto* other : registry.on_port(lease->port)) {
             // Said once, of the later one; but each project hears of its own.
             const bool said_there = (!root || other->key.root == *root) && other->id > lease->id;
             if (!other->live() || other->id == lease->id || said_there || other->key.protocol != lease->key.protocol) { continue; }
-            audit.findings.push_back({FindingKind::duplicate, lease->id, 0, end_one_of(*lease, *other)});
+            audit.findings.push_back({FindingKind::duplicate, lease->id, 0, end_one_of(registry, *lease, *other)});
             break;
         }
         bool active = false;
@@ -58,7 +68,7 @@ Audit audit_leases(const Registry& registry, const Config& config, const std::op
             if (may_listen(*lease, heard[i])) {
                 active = true;
             } else if (!std::exchange(stranger, true)) {
-                audit.findings.push_back({FindingKind::conflict, lease->id, i, move_away(*lease, config)});
+                audit.findings.push_back({FindingKind::conflict, lease->id, i, move_away(registry, *lease, config)});
             }
         }
         active = active || (lease->key.protocol == Protocol::udp && lease->listening());

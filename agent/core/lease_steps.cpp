@@ -90,6 +90,22 @@ Lease listened_on(Lease lease, const Facts& facts) {
     return lease;
 }
 
+LeaseState state_without_stranger(const Lease& lease) {
+    return lease.by_name() && lease.expires_at ? LeaseState::reserved : LeaseState::allocated;
+}
+
+std::string root_of_program(const Registry& registry, const Lease& lease, const std::string& root) {
+    const auto* session = lease.session ? registry.find_session(*lease.session) : nullptr;
+    if (session != nullptr && session->root == root) { return root; }
+    std::string nearest;
+    const auto consider = [&](const std::string& known) {
+        if (lease.holder && known.size() > nearest.size() && is_below(lease.holder->cwd, known)) { nearest = known; }
+    };
+    consider(root);
+    for (const auto& [known, project] : registry.projects()) { consider(known); }
+    return nearest == root || session == nullptr ? nearest : session->root;
+}
+
 void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes) {
     for (const auto* other : registry.on_port(taken.port)) {
         if (other->id == taken.id || other->live() || !other->claimed) { continue; }

@@ -44,6 +44,11 @@ template <typename IsFree>
 [[nodiscard]] Lease listened_on(Lease lease, const Facts& facts);
 /// The lease as the caller has it while it binds: allocated, until its socket is known no longer than k_linger.
 [[nodiscard]] Lease granted_to(Lease lease, const Caller& caller, const Facts& facts);
+/// What a lease in conflict is once the stranger is out of its way. Among what was got by name only a reservation has an end.
+[[nodiscard]] LeaseState state_without_stranger(const Lease& lease);
+/// Whose program has the lease's sockets: `root` itself where its session was started there or its directory is of that project,
+/// else the other project; empty where nobody can tell.
+[[nodiscard]] std::string root_of_program(const Registry& registry, const Lease& lease, const std::string& root);
 /// Who listens on a port, or asks for it by name, ends the claims of others on it.
 void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Change>& changes);
 /// Granted to a person or script: the changes, and the lease's id as the answer.

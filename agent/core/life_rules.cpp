@@ -141,8 +141,7 @@ std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lea
             lease.state = LeaseState::conflict;
             changes.emplace_back(LeaseEvent{LeaseChange::conflicted, std::move(lease)});
         } else if (own == nullptr && stranger == nullptr && lease.state == LeaseState::conflict) {
-            // Among what was got by name only a reservation has an end.
-            lease.state = lease.by_name() && lease.expires_at ? LeaseState::reserved : LeaseState::allocated;
+            lease.state = state_without_stranger(lease);
             lease.health = lease.listened ? Health::not_running : Health::unknown;  // what was said was of the stranger
             changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(lease)});
         }

@@ -9,6 +9,12 @@
 namespace portwrap {
 namespace {
 
+Refusal no_such_lease(std::optional<Port> port, const std::optional<std::string>& service, std::optional<Protocol> protocol) {
+    const std::string over = protocol ? " over " + std::string(word(*protocol)) : std::string();
+    return {ErrorCode::not_found, port ? "port " + std::to_string(*port) + " is not leased" + over
+                                       : "this project has no port for \"" + service.value_or("") + "\"" + over, {}, {}};
+}
+
 /// The lease that a person means by a port (their own before another's) or by a service (live before remembered, the
 /// lowest instance first).
 Outcome<const Lease*> find_target(const Registry& registry, const LeaseTarget& target, const std::string& what_force_does) {
@@ -19,19 +25,17 @@ Outcome<const Lease*> find_target(const Registry& registry, const LeaseTarget& t
     const auto consider = [&](const Lease* lease) {
         if (best == nullptr || rank(*lease) < rank(*best)) { best = lease; }
     };
+    const auto is_meant = [&](const Lease* lease) { return !target.protocol || lease->key.protocol == *target.protocol; };
     if (target.port) {
         for (const auto* lease : registry.on_port(*target.port)) {
-            if (lease->live() || lease->claimed) { consider(lease); }
+            if (is_meant(lease) && (lease->live() || lease->claimed)) { consider(lease); }
         }
     } else {
         for (const auto* lease : registry.of_project(target.root)) {
-            if (lease->key.service == target.service && lease->key.requested != Port{0}) { consider(lease); }
+            if (is_meant(lease) && lease->key.service == target.service && lease->key.requested != Port{0}) { consider(lease); }
         }
     }
-    if (best == nullptr) {
-        return Refusal{ErrorCode::not_found, target.port ? "port " + std::to_string(*target.port) + " is not leased"
-                                                         : "this project has no port for \"" + target.service.value_or("") + "\"", {}, {}};
-    }
+    if (best == nullptr) { return no_such_lease(target.port, target.service, target.protocol); }
     if (best->key.root != target.root && !target.force) { return not_owner(registry, *best, what_force_does); }
     return best;
 }
@@ -70,6 +74,28 @@ void move_key(const Registry& registry, Lease& lease, const std::string& root, c
     lease.key.service = service;
     if (lease.live()) { lease.key = free_key(registry, lease.key, lease.id); }
     forget_remembered(registry, lease, changes);
+}
+
+/// The lease without the program of another project that has it: to its new owner that is a stranger, which `stop` must not end.
+/// What is managed elsewhere may be listened on by whomever.
+void part_from_program(const Registry& registry, Lease& lease, const std::string& to) {
+    const bool used = lease.session || lease.holder || !lease.sockets.empty();
+    if (!used || lease.origin == LeaseOrigin::registered || root_of_program(registry, lease, to) == to) { return; }
+    if (lease.origin == LeaseOrigin::process) {
+        lease.origin = LeaseOrigin::named;  // a person's word: it does not end with that program
+        lease.expires_at.reset();
+    }
+    if (lease.listening()) {
+        lease.state = LeaseState::conflict;
+    } else if (lease.state == LeaseState::active) {
+        lease.state = state_without_stranger(lease);
+    }
+    lease.health = Health::unknown;
+    lease.sockets.clear();
+    lease.holder.reset();
+    lease.session.reset();
+    lease.announced = false;
+    lease.unseen = false;
 }
 
 void set_or_clear(std::optional<std::string>& value, const std::optional<std::string>& given) {
@@ -129,7 +155,7 @@ Decision<Outcome<LeaseId>> decide_update(const Registry& registry, const Config&
         lease.health = Health::unknown;
         lease.range = range_name_at(config, lease.port, ranges);
         lease.origin = lease.origin == LeaseOrigin::process ? LeaseOrigin::named : lease.origin;
-        if (lease.state == LeaseState::conflict) { lease.state = LeaseState::allocated; }
+        if (lease.state == LeaseState::conflict) { lease.state = state_without_stranger(lease); }
         unclaim_others(registry, lease, changes);
     }
     const auto id = lease.id;
@@ -153,9 +179,11 @@ Decision<Outcome<LeaseId>> decide_transfer(const Registry& registry, const Trans
     std::vector<Change> changes;
     if (partner != nullptr) {
         Lease beside = *partner;
+        part_from_program(registry, beside, request.to.root);
         move_key(registry, beside, request.to.root, beside.key.service, changes);
         changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(beside)});
     }
+    part_from_program(registry, lease, request.to.root);
     move_key(registry, lease, request.to.root, lease.key.service, changes);
     const auto id = lease.id;
     changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lease)});
@@ -165,7 +193,9 @@ Decision<Outcome<LeaseId>> decide_transfer(const Registry& registry, const Trans
 Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry, const Config& config, const ReleaseRequest& request,
                                                        const Facts& facts) {
     std::vector<const Lease*> chosen;
-    const auto holds = [](const Lease* lease) { return lease->live() || lease->claimed; };
+    const auto holds = [&](const Lease* lease) {
+        return (lease->live() || lease->claimed) && (!request.protocol || lease->key.protocol == *request.protocol);
+    };
     if (request.port) {
         for (const auto* lease : registry.on_port(*request.port)) {
             if (holds(lease)) { chosen.push_back(lease); }
@@ -189,11 +219,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry,
             return {{}, Answer{std::move(refusal)}};
         }
     }
-    if (chosen.empty() && !request.everything) {
-        const std::string what = request.port ? "port " + std::to_string(*request.port) + " is not leased"
-                                              : "this project has no port for \"" + request.service.value_or("") + "\"";
-        return {{}, Answer{Refusal{ErrorCode::not_found, what, {}, {}}}};
-    }
+    if (chosen.empty() && !request.everything) { return {{}, Answer{no_such_lease(request.port, request.service, request.protocol)}}; }
     std::vector<Change> changes;
     std::vector<LeaseId> released;
     for (const auto* lease : chosen) {

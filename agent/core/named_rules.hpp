@@ -73,6 +73,7 @@ struct LeaseTarget {
     std::optional<Port> port;
     std::optional<std::string> service;
     bool force = false;  ///< also another project's
+    std::optional<Protocol> protocol{};  ///< of a number that both have; none: TCP before UDP
 };
 
 /// What is not given stays; an empty text takes the value away.
@@ -94,6 +95,8 @@ struct TransferRequest {
     LeaseTarget target;
     Project to;
 };
+/// What a program of the old owner listens on (with force alone) becomes the new one's without that program: a conflict
+/// until it ends, and not the new owner's to stop.
 [[nodiscard]] Decision<Outcome<LeaseId>> decide_transfer(const Registry& registry, const TransferRequest& request);
 
 /// Which leases a list shows.

@@ -215,6 +215,7 @@ struct ReleaseRequest {
     std::optional<std::string> service;
     bool everything = false;
     bool force = false;
+    std::optional<Protocol> protocol{};  ///< of a number or service that both have; none: both
 };
 [[nodiscard]] Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry, const Config& config,
                                                                      const ReleaseRequest& request, const Facts& facts);

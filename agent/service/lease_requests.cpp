@@ -131,6 +131,7 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
     Params params(request.params);
     UpdateRequest update;
     update.target = read_target(params);
+    update.target.protocol = params.choice<Protocol>("protocol");
     update.description = params.text("description", 1024, true);
     update.hostname = read_hostname(params, "hostname", true);
     update.kind = params.text("kind", 64, true);
@@ -280,13 +281,14 @@ void Agent::lease_release(const std::shared_ptr<Exchange>&, const Request& reque
     release.service = params.text("service", 64);
     release.everything = params.flag("everything");
     release.force = params.flag("force");
+    release.protocol = params.choice<Protocol>("protocol");
     if (int{release.port.has_value()} + int{release.service.has_value()} + int{release.everything} != 1) {
         params.fail("port", "or \"service\" or \"everything\": exactly one of them is needed");
     }
     with_project(request, params, reply, [this, request, reply, release](const Place& place) mutable {
         release.root = place.project.root;
         refresh();
-        with_heard(leases_meant(m_registry, {release.root, release.port, release.service, release.force}), [this, request, reply, release] {
+        with_heard(leases_meant(m_registry, {release.root, release.port, release.service, release.force, release.protocol}), [this, request, reply, release] {
             auto decision = decide_release(m_registry, m_config, release, facts());
             if (auto* refusal = std::get_if<Refusal>(&decision.answer)) { return refuse(request, reply, *refusal); }
             const auto ids = std::get<std::vector<LeaseId>>(decision.answer);

@@ -1,5 +1,6 @@
 // session.members: which processes belong to a running service, for `portctl stop`. The client sends the signals itself, through
 // pidfds: they come from the one who asked, end with their Ctrl-C, and the agent waits for nobody.
+#include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
 #include "service/agent.hpp"
 
@@ -49,12 +50,26 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
             for (const auto* lease : chosen) {
                 if (lease->key.root != place.project.root) { return refuse(request, reply, not_owner(m_registry, *lease, "nothing is stopped there from here")); }
             }
+            // What was recorded here does not make a program this project's.
+            for (const auto* lease : chosen) {
+                const auto owner = root_of_program(m_registry, *lease, place.project.root);
+                if (owner.empty() || owner == place.project.root) { continue; }
+                const auto* project = m_registry.find_project(owner);
+                return refuse(request, reply, {ErrorCode::not_owner, "the program on port " + std::to_string(lease->port) + " is project \"" +
+                                                                         (project != nullptr ? project->name : owner) + "\"'s (" + owner +
+                                                                         "); nothing is stopped there from here", *lease, {}});
+            }
             const std::string what = port ? "port " + std::to_string(*port) : "\"" + *service + "\"";
             if (chosen.empty() && silent != nullptr && silent->key.root != place.project.root) {
                 return refuse(request, reply, not_owner(m_registry, *silent, "nothing is stopped there from here"));
             }
             if (chosen.empty()) {
-                const std::string why = silent != nullptr ? what + " has a port, but no program runs on it" : "nothing of this project runs as " + what;
+                std::string why = "nothing of this project runs as " + what;
+                if (silent != nullptr) { why = what + " has a port, but no program runs on it"; }
+                if (silent != nullptr && silent->state == LeaseState::conflict) {
+                    const auto number = std::to_string(silent->port);
+                    why = "a program from outside of the project listens on port " + number + "; portctl who " + number + " says which";
+                }
                 return refuse(request, reply, {ErrorCode::not_found, why, {}, {}});
             }
             auto members = std::make_shared<Members>();
@@ -64,7 +79,9 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
             for (const auto* lease : chosen) {
                 leases.push_back(lease_shape(m_registry, *lease));
                 holders.insert(lease->holder->process);
-                if (!lease->session || m_registry.find_session(*lease->session) == nullptr) { continue; }
+                // A session of another project may have started a program here, and has programs of its own.
+                const auto* session = lease->session ? m_registry.find_session(*lease->session) : nullptr;
+                if (session == nullptr || session->root != place.project.root) { continue; }
                 sessions.insert(*lease->session);
                 for (const auto* other : m_registry.of_session(*lease->session)) {
                     if (other->live() && !other->sockets.empty() && other->holder) { holders.insert(other->holder->process); }

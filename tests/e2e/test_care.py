@@ -27,6 +27,18 @@ def test_audit_names_the_stranger_and_ends_with_1(house, shop):
     assert fix.returncode == 0 and len(house.leases()) == 1
 
 
+def test_the_fixes_of_one_number_s_two_protocols_work(house, shop):
+    house.portctl("allocate", "q", "3300", cwd=shop)
+    house.portctl("allocate", "q", "3300", "--protocol", "udp", cwd=shop)
+    house.serve_unwrapped(3300, house.home)
+    fixes = {finding["kind"]: finding["fix"] for finding in house.ask("audit", cwd=shop, status=1)["findings"]}
+    for kind in ("not_running", "conflict"):
+        fix = subprocess.run(["sh", "-c", fixes[kind]], cwd=house.home, env=house.env, capture_output=True, text=True)
+        assert fix.returncode == 0, fix.stderr
+    (lease,) = house.leases(shop)
+    assert lease["protocol"] == "tcp" and lease["port"] != 3300 and lease["state"] == "allocated"
+
+
 def test_a_server_of_the_project_that_runs_without_portwrap_is_no_stranger(house, shop):
     house.serve_unwrapped(int(house.portctl("get", "web", cwd=shop).stdout), shop)
     reply = house.ask("audit", cwd=shop)

@@ -179,6 +179,30 @@ def test_stop_never_touches_another_project(house, shop, blog, listener):
     assert process.running()
 
 
+def test_what_is_handed_over_while_it_runs_is_not_the_new_owner_s_to_stop(house, shop, blog, listener):
+    process = house.wrap("sh", "-c", f"exec 3<&0; '{listener}' bind 3000 <&3 & '{listener}' bind 3100 <&3 & wait", cwd=shop)
+    process.wait_for(r"^\d+ 3000$")
+    process.wait_for(r"^\d+ 3100$")
+    lease = house.ask("transfer", "3000", "--to", str(blog), "--force", cwd=blog)["lease"]
+    assert (lease["state"], lease["holder"], lease["project"]["name"]) == ("conflict", None, "blog")
+    refusal = house.refusal("stop", lease["service"], cwd=blog, status=3)
+    assert "portctl who 3000" in refusal["message"]
+    assert house.refusal("stop", "3000", cwd=shop, status=1)["code"] == "NOT_OWNER"
+    assert process.running() and [lease["port"] for lease in house.leases(shop)] == [3100]
+    house.ask("stop", "3100", cwd=shop)
+    process.wait()
+    assert {lease["port"]: lease["state"] for lease in house.leases(blog)}[3000] == "allocated"
+
+
+def test_a_server_that_another_project_s_session_started_here_is_stopped_alone(house, listener):
+    main, linked = house.worktrees("app", files={"package.json": "{}"})
+    process = house.wrap("sh", "-c", f"exec 3<&0; '{listener}' bind 3100 <&3 & cd '{linked}'; '{listener}' bind 3000 <&3 & wait", cwd=main)
+    process.wait_for(r"^\d+ 3100$")
+    here = int(process.wait_for(r"^(\d+) 3000$")[1])
+    assert [entry["pid"] for entry in house.ask("stop", "3000", cwd=linked)["stopped"]] == [here]
+    assert process.running() and [lease["port"] for lease in house.leases(main)] == [3100]
+
+
 def test_stop_kills_what_ignores_the_request(house, shop, listener):
     process = house.wrap("sh", "-c", f"trap '' TERM; '{listener}' bind 3000", cwd=shop)
     process.wait_for(r"^\d+ \d+$")

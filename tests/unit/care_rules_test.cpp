@@ -254,6 +254,22 @@ TEST_CASE("the way out of a conflict names the project and the range wherever it
     CHECK(fix(lease) == "portctl update 3000 --port $(portctl next --project '/r/a b') --project '/r/a b'");
 }
 
+TEST_CASE("the way out names the protocol where the project has both of one number", "[care]") {
+    World world;
+    const auto place = world.place("/r/a");
+    const auto tcp = world.get(place, "web");
+    Lease udp = tcp;
+    udp.id = world.registry.next_lease_id();
+    udp.key.protocol = Protocol::udp;
+    world.apply({LeaseEvent{LeaseChange::allocated, udp}});
+    auto datagrams = world.heard(udp.port, "/elsewhere");
+    datagrams.protocol = Protocol::udp;
+    const auto audit = audit_leases(world.registry, world.config, std::nullopt, {datagrams});
+    REQUIRE(audit.findings.size() == 2);
+    CHECK(audit.findings[0].fix == "portctl release 3000 --protocol tcp --project '/r/a'");
+    CHECK(audit.findings[1].fix == "portctl update 3000 --port $(portctl next 'node' --project '/r/a') --range 'node' --protocol udp --project '/r/a'");
+}
+
 TEST_CASE("a worktree of a bare repository gets the services of another worktree, and no registered ones", "[care]") {
     World world;
     const auto first = world.place("/r/one", "/r/bare.git");

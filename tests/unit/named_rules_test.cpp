@@ -1,6 +1,7 @@
 // What is asked for by name or number: allocate, register, reserve, update, transfer, lists, suggestions.
 #include <catch2/catch.hpp>
 
+#include "core/lease_steps.hpp"
 #include "core_world.hpp"
 
 using namespace portwrap;
@@ -391,6 +392,119 @@ TEST_CASE("a port is handed over with its number", "[named]") {
     CHECK(code_of(world.transfer(shop, 3999, blog)) == ErrorCode::not_found);
     const auto served = world.serve(world.start(shop), 3500);
     CHECK(code_of(world.transfer(shop, served.port, blog)) == ErrorCode::port_in_use);
+}
+
+TEST_CASE("what is handed over while its program runs is a conflict of its new owner's, and comes back whole", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    const auto caller = world.start(shop);
+    const auto served = world.serve(caller, 3000);
+    const auto id = std::get<LeaseId>(world.transfer(blog, served.port, blog, true));
+    CHECK(id == served.lease);  // it is blog's already: by force from there, too
+    const auto& lease = world.lease(id);
+    CHECK(lease.key.root == "/blog");
+    CHECK(lease.state == LeaseState::conflict);
+    CHECK(lease.origin == LeaseOrigin::named);
+    CHECK(lease.sockets.empty());
+    CHECK_FALSE(lease.holder);
+    CHECK_FALSE(lease.session);
+    CHECK(world.registry.of_session(caller.session).empty());
+    SECTION("its program ends") {
+        world.close(served.cookie);
+        world.apply(decide_heard(world.registry, {world.lease(id)}, {}, world.facts()));
+        CHECK(world.lease(id).state == LeaseState::allocated);
+    }
+    SECTION("it is handed back") {
+        world.transfer(blog, served.port, shop);
+        world.apply(decide_heard(world.registry, {world.lease(id)}, {world.heard(served.port, "/shop")}, world.facts()));
+        CHECK(world.lease(id).state == LeaseState::active);
+        CHECK(world.lease(id).key.root == "/shop");
+    }
+}
+
+TEST_CASE("a program that runs in the project that its port is handed to stays its holder", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    auto caller = world.start(shop);
+    caller.holder.cwd = "/blog/api";
+    const auto served = world.serve(caller, 3000);
+    const auto id = std::get<LeaseId>(world.transfer(shop, served.port, blog, true));
+    CHECK(world.lease(id).key.root == "/blog");
+    CHECK(world.lease(id).state == LeaseState::active);
+    CHECK(world.lease(id).listening());
+}
+
+TEST_CASE("whose program has a port is said by its session, else by the nearest project above its directory", "[named]") {
+    NamedWorld world;
+    world.place("/shop");
+    world.place("/shop/fix");
+    const auto blog = world.place("/blog");
+    Lease lease;
+    CHECK(root_of_program(world.registry, lease, "/shop").empty());
+    lease.holder = Holder{{7, 1}, "node", "/shop/fix/api", world.now};
+    CHECK(root_of_program(world.registry, lease, "/shop/fix") == "/shop/fix");
+    CHECK(root_of_program(world.registry, lease, "/shop") == "/shop/fix");
+    lease.holder->cwd = "/elsewhere";
+    CHECK(root_of_program(world.registry, lease, "/shop").empty());
+    lease.session = world.start(blog).session;
+    CHECK(root_of_program(world.registry, lease, "/shop") == "/blog");
+    lease.holder->cwd = "/shop";  // started by blog's session, here
+    CHECK(root_of_program(world.registry, lease, "/shop") == "/shop");
+    CHECK(root_of_program(world.registry, lease, "/blog") == "/blog");
+}
+
+TEST_CASE("a reservation that moves out of a stranger's way is still one, with its time", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto reserved = std::get<LeaseId>(world.reserve(shop, std::nullopt, "foo", 2h));
+    const auto kept = std::get<LeaseId>(world.get(shop, "web"));
+    const auto ends = world.lease(reserved).expires_at;
+    REQUIRE(ends);
+    for (const auto id : {reserved, kept}) {
+        world.apply(decide_heard(world.registry, {world.lease(id)}, {world.heard(world.lease(id).port, "/elsewhere")}, world.facts()));
+        REQUIRE(world.lease(id).state == LeaseState::conflict);
+        UpdateRequest asked;
+        asked.target.port = world.lease(id).port;
+        asked.port = static_cast<Port>(world.lease(id).port + 50);
+        REQUIRE(std::holds_alternative<LeaseId>(world.update(shop, asked)));
+    }
+    CHECK(world.lease(reserved).state == LeaseState::reserved);
+    CHECK(world.lease(reserved).expires_at == ends);
+    CHECK(world.lease(kept).state == LeaseState::allocated);
+}
+
+TEST_CASE("of TCP and UDP on one number one is changed or given back", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto tcp = std::get<LeaseId>(world.get(shop, "h3"));
+    const auto number = world.lease(tcp).port;
+    AllocateRequest beside;
+    beside.place = shop;
+    beside.service = "h3";
+    beside.protocol = Protocol::udp;
+    beside.port = number;
+    auto made = decide_allocate(world.registry, world.config, beside, world.facts());
+    world.apply(std::move(made.changes));
+    const auto udp = std::get<std::vector<LeaseId>>(made.answer).front();
+    UpdateRequest asked;
+    asked.target.port = number;
+    asked.target.protocol = Protocol::udp;
+    asked.port = Port{3050};
+    CHECK(std::get<LeaseId>(world.update(shop, asked)) == udp);
+    CHECK(world.lease(tcp).port == number);
+    CHECK(world.lease(udp).port == 3050);
+    CHECK(code_of(world.update(shop, asked)) == ErrorCode::not_found);
+    const auto release = [&](Protocol protocol) {
+        ReleaseRequest request{"/shop", std::nullopt, "h3", false, false, protocol};
+        auto decision = decide_release(world.registry, world.config, request, world.facts());
+        world.apply(std::move(decision.changes));
+        return decision.answer;
+    };
+    CHECK(std::get<std::vector<LeaseId>>(release(Protocol::tcp)) == std::vector{tcp});
+    CHECK(world.lease(udp).live());
+    CHECK(code_of(release(Protocol::tcp)) == ErrorCode::not_found);
 }
 
 TEST_CASE("suggestions lie in the range that serves the request", "[named]") {
