@@ -93,9 +93,9 @@ void Agent::look_at_root(const std::string& root, RootNews news) {
         }
         if (found.moved) { return move_project(root_looked_at, found.moved->project); }
         if (!found.gone) { m_gone_roots.erase(root_looked_at); }
-        // Gone for good: deleted before the kernel's eyes, or a linked worktree whose repository is there. Else it may have been
-        // renamed, or a disk unmounted.
-        const bool linked = project.worktree_of && !found.main_gone;
+        // Gone for good: deleted before the kernel's eyes, or a linked worktree whose repository is there and does not have it
+        // locked. Else it may have been renamed, or a disk unmounted.
+        const bool linked = project.worktree_of && !found.main_gone && !found.locked;
         if (found.gone && (news.deleted || (linked && (news.again || !news.changed)))) { return release_root(root_looked_at); }
         if (!again.empty() && again.mapped().changed) { return look_at_root(root_looked_at, {true, news.deleted || again.mapped().deleted, false}); }
         if (news.changed && !news.again) {

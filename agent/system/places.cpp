@@ -3,6 +3,7 @@
 #include "system/places.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -198,6 +199,7 @@ Whereabouts find_whereabouts(const Project& project, const std::string& home, Ro
     if (!project.worktree_of) { return found; }
     found.main_gone = is_gone(*project.worktree_of);
     if (project.git_id.empty() || read_git_id(project.git_dir) != project.git_id || !has_left(project.root, project.git_id)) { return found; }
+    found.locked = ::access((project.git_dir + "/locked").c_str(), F_OK) == 0;
     const auto root = linked_root(project.git_dir);
     if (root.empty() || root == project.root) { return found; }
     auto place = find_place(root, home, roots);

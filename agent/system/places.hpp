@@ -26,6 +26,7 @@ class RootCommits;
 struct Whereabouts {
     bool gone = false;            ///< nothing is at its root any more
     bool main_gone = false;       ///< for a linked worktree: nor at its main worktree's: a disk may have been unmounted
+    bool locked = false;          ///< `git worktree lock`: it comes and goes, on a disk of its own say
     std::optional<Place> moved;   ///< where its worktree is now
 };
 [[nodiscard]] Whereabouts find_whereabouts(const Project& project, const std::string& home, RootCommits* roots = nullptr);

@@ -121,6 +121,18 @@ def test_a_renamed_repository_keeps_its_ports_and_so_do_the_worktrees_in_it(hous
     assert roots(house) == {str(target): ports[main], str(target / "trees/inner"): ports[inner], str(outer): ports[outer]}
 
 
+def test_a_locked_worktree_that_is_away_keeps_its_ports(house, watcher):
+    main, locked = house.worktrees("shop", files=APP)
+    other = house.home / "other"
+    house.git(main, "worktree", "add", "-q", "-b", "other", str(other))
+    house.git(main, "worktree", "lock", str(locked))
+    kept, given_back = get(house, locked), get(house, other)
+    for worktree in (locked, other):
+        worktree.rename(house.home / f"{worktree.name} is away")
+    watcher("released", given_back)
+    assert roots(house) == {str(locked): kept}
+
+
 def test_a_copy_is_no_move(house):
     main, linked = house.worktrees("shop", files=APP)
     ports = {place: get(house, place) for place in (main, linked)}

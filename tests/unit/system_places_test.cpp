@@ -328,6 +328,9 @@ TEST_CASE("a worktree that was removed has not moved, and a lost main worktree i
     CHECK(found.gone);
     CHECK_FALSE(found.main_gone);
     CHECK_FALSE(found.moved);
+    CHECK_FALSE(found.locked);
+    scratch.git("shop", {"worktree", "lock", scratch.at("fix")});
+    CHECK(find_whereabouts(project, "/nowhere").locked);
     fs::remove_all(scratch.at("shop"));
     CHECK(find_whereabouts(project, "/nowhere").main_gone);
 }
