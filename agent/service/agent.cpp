@@ -451,7 +451,7 @@ void Agent::refuse_port(const Request& request, const ReplyTo& reply, Refusal re
     refusal.message = taken_message(m_registry, refusal.port, owner, refusal.code == ErrorCode::port_in_use);
     if (owner != nullptr) { return refuse(request, reply, refusal); }
     auto seen = std::make_shared<std::vector<SeenListener>>();
-    m_file_jobs.run(FileJobs::Lane::processes, [seen, port = refusal.port] { *seen = look_at_listeners({port}); },
+    m_file_jobs.run(FileJobs::Lane::processes, {}, [seen, port = refusal.port] { *seen = look_at_listeners({port}); },
                           [this, request, reply, refusal, seen]() mutable {
                               if (!seen->empty()) { refusal.message += stranger_words(seen->front()); }
                               reply({error_line(request.id, k_rpc_refused, refusal.message,

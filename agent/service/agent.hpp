@@ -179,8 +179,9 @@ private:
         std::string error;
     };
     struct HealthJob;
-    /// Probes in the pool, all at once; what they said becomes the leases' health and history before `then`.
-    void check_health(const std::shared_ptr<HealthJob>& job, std::function<void()> then);
+    /// Probes in the pool, all at once; what they said becomes the leases' health and history before `then`. Who asks for what is
+    /// being checked already, of the same sockets, waits for that. `root`: the project that asks; empty for all of them.
+    void check_health(const std::shared_ptr<HealthJob>& job, const std::string& root, std::function<void()> then);
     void add_to_health_job(HealthJob& job, const Place& place, const std::optional<std::string>& service, bool listening_only, std::optional<std::chrono::milliseconds> timeout) const;
     [[nodiscard]] Json health_shape(const HealthResult& result) const;
     /// Checks of their own, while the config asks for them and something listens.
@@ -359,6 +360,7 @@ private:
     std::set<std::pair<LeaseId, ProcessId>> m_outlived;  ///< holders that were gone at the last census, where the lease's sockets were not
     bool m_watching = false;       ///< notifications come
     std::map<LeaseId, std::deque<HealthResult>> m_health;  ///< the last results, the newest last
+    std::vector<std::shared_ptr<HealthJob>> m_health_jobs;  ///< under way
     bool m_health_due = false;     ///< a check of its own is under way or will be
     bool m_blind = false;          ///< the last census could not ask for sockets
     /// Cookies of sockets that ended a moment ago: their `shim.bound` may still be on its way on another descriptor.

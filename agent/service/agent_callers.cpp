@@ -262,7 +262,7 @@ void Agent::look_at_heard() {
     auto seen = std::make_shared<std::vector<SeenListener>>();
     std::set<Port> ports;
     for (const auto& [id, lease] : look->leases) { ports.insert(lease.port); }
-    m_file_jobs.run(FileJobs::Lane::processes, [seen, ports] { *seen = look_at_listeners(ports); }, [this, look, seen] {
+    m_file_jobs.run(FileJobs::Lane::processes, {}, [seen, ports] { *seen = look_at_listeners(ports); }, [this, look, seen] {
         std::vector<Lease> looked_at;
         for (const auto& [id, lease] : look->leases) { looked_at.push_back(lease); }
         (void)commit(decide_heard(m_registry, looked_at, heard_sockets(*seen), facts()));

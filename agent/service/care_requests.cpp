@@ -45,7 +45,7 @@ void Agent::lease_audit(const std::shared_ptr<Exchange>&, const Request& request
                 if (lease.live()) { ports.insert(lease.port); }
             }
             auto seen = std::make_shared<std::vector<SeenListener>>();
-            m_file_jobs.run(FileJobs::Lane::processes, [seen, ports] { *seen = look_at_listeners(ports); }, [this, request, reply, root, seen] {
+            m_file_jobs.run(FileJobs::Lane::processes, {}, [seen, ports] { *seen = look_at_listeners(ports); }, [this, request, reply, root, seen] {
                 const auto audit = audit_leases(m_registry, m_config, root, heard_sockets(*seen));
                 auto result = ok_shape();
                 result["findings"] = Json::array();

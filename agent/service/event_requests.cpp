@@ -37,7 +37,7 @@ void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& reque
             return (!root || lease.key.root == *root) && (!port || lease.port == *port) && (!service || lease.key.service == *service);
         };
         auto events = std::make_shared<std::vector<Event>>();
-        m_file_jobs.run(FileJobs::Lane::processes, [events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
+        m_file_jobs.run(FileJobs::Lane::processes, {}, [events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
                               [this, request, reply, events] {
                                   auto result = ok_shape();
                                   result["events"] = Json::array();

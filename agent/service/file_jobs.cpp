@@ -5,13 +5,13 @@
 namespace portwrap {
 
 void FileJobs::run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done) {
-    add(std::make_shared<Job>(Job{m_mounts.of(path), std::move(work), std::move(done), true, false, [] {}}));
+    add(std::make_shared<Job>(Job{m_mounts.of(path), {}, std::move(work), std::move(done), true, false, [] {}}));
 }
 
-void FileJobs::run(Lane lane, std::function<void()> work, std::function<void()> done) {
+void FileJobs::run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done) {
     // No path is named like this.
     const char* name = lane == Lane::processes ? "processes" : "health";
-    add(std::make_shared<Job>(Job{name, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, [] {}}));
+    add(std::make_shared<Job>(Job{name, owner, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, [] {}}));
 }
 
 void FileJobs::add(const std::shared_ptr<Job>& job) {
@@ -22,6 +22,8 @@ void FileJobs::add(const std::shared_ptr<Job>& job) {
 
 bool FileJobs::may_start(const Job& job) const {
     if (m_running >= k_at_once) { return false; }
+    const auto of_owner = m_of_owner.find(job.owner);
+    if (of_owner != m_of_owner.end() && of_owner->second.running >= k_at_once_of_an_owner) { return false; }
     const auto on_mount = m_on_mount.find(job.mount);
     return job.mount == "/" || on_mount == m_on_mount.end() || on_mount->second.running < k_at_once_on_a_mount;
 }
@@ -29,6 +31,11 @@ bool FileJobs::may_start(const Job& job) const {
 void FileJobs::start(const std::shared_ptr<Job>& job) {
     ++m_running;
     ++m_on_mount[job->mount].running;
+    if (!job->owner.empty()) {
+        auto& of_owner = m_of_owner[job->owner];
+        ++of_owner.running;
+        of_owner.last_start = ++m_starts;
+    }
     job->has_started = true;
     set_deadline(job);
     m_outside.run_in_pool([job] { job->work(); },
@@ -37,7 +44,12 @@ void FileJobs::start(const std::shared_ptr<Job>& job) {
                               auto& on_mount = m_on_mount[job->mount];
                               --on_mount.running;
                               ++on_mount.ended;
+                              if (!job->owner.empty()) { --m_of_owner[job->owner].running; }
                               start_waiting();
+                              // Nobody's turn is remembered who has nothing to do: start_waiting has looked at those that wait.
+                              if (const auto of_owner = m_of_owner.find(job->owner); of_owner != m_of_owner.end() && of_owner->second.running == 0) {
+                                  m_of_owner.erase(of_owner);
+                              }
                               job->cancel_deadline();
                               job->done(Progress::ended);
                           });
@@ -54,13 +66,19 @@ void FileJobs::set_deadline(const std::shared_ptr<Job>& job) {
 }
 
 void FileJobs::start_waiting() {
-    for (auto job = m_waiting.begin(); job != m_waiting.end();) {
-        if (may_start(**job)) {
-            start(*job);
-            job = m_waiting.erase(job);
-        } else {
-            ++job;
+    const auto last_start = [this](const Job& job) {
+        const auto of_owner = m_of_owner.find(job.owner);
+        return of_owner == m_of_owner.end() ? 0 : of_owner->second.last_start;
+    };
+    while (m_running < k_at_once) {
+        auto next = m_waiting.end();
+        for (auto job = m_waiting.begin(); job != m_waiting.end(); ++job) {
+            if (may_start(**job) && (next == m_waiting.end() || last_start(**job) < last_start(**next))) { next = job; }
         }
+        if (next == m_waiting.end()) { return; }
+        const auto job = *next;
+        m_waiting.erase(next);
+        start(job);
     }
 }
 

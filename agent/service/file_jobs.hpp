@@ -33,13 +33,16 @@ public:
     enum class Progress { late, ended };
     void run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done);
 
-    /// Jobs that come to an end by themselves: only so many of a lane at once, the others wait.
+    /// Jobs that come to an end by themselves: only so many of a lane at once, the others wait. Of one owner (a project; "" is
+    /// nobody) only a part of those, and the owners that wait take turns: one whose jobs are slow delays the others by no more than one job.
     enum class Lane { processes, health };
-    void run(Lane lane, std::function<void()> work, std::function<void()> done);
+    static constexpr int k_at_once_of_an_owner = k_at_once_on_a_mount / 2;
+    void run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done);
 
 private:
     struct Job {
         std::string mount;  ///< or the lane
+        std::string owner;
         std::function<void()> work;
         std::function<void(Progress)> done;
         bool has_deadline = false;  ///< and it is not past
@@ -49,6 +52,10 @@ private:
     struct OnMount {
         int running = 0;
         std::uint64_t ended = 0;  ///< how many came to an end so far
+    };
+    struct OfOwner {
+        int running = 0;
+        std::uint64_t last_start = 0;  ///< in the order of starts
     };
     void add(const std::shared_ptr<Job>& job);
     [[nodiscard]] bool may_start(const Job& job) const;
@@ -60,6 +67,8 @@ private:
     Mounts m_mounts;
     int m_running = 0;
     std::map<std::string, OnMount> m_on_mount;  ///< or on the lane
+    std::map<std::string, OfOwner> m_of_owner;  ///< those with jobs that run or wait
+    std::uint64_t m_starts = 0;
     std::deque<std::shared_ptr<Job>> m_waiting;
 };
 

@@ -33,8 +33,18 @@ struct Agent::HealthJob {
         bool stranger = false;  ///< who listens is none of the project's
         Probe probe;
         bool listens = false;
+        std::vector<Socket> sockets{};  ///< those that the lease had
     };
     std::vector<Check> checks;
+    std::vector<std::function<void()>> then;  ///< of all who wait for it
+
+    /// Does it find out what the other one asks for? What is asked alone, since this one may be at work.
+    [[nodiscard]] bool answers(const HealthJob& other) const {
+        return std::equal(checks.begin(), checks.end(), other.checks.begin(), other.checks.end(), [](const Check& a, const Check& b) {
+            const bool one_lease = a.lease == b.lease && a.stranger == b.stranger && a.sockets == b.sockets;
+            return one_lease && a.probe.port == b.probe.port && a.probe.path == b.probe.path && a.probe.tls == b.probe.tls && a.probe.timeout == b.probe.timeout;
+        });
+    }
 
     /// Fills in the answers: who listens at all, and what those say. Blocking.
     void run() {
@@ -82,12 +92,17 @@ void Agent::add_to_health_job(HealthJob& job, const Place& place, const std::opt
             probe.tls = entry.health_tls;
             if (entry.health_timeout && !timeout) { probe.timeout = *entry.health_timeout; }
         }
-        job.checks.push_back({lease->id, lease->key.protocol, lease->state == LeaseState::conflict, std::move(probe), false});
+        job.checks.push_back({lease->id, lease->key.protocol, lease->state == LeaseState::conflict, std::move(probe), false, lease->sockets});
     }
 }
 
-void Agent::check_health(const std::shared_ptr<HealthJob>& job, std::function<void()> then) {
-    m_file_jobs.run(FileJobs::Lane::health, [job] { job->run(); }, [this, job, then = std::move(then)] {
+void Agent::check_health(const std::shared_ptr<HealthJob>& job, const std::string& root, std::function<void()> then) {
+    const auto same = std::find_if(m_health_jobs.begin(), m_health_jobs.end(), [&](const auto& other) { return other->answers(*job); });
+    if (same != m_health_jobs.end()) { return (*same)->then.push_back(std::move(then)); }
+    job->then.push_back(std::move(then));
+    m_health_jobs.push_back(job);
+    m_file_jobs.run(FileJobs::Lane::health, root, [job] { job->run(); }, [this, job] {
+        std::erase(m_health_jobs, job);
         const auto now = m_outside.now();
         std::vector<Change> changes;
         for (const auto& check : job->checks) {
@@ -102,7 +117,7 @@ void Agent::check_health(const std::shared_ptr<HealthJob>& job, std::function<vo
             if (lease.health != known->health) { changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lease)}); }
         }
         (void)commit(std::move(changes));
-        then();
+        for (const auto& told : job->then) { told(); }
     });
 }
 
@@ -126,7 +141,7 @@ void Agent::lease_health(const std::shared_ptr<Exchange>&, const Request& reques
             if (job->checks.empty() && service) {
                 return refuse(request, reply, {ErrorCode::not_found, "project \"" + place.project.name + "\" has no port for \"" + printable(*service) + "\"", {}, {}});
             }
-            check_health(job, [this, request, reply, job] {
+            check_health(job, place.project.root, [this, request, reply, job] {
                 auto result = ok_shape();
                 result["checks"] = Json::array();
                 for (const auto& checked : job->checks) {
@@ -169,7 +184,7 @@ void Agent::check_all_health() {
     for (const auto& root : roots) {
         with_place(root, [this, job, left, again](const Place* place) {
             if (place != nullptr) { add_to_health_job(*job, *place, std::nullopt, true, std::nullopt); }
-            if (--*left == 0) { check_health(job, again); }
+            if (--*left == 0) { check_health(job, {}, again); }
         });
     }
 }

@@ -27,7 +27,7 @@ void Agent::port_check(const std::shared_ptr<Exchange>&, const Request& request,
     const auto port = params.port("port").value_or(0);
     with_project(request, params, reply, [this, request, reply, port](const Place& place) {
         auto seen = std::make_shared<std::vector<SeenListener>>();
-        m_file_jobs.run(FileJobs::Lane::processes, [seen, port] { *seen = look_at_listeners({port}); },
+        m_file_jobs.run(FileJobs::Lane::processes, {}, [seen, port] { *seen = look_at_listeners({port}); },
                               [this, request, reply, port, seen, root = place.project.root] {
                                   const auto now = facts();
                                   const auto* owner = owner_of(m_registry, port);
@@ -67,7 +67,7 @@ void Agent::port_who(const std::shared_ptr<Exchange>&, const Request& request, c
     (void)params.text("cwd", 4096);
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
     auto seen = std::make_shared<std::vector<SeenListener>>();
-    m_file_jobs.run(FileJobs::Lane::processes, [seen, port] { *seen = look_at_listeners({port}); },
+    m_file_jobs.run(FileJobs::Lane::processes, {}, [seen, port] { *seen = look_at_listeners({port}); },
                           [this, request, reply, port, seen] {
                               auto result = ok_shape();
                               result["port"] = port;

@@ -91,7 +91,7 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
             members->holders.assign(holders.begin(), holders.end());
             auto shape = std::make_shared<Json>();
             m_file_jobs.run(
-                FileJobs::Lane::processes,
+                FileJobs::Lane::processes, {},
                 [members, shape] {
                     auto roots = members->commands;
                     roots.insert(roots.end(), members->holders.begin(), members->holders.end());

@@ -67,7 +67,7 @@ Json range_shape(const View& view, const Range& range, const RangeUsage& usage) 
 void Agent::with_wide_facts(std::function<void(const Facts&)> then) {
     auto listening = std::make_shared<std::set<Port>>();
     m_file_jobs.run(
-        FileJobs::Lane::processes,
+        FileJobs::Lane::processes, {},
         [listening] {
             if (const auto listeners = list_listeners()) {
                 for (const auto& listener : *listeners) { listening->insert(listener.port); }

@@ -124,12 +124,32 @@ TEST_CASE("a lane has a few threads, and the others go on", "[file_jobs]") {
     HandLoop loop;
     FileJobs jobs(loop);
     int done = 0;
-    for (int i = 0; i < 10; ++i) { jobs.run(FileJobs::Lane::processes, [] {}, [&] { ++done; }); }
+    for (int i = 0; i < 10; ++i) { jobs.run(FileJobs::Lane::processes, {}, [] {}, [&] { ++done; }); }
     CHECK(loop.pool.size() == static_cast<std::size_t>(FileJobs::k_at_once_on_a_mount));
     CHECK(loop.deadlines.empty());
-    jobs.run(FileJobs::Lane::health, [] {}, [&] { ++done; });
+    jobs.run(FileJobs::Lane::health, {}, [] {}, [&] { ++done; });
     CHECK(loop.pool.size() == static_cast<std::size_t>(FileJobs::k_at_once_on_a_mount) + 1);
     for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
     CHECK(loop.pool.size() == 11);
     CHECK(done == 11);
+}
+
+TEST_CASE("in a lane an owner has a part of the threads, and those who wait take turns", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    std::vector<std::string> ended;
+    const auto ask = [&](const std::string& owner, int times) {
+        for (int i = 0; i < times; ++i) { jobs.run(FileJobs::Lane::health, owner, [] {}, [&ended, owner] { ended.push_back(owner); }); }
+    };
+    ask("/shop", 5);
+    CHECK(loop.pool.size() == 2);
+    ask("/blog", 1);
+    CHECK(loop.pool.size() == 3);
+    ask("/wiki", 3);
+    CHECK(loop.pool.size() == 4);
+    ask("/late", 1);
+    CHECK(loop.pool.size() == 4);
+    // The first of the shop's ends: who has waited longest since a start of its own, not the shop again.
+    for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
+    CHECK(ended == std::vector<std::string>{"/shop", "/shop", "/blog", "/wiki", "/late", "/shop", "/wiki", "/shop", "/wiki", "/shop"});
 }
