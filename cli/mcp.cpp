@@ -470,7 +470,7 @@ private:
         const auto named = text_of(arguments, "projectName");
         const Json here_params{{"cwd", m_directory}};  // the client may change its roots meanwhile
         if (named.empty()) { return {true, here_params}; }
-        const auto here = ask("project.show", here_params);
+        auto here = ask("project.show", here_params);
         if (!here.ok) { return here; }
         const auto& project = inner_field(here.body, "project");
         if (named == text_of(project, "name") || named == text_of(project, "root")) { return {true, here_params}; }
@@ -487,7 +487,7 @@ private:
 
     /// Only what the service has under that hostname: its other ports stay.
     Reply release_hostname(const Json& params, const std::string& hostname) {
-        const auto listed = ask("lease.list", Json{{"cwd", params["cwd"]}});
+        auto listed = ask("lease.list", Json{{"cwd", params["cwd"]}});
         if (!listed.ok) { return listed; }
         std::vector<const Json*> leases;
         for (const auto& lease : inner_field(listed.body, "leases")) {

@@ -47,7 +47,6 @@ struct Role {
     bool is_script = false;  ///< a package script or a target; else a file, a module or a program
 };
 
-
 bool runs_own_text(const SimpleCommand& command) { return command.words.size() > 1 && has(k_text_options, command.words[1]); }
 
 Role role_of(const SimpleCommand& command) {
