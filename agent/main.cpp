@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -319,6 +320,8 @@ int start_anew(const std::string& level, bool foreground, PassedSocket kept) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    // What the prompts know an agent by (its number may be another program's one day), also when it was run by another name.
+    ::prctl(PR_SET_NAME, "portwrap-agent");
     CLI::App app{"The per-user agent of portwrap: owns the registry of leases. Started on demand by portwrap and portctl.", "portwrap-agent"};
     app.set_version_flag("--version", std::string("portwrap-agent ") + k_version, "Print the version");
     std::string level;

@@ -76,6 +76,13 @@ Words possible_roots(const std::string& directory) {
     return all;
 }
 
+/// Whether the process lives and is an agent: the number of one that died without a word may be another program's by now. (A
+/// zombie has a name, and no program.)
+bool is_an_agent(const std::string& pid) {
+    const auto process = "/proc/" + pid;
+    return exists(process + "/exe") && read_beginning(process + "/comm") == "portwrap-agent\n";
+}
+
 /// The segment that is published below a runtime directory, empty when there is none or its agent is gone.
 std::string published_segment(const std::string& runtime, const Words& roots) {
     const auto prompts = prompts_directory(runtime);
@@ -86,7 +93,7 @@ std::string published_segment(const std::string& runtime, const Words& roots) {
         auto segment = text.substr(0, line);
         const auto agent = text.substr(line + 1, text.find('\n', line + 1) - line - 1);
         if (segment.find_first_not_of("0123456789:~+ ") != std::string::npos) { return {}; }
-        if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !exists("/proc/" + agent + "/exe")) { return {}; }
+        if (agent.empty() || agent.find_first_not_of("0123456789") != std::string::npos || !is_an_agent(agent)) { return {}; }
         return segment;
     }
     return {};
@@ -193,7 +200,9 @@ int run_init(Globals& globals, const Words& arguments) {
     if (text.empty()) { return unknown_shell(globals, shell, "bash, zsh, fish or starship"); }
     std::string places;
     for (const auto& [name, value] : {std::pair<const char*, std::string>{"__portwrap_runtime", runtime_directory()}, {"__portwrap_lock", own_lock()}}) {
-        places += (shell == "fish" ? std::string("set -g ") + name + ' ' : std::string(name) + '=') + shell_quoted(value, shell == "fish") + '\n';
+        places += shell == "fish" ? std::string("set -g ") + name + ' ' : std::string(name) + '=';
+        // In zsh behind a colon: with auto_name_dirs a parameter that begins with a slash is the name of a directory.
+        places += shell_quoted((shell == "zsh" ? ":" : "") + value, shell == "fish") + '\n';
     }
     return print_text(places + (shell == "zsh" ? for_zsh(text) : std::string(text)));
 }

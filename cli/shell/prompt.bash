@@ -10,14 +10,14 @@ if [[ :$BASHOPTS: == *:expand_aliases:* ]]; then __portwrap_aliases=-s; else __p
 # makes it a root.
 __portwrap_look() {
     __portwrap_pwd=$PWD __portwrap_marks=$marks
-    __portwrap_files=()
+    __portwrap_files=() __portwrap_real=
     local old=${OLDPWD-} here=$PWD real= path= file= common= config= line= root= module=
     if [[ ! $PWD -ef . ]]; then return 0; fi # deleted: cd would make the shell's name for it longer each time
     # The physical path without a fork: there, and back the way that the shell knows.
     if ! builtin cd -P . 2> /dev/null; then return 0; fi
-    real=$PWD
+    real=$PWD __portwrap_real=$PWD
     if [[ $here != "$real" && $here -ef . ]]; then builtin cd -L "$here" 2> /dev/null; fi
-    if [[ -n $old ]]; then OLDPWD=$old; else builtin unset OLDPWD; fi
+    if [[ -n $old ]]; then OLDPWD=$old; else builtin unset OLDPWD && builtin declare -gx OLDPWD; fi # as it is in a shell that begins
     real=${real%/} path=$real # "/" is empty
     while true; do
         file=/prompt${path//\//\/@}/segment common=
@@ -52,22 +52,27 @@ __portwrap_look() {
 
 # The segment that the agent publishes whose directory is $1: nothing but a segment, of an agent that lives.
 __portwrap_read() {
-    local file agent=
+    local file agent= name=
     segment=
     for file in ${__portwrap_files[@]+"${__portwrap_files[@]}"}; do
         if [[ -f $1$file && -r $1$file ]]; then
-            { { IFS= builtin read -r -n 64 segment && IFS= builtin read -r -n 16 agent; } < "$1$file"; } 2> /dev/null
+            # The number of one that died without a word may be another program's by now; and who waits to be reaped has no exe.
+            {
+                { IFS= builtin read -r -n 64 segment && IFS= builtin read -r -n 16 agent; } < "$1$file"
+                if [[ $agent != *[!0123456789]* && -e /proc/$agent/exe ]]; then IFS= builtin read -r -n 16 name < "/proc/$agent/comm"; fi
+            } 2> /dev/null
             break
         fi
     done
-    if [[ -z $agent || $agent == *[!0123456789]* || ! -e /proc/$agent/exe || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
+    if [[ $name != portwrap-agent || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
 }
 
 __portwrap_hook() {
     local status=$? segment= socket= word text= lead= marks= shown='${PORTWRAP_PROMPT-}' rest=${PS1-}
     if [[ -e .git ]]; then marks=g; fi
     if [[ -e .portwrap.json ]]; then marks+=c; fi
-    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
+    # The same name may lead elsewhere now (a link that was set anew), and the same directory may have another name.
+    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" || ! . -ef ${__portwrap_real-} ]]; then __portwrap_look; fi
     __portwrap_read "$__portwrap_place"
     if [[ -z $segment && $__portwrap_place != "$__portwrap_runtime" ]]; then
         __portwrap_place=$__portwrap_runtime
@@ -102,7 +107,9 @@ __portwrap_hook() {
         __portwrap_shown=$shown
     fi
     if [[ -n $shown && $rest != *PORTWRAP_PROMPT* ]]; then
-        while [[ $rest == '\n'* ]]; do lead+='\n' rest=${rest#'\n'}; done
+        while [[ $rest == '\n'* || $rest == $'\n'* ]]; do
+            if [[ $rest == $'\n'* ]]; then lead+=$'\n' rest=${rest#?}; else lead+='\n' rest=${rest#??}; fi
+        done
         rest=$lead$shown$rest
     fi
     if [[ ${PS1-} != "$rest" ]]; then PS1=$rest; fi
@@ -115,12 +122,13 @@ if [[ -z ${__portwrap_ready-} ]]; then
     __portwrap_files=()
 fi
 # After whatever the user has there, which may make PS1 anew each time; also when the start file is read again. The status that
-# the hook hands on ends no shell with "set -e" where something follows it.
+# the hook hands on ends no shell with "set -e" where something follows it; and a shell that inherits the variable alone, without
+# the hook, runs nothing.
 if [[ ${PROMPT_COMMAND[*]-} != *__portwrap_hook* ]]; then
     if [[ -n ${PROMPT_COMMAND[*]-} && ${PROMPT_COMMAND@a} == *a* ]]; then
-        PROMPT_COMMAND+=('__portwrap_hook && \:')
+        PROMPT_COMMAND+=('${__portwrap_ready:+"__portwrap_hook"} && \:')
     else
-        PROMPT_COMMAND=${PROMPT_COMMAND-}${PROMPT_COMMAND:+$'\n'}'__portwrap_hook && \:'
+        PROMPT_COMMAND=${PROMPT_COMMAND-}${PROMPT_COMMAND:+$'\n'}'${__portwrap_ready:+"__portwrap_hook"} && \:'
     fi
 fi
 builtin shopt "$__portwrap_aliases" expand_aliases

@@ -6,13 +6,14 @@
 # makes it a root.
 function __portwrap_look
     set -g __portwrap_pwd $PWD
-    set -g __portwrap_marks "$argv[1]"
+    set -g __portwrap_real "$argv[1]"
+    set -g __portwrap_marks "$argv[2]"
     set -g __portwrap_files
     set -l config
     set -l root
     set -l module
     set -l IFS # command substitutions are one value, also of a name with a line break
-    set -l start (builtin realpath -- . 2>/dev/null)
+    set -l start "$__portwrap_real"
     set -l home (builtin realpath -- "$HOME" 2>/dev/null)
     set -l path (string replace -r '^/$' '' -- "$start")
     set -l here "$path"
@@ -60,6 +61,7 @@ end
 function __portwrap_read --no-scope-shadowing
     set segment ''
     set -l agent
+    set -l name
     for file in $argv[1]$__portwrap_files
         if test -f "$file" -a -r "$file"
             read -L segment agent <"$file"
@@ -67,6 +69,9 @@ function __portwrap_read --no-scope-shadowing
         end
     end
     if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -e "/proc/$agent/exe"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
+        set segment ''
+    else if not read name <"/proc/$agent/comm"; or test "$name" != portwrap-agent
+        # The number of one that died without a word may be another program's by now.
         set segment ''
     end
 end
@@ -79,8 +84,14 @@ function __portwrap_update
     if test -e .portwrap.json
         set marks "c$marks"
     end
-    if test "$PWD" != "$__portwrap_pwd" -o "$marks" != "$__portwrap_marks"
-        __portwrap_look "$marks"
+    # The same name may lead elsewhere now (a link that was set anew), and the same directory may have another name.
+    set -l real
+    begin
+        set -l IFS # a command substitution is one value, also of a name with a line break
+        set real (builtin realpath -- . 2>/dev/null)
+    end
+    if test "$PWD" != "$__portwrap_pwd" -o "$real" != "$__portwrap_real" -o "$marks" != "$__portwrap_marks"
+        __portwrap_look "$real" "$marks"
     end
     set -l segment
     __portwrap_read $__portwrap_place
@@ -117,6 +128,7 @@ set -g __portwrap_place $__portwrap_runtime # where the agent was seen last
 if not set -q __portwrap_ready
     set -g __portwrap_ready 1
     set -g __portwrap_pwd
+    set -g __portwrap_real
     set -g __portwrap_marks
     set -g __portwrap_segment
     set -g __portwrap_files
@@ -136,11 +148,25 @@ if not functions fish_prompt _old_fish_prompt 2>/dev/null | string match -q '*__
     set -g __portwrap_places_itself (functions __portwrap_users_prompt fish_right_prompt 2>/dev/null | string match -q '*PORTWRAP_PROMPT*'; and echo yes; or echo no)
     function fish_prompt --description 'The prompt, with the ports of the project'
         set -l last $status
+        set -l pipe $pipestatus
         __portwrap_update
         if test $__portwrap_places_itself = no
             builtin printf %s "$PORTWRAP_PROMPT"
         end
-        __portwrap_status $last
+        # The same status, and the same of each part of a pipeline.
+        if test "$last" != "$pipe[-1]"
+            set pipe $last
+        end
+        switch (count $pipe)
+            case 2
+                __portwrap_status $pipe[1] | __portwrap_status $pipe[2]
+            case 3
+                __portwrap_status $pipe[1] | __portwrap_status $pipe[2] | __portwrap_status $pipe[3]
+            case 4
+                __portwrap_status $pipe[1] | __portwrap_status $pipe[2] | __portwrap_status $pipe[3] | __portwrap_status $pipe[4]
+            case '*'
+                __portwrap_status $last
+        end
         __portwrap_users_prompt
     end
 end

@@ -8,8 +8,10 @@ __portwrap_look() {
     emulate -L zsh
     local real=${${PWD:A}%/} file= common= config= line= root= module= # "/" is empty
     local dir=$real
-    __portwrap_pwd=$PWD __portwrap_marks=$marks
+    __portwrap_pwd=:$PWD __portwrap_marks=$marks __portwrap_real=:
     __portwrap_files=()
+    if [[ ! $PWD -ef . ]]; then return 0; fi # deleted, or moved: nobody knows its name
+    __portwrap_real=:${PWD:A}
     while true; do
         file=/prompt${dir//\///@}/segment common=
         if [[ -f $dir/.portwrap.json ]]; then
@@ -43,40 +45,43 @@ __portwrap_look() {
 # The segment that the agent publishes whose directory is $1: nothing but a segment, of an agent that lives.
 __portwrap_read() {
     emulate -L zsh
-    local file agent=
+    local file agent= name=
     segment=
     for file in "${__portwrap_files[@]}"; do
         if [[ -f $1$file && -r $1$file ]]; then
-            { { IFS= builtin read -r segment && IFS= builtin read -r agent; } < $1$file; } 2> /dev/null
+            # The number of one that died without a word may be another program's by now; and who waits to be reaped has no exe.
+            {
+                { IFS= builtin read -r segment && IFS= builtin read -r agent; } < $1$file
+                if [[ $agent != *[^0123456789]* && -e /proc/$agent/exe ]]; then IFS= builtin read -r name < /proc/$agent/comm; fi
+            } 2> /dev/null
             break
         fi
     done
-    if [[ -z $agent || $agent == *[^0123456789]* || ! -e /proc/$agent/exe || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then
-        segment=
-    fi
+    if [[ $name != portwrap-agent || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then segment=; fi
 }
 
 __portwrap_hook() {
     if [[ ! -o prompt_percent ]]; then return 0; fi # no way to say what is invisible
     emulate -L zsh
-    local segment= socket= word text= marks= rest=${PROMPT-}
+    local segment= socket= word text= lead= marks= rest=${PROMPT-} runtime=${__portwrap_runtime#:} lock=${__portwrap_lock#:}
     # Shows nothing (no command ends with 999) and says where the segment begins and ends, also in copies of the prompt that
     # somebody kept and brings back, as a virtualenv does.
     local mark='%(999?.portwrap.)'
     if [[ -e .git ]]; then marks=g; fi
     if [[ -e .portwrap.json ]]; then marks+=c; fi
-    if [[ $PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" ]]; then __portwrap_look; fi
-    __portwrap_read "$__portwrap_place"
+    # The same name may lead elsewhere now (a link that was set anew), and the same directory may have another name.
+    if [[ :$PWD != "$__portwrap_pwd" || $marks != "$__portwrap_marks" || ! . -ef ${__portwrap_real#:} ]]; then __portwrap_look; fi
+    __portwrap_read "${__portwrap_place#:}"
     if [[ -z $segment && $__portwrap_place != "$__portwrap_runtime" ]]; then
         __portwrap_place=$__portwrap_runtime
-        __portwrap_read "$__portwrap_place"
+        __portwrap_read "$runtime"
     fi
-    if [[ -z $segment && -f $__portwrap_lock && -r $__portwrap_lock ]]; then
+    if [[ -z $segment && -f $lock && -r $lock ]]; then
         # The agent may live in another runtime directory than this shell's: its registry's lock says where.
-        { IFS= builtin read -r socket < $__portwrap_lock; } 2> /dev/null
-        if [[ $socket == /* && $socket != "$__portwrap_runtime/agent.sock" ]]; then
-            __portwrap_place=${socket%/*}
-            __portwrap_read "$__portwrap_place"
+        { IFS= builtin read -r socket < $lock; } 2> /dev/null
+        if [[ $socket == /* && $socket != "$runtime/agent.sock" ]]; then
+            __portwrap_place=:${socket%/*}
+            __portwrap_read "${socket%/*}"
         fi
     fi
     if [[ $segment != "$__portwrap_segment" ]]; then
@@ -91,13 +96,17 @@ __portwrap_hook() {
     while [[ $rest == *"$mark"*"$mark"* ]]; do
         rest=${rest%%"$mark"*}${${rest#*"$mark"}#*"$mark"}
     done
-    if [[ -n $PORTWRAP_PROMPT && $rest${RPROMPT-} != *PORTWRAP_PROMPT* ]]; then rest=$mark$PORTWRAP_PROMPT$mark$rest; fi
+    if [[ -n $PORTWRAP_PROMPT && $rest${RPROMPT-} != *PORTWRAP_PROMPT* ]]; then
+        while [[ $rest == $'\n'* ]]; do lead+=$'\n' rest=${rest#?}; done
+        rest=$lead$mark$PORTWRAP_PROMPT$mark$rest
+    fi
     if [[ ${PROMPT-} != "$rest" ]]; then PROMPT=$rest; fi
 }
 
+# What begins with a slash becomes a name of a directory in every prompt with auto_name_dirs: paths are kept behind a colon.
 typeset -g __portwrap_place=$__portwrap_runtime # where the agent was seen last
 if [[ -z ${__portwrap_ready-} ]]; then
-    typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_marks= __portwrap_segment= PORTWRAP_PROMPT=
+    typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_real= __portwrap_marks= __portwrap_segment= PORTWRAP_PROMPT=
     typeset -ga __portwrap_files
     __portwrap_files=()
 fi

@@ -408,6 +408,108 @@ def test_the_guides_line_for_tmux_shows_the_segment_of_any_directory_and_runs_no
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_a_link_that_leads_elsewhere_now_and_a_directory_that_was_moved(house, open_terminal, shell):
+    shop = house.project("shop", files={"package.json": "{}"})
+    blog = house.project("blog", files={"package.json": "{}"})
+    first = int(house.portctl("get", "web", cwd=shop).stdout)
+    second = int(house.portctl("get", "web", cwd=blog).stdout)
+    link = house.home / "current"
+    link.symlink_to(shop)
+    terminal = open_terminal(shell, house.home)
+    terminal.do(f"cd {link}")
+    terminal.expect(f":{first} ready>")
+    terminal.do(f"ln -sfn {blog} {link}")
+    terminal.expect(f":{first} ready>")
+    terminal.do(f"cd {link}")
+    terminal.expect(f":{second} ready>")
+    terminal.do(f"cd {shop}")
+    terminal.expect(f":{first} ready>")
+    terminal.do(f"mv {shop} {shop}.old; mv {blog} {shop}")
+    terminal.expect("ready>")
+    terminal.do(f"mv {shop} {blog}; mv {shop}.old {shop}")
+    terminal.expect(f":{first} ready>")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_number_of_a_dead_agent_that_is_another_programs_now(house, open_terminal, shell):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal(shell, shop)
+    terminal.expect(f":{port} ready>")
+    file = house.runtime / "portwrap" / ("prompt" + str(shop).replace("/", "/@")) / "segment"
+    text = file.read_text()
+    file.write_text(f"{text.splitlines()[0]}\n{os.getpid()}\n")
+    terminal.expect("ready>")
+    assert house.portctl("prompt", cwd=shop).stdout == ""
+    file.write_text(text)
+    terminal.expect(f":{port} ready>")
+
+
+def test_fishs_prompt_sees_the_status_of_each_part_of_a_pipeline(house, open_terminal):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal("fish", shop, after="function fish_prompt\n    echo -n \"[$pipestatus/$status] ready> \"\nend\nportctl init fish | source\n")
+    for command, seen in (("true", "0/0"), ("true | false", "0 1/1"), ("sh -c 'exit 3' | false | true", "3 1 0/0"), ("not true", "1/1"),
+                          ("true | true | false | sh -c 'exit 7'", "0 0 1 7/7"), ("true | true | true | true | sh -c 'exit 7'", "7/7")):
+        terminal.do("true")
+        terminal.say("clear")
+        terminal.expect(rf":{port} \[0/0\] ready>")
+        terminal.say(command)
+        wait_until(lambda: f":{port} [{seen}] ready>" in terminal.screen(), lambda: f"{command}: {seen}\n{terminal.screen()}")
+
+
+@pytest.mark.parametrize("follow", ("", "\nPROMPT_COMMAND+=$'\\ntrue'"))
+def test_a_shell_that_inherits_the_prompts_command_without_the_hook_says_nothing(house, open_terminal, follow):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal("bash", shop, before="export PS1 PROMPT_COMMAND='mine=1'\n", after=f"{follow}\nPS1='ready> '\n")
+    terminal.expect(f":{port} ready>")
+    for options in ("", " -u", " -e", " -o posix"):
+        terminal.say(f"bash --norc{options}")
+        terminal.expect("ready>")
+        terminal.do("echo $mine")
+        terminal.expect("ready>")
+        assert "not found" not in terminal.screen() and "unbound" not in terminal.screen(), terminal.screen()
+        terminal.say("exit")
+        terminal.expect(f":{port} ready>")
+
+
+def test_a_zsh_that_names_directories_by_parameters_gets_no_names_from_the_hook(house, open_terminal):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal("zsh", shop, before="setopt auto_name_dirs\n", after="PROMPT='%~ ready> '\n")
+    for _ in range(2):
+        terminal.expect(rf":{port} ~/shop ready>")
+        terminal.do(f"cd {house.runtime}/portwrap")
+        terminal.expect(rf"{house.runtime}/portwrap ready>")
+        terminal.do(f"cd {shop}")
+    terminal.do("hash -d")
+    assert "__portwrap" not in terminal.screen(), terminal.screen()
+
+
+@pytest.mark.parametrize("shell, prompt", [
+    ("bash", "PS1=$'\\n[two]\\nready> '"), ("bash", "PS1=$'\\n\\\\n\\n[two]\\nready> '"), ("zsh", "PROMPT=$'\\n[two]\\nready> '")])
+def test_a_prompt_of_two_lines_behind_an_empty_one_has_the_segment_in_its_first(house, open_terminal, shell, prompt):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal(shell, shop, after=f"{prompt}\n")
+    terminal.expect("ready>")
+    wait_until(lambda: terminal.screen().splitlines()[-3:] == ["", f":{port} [two]", "ready>"], terminal.screen)
+
+
+def test_the_previous_directory_is_exported_as_in_a_shell_without_the_hook(house, open_terminal):
+    shop = house.project("shop", files={"package.json": "{}"})
+    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    terminal = open_terminal("bash", shop, before="unset OLDPWD; declare -x OLDPWD\n")
+    terminal.expect(f":{port} ready>")
+    terminal.do("env | grep -c OLDPWD; declare -p OLDPWD")
+    assert "\n0\ndeclare -x OLDPWD\n" in terminal.screen(), terminal.screen()
+    terminal.do("cd ..")
+    terminal.do("env | grep OLDPWD")
+    assert f"\nOLDPWD={shop}\n" in terminal.screen(), terminal.screen()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_directory_that_becomes_a_project_under_the_shells_feet(house, open_terminal, shell):
     shop = house.project("shop", files={"package.json": "{}", "sub/file": ""})
     port = int(house.portctl("get", "web", cwd=shop).stdout)
@@ -516,13 +618,13 @@ def test_a_prompt_starts_no_process_and_does_nothing_slow(house, listener, shell
         # The shells ask for the user's name when they start, and some of them for more.
         slow = ("socket", "connect", "fsync", "fdatasync", "nanosleep", "clock_nanosleep", "getdents64")
         assert [name for name, _ in made if name in slow] == [name for name, _ in without if name in slow]
-    # What a prompt needs: is the file there, open, read (zsh: byte by byte, the agent's pid may have seven), close, is the agent there; and the shells' way of
-    # redirecting.
+    # What a prompt needs: is the directory the same, is the file there, open, read (zsh: byte by byte, the agent's pid may have seven), close, is the agent
+    # there, open, read its name, close; and the shells' way of redirecting. In fish the directory's path as well, of each of its parts.
     each = (len(with_hooks) - len(without)) / hooks
-    assert each <= {"bash": 40, "zsh": 100, "fish": 60}[shell], f"{each} system calls a prompt"
+    assert each <= {"bash": 56, "zsh": 140, "fish": 60}[shell], f"{each} system calls a prompt"
     opened = [rest.split('"')[1] for name, rest in with_hooks if name in ("open", "openat") and '"' in rest]
     mine = [path for path in opened if opened.count(path) >= hooks]
-    assert set(mine) <= {str(house.runtime / "portwrap" / ("prompt" + str(main).replace("/", "/@")) / "segment"), "/dev/null"}, set(mine)
+    assert set(mine) <= {str(house.runtime / "portwrap" / ("prompt" + str(main).replace("/", "/@")) / "segment"), f"/proc/{house.agent_pid()}/comm", "/dev/null"}, set(mine)
 
 
 def test_the_starship_module_is_one_that_starship_reads(house):
