@@ -449,13 +449,11 @@ def test_fishs_prompt_sees_the_status_of_each_part_of_a_pipeline(house, open_ter
     shop = house.project("shop", files={"package.json": "{}"})
     port = int(house.portctl("get", "web", cwd=shop).stdout)
     terminal = open_terminal("fish", shop, after="function fish_prompt\n    echo -n \"[$pipestatus/$status] ready> \"\nend\nportctl init fish | source\n")
+    terminal.expect(rf":{port} \[0/0\] ready>")
     for command, seen in (("true", "0/0"), ("true | false", "0 1/1"), ("sh -c 'exit 3' | false | true", "3 1 0/0"), ("not true", "1/1"),
                           ("true | true | false | sh -c 'exit 7'", "0 0 1 7/7"), ("true | true | true | true | sh -c 'exit 7'", "7/7")):
-        terminal.do("true")
-        terminal.say("clear")
-        terminal.expect(rf":{port} \[0/0\] ready>")
         terminal.say(command)
-        wait_until(lambda: f":{port} [{seen}] ready>" in terminal.screen(), lambda: f"{command}: {seen}\n{terminal.screen()}")
+        wait_until(lambda: f"{command}\n:{port} [{seen}] ready>" in terminal.screen(), lambda: f"{command}: {seen}\n{terminal.screen()}")
 
 
 @pytest.mark.parametrize("follow", ("", "\nPROMPT_COMMAND+=$'\\ntrue'"))
