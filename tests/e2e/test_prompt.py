@@ -426,8 +426,6 @@ def test_a_link_that_leads_elsewhere_now_and_a_directory_that_was_moved(house, o
     terminal.expect(f":{first} ready>")
     terminal.do(f"mv {shop} {shop}.old; mv {blog} {shop}")
     terminal.expect("ready>")
-    terminal.do(f"mv {shop} {blog}; mv {shop}.old {shop}")
-    terminal.expect(f":{first} ready>")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -453,7 +451,8 @@ def test_fishs_prompt_sees_the_status_of_each_part_of_a_pipeline(house, open_ter
     for command, seen in (("true", "0/0"), ("true | false", "0 1/1"), ("sh -c 'exit 3' | false | true", "3 1 0/0"), ("not true", "1/1"),
                           ("true | true | false | sh -c 'exit 7'", "0 0 1 7/7"), ("true | true | true | true | sh -c 'exit 7'", "7/7")):
         terminal.say(command)
-        wait_until(lambda: f"{command}\n:{port} [{seen}] ready>" in terminal.screen(), lambda: f"{command}: {seen}\n{terminal.screen()}")
+        wait_until(lambda: re.search(rf"{re.escape(command)} *\n:{port} \[{re.escape(seen)}\] ready>", terminal.screen()),
+                   lambda: f"{command}: {seen}\n{terminal.screen()}")
 
 
 @pytest.mark.parametrize("follow", ("", "\nPROMPT_COMMAND+=$'\\ntrue'"))
@@ -492,6 +491,7 @@ def test_a_prompt_of_two_lines_behind_an_empty_one_has_the_segment_in_its_first(
     port = int(house.portctl("get", "web", cwd=shop).stdout)
     terminal = open_terminal(shell, shop, after=f"{prompt}\n")
     terminal.expect("ready>")
+    terminal.do("true")
     wait_until(lambda: terminal.screen().splitlines()[-3:] == ["", f":{port} [two]", "ready>"], terminal.screen)
 
 
