@@ -59,12 +59,16 @@ __portwrap_read() {
             # The number of one that died without a word may be another program's by now; and who waits to be reaped has no exe.
             {
                 { IFS= builtin read -r -n 64 segment && IFS= builtin read -r -n 16 agent; } < "$1$file"
-                if [[ $agent != *[!0123456789]* && -e /proc/$agent/exe ]]; then IFS= builtin read -r -n 16 name < "/proc/$agent/comm"; fi
+                if [[ $agent != *[!0123456789]* && -e /proc/$agent/exe ]]; then
+                    name=portwrap-agent # seen to be one at an earlier prompt
+                    if [[ $agent != "${__portwrap_agent-}" ]]; then IFS= builtin read -r -n 16 name < "/proc/$agent/comm"; fi
+                fi
             } 2> /dev/null
             break
         fi
     done
-    if [[ $name != portwrap-agent || $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
+    if [[ $name == portwrap-agent ]]; then __portwrap_agent=$agent; else __portwrap_agent= segment=; fi
+    if [[ $segment == *[!0123456789:~+\ ]* ]]; then segment=; fi
 }
 
 __portwrap_hook() {
@@ -118,7 +122,7 @@ __portwrap_hook() {
 
 __portwrap_place=$__portwrap_runtime # where the agent was seen last
 if [[ -z ${__portwrap_ready-} ]]; then
-    __portwrap_ready=1 __portwrap_pwd= __portwrap_marks= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
+    __portwrap_ready=1 __portwrap_agent= __portwrap_pwd= __portwrap_marks= __portwrap_segment= __portwrap_shown= PORTWRAP_PROMPT=
     __portwrap_files=()
 fi
 # After whatever the user has there, which may make PS1 anew each time; also when the start file is read again. The status that

@@ -6,14 +6,13 @@
 # makes it a root.
 function __portwrap_look
     set -g __portwrap_pwd $PWD
-    set -g __portwrap_real "$argv[1]"
-    set -g __portwrap_marks "$argv[2]"
+    set -g __portwrap_marks "$argv[1]"
     set -g __portwrap_files
     set -l config
     set -l root
     set -l module
     set -l IFS # command substitutions are one value, also of a name with a line break
-    set -l start "$__portwrap_real"
+    set -l start (builtin realpath -- . 2>/dev/null)
     set -l home (builtin realpath -- "$HOME" 2>/dev/null)
     set -l path (string replace -r '^/$' '' -- "$start")
     set -l here "$path"
@@ -70,10 +69,20 @@ function __portwrap_read --no-scope-shadowing
     end
     if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -e "/proc/$agent/exe"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
         set segment ''
-    else if not read name <"/proc/$agent/comm"; or test "$name" != portwrap-agent
+        set -g __portwrap_agent
+    else if test "$agent" != "$__portwrap_agent"
         # The number of one that died without a word may be another program's by now.
-        set segment ''
+        if read name <"/proc/$agent/comm"; and test "$name" = portwrap-agent
+            set -g __portwrap_agent $agent
+        else
+            set segment ''
+        end
     end
+end
+
+# The same name may lead elsewhere by now: a link that was set anew.
+function __portwrap_moved --on-variable PWD
+    set -g __portwrap_pwd
 end
 
 function __portwrap_update
@@ -84,14 +93,8 @@ function __portwrap_update
     if test -e .portwrap.json
         set marks "c$marks"
     end
-    # The same name may lead elsewhere now (a link that was set anew), and the same directory may have another name.
-    set -l real
-    begin
-        set -l IFS # a command substitution is one value, also of a name with a line break
-        set real (builtin realpath -- . 2>/dev/null)
-    end
-    if test "$PWD" != "$__portwrap_pwd" -o "$real" != "$__portwrap_real" -o "$marks" != "$__portwrap_marks"
-        __portwrap_look "$real" "$marks"
+    if test "$PWD" != "$__portwrap_pwd" -o "$marks" != "$__portwrap_marks"
+        __portwrap_look "$marks"
     end
     set -l segment
     __portwrap_read $__portwrap_place
@@ -128,7 +131,6 @@ set -g __portwrap_place $__portwrap_runtime # where the agent was seen last
 if not set -q __portwrap_ready
     set -g __portwrap_ready 1
     set -g __portwrap_pwd
-    set -g __portwrap_real
     set -g __portwrap_marks
     set -g __portwrap_segment
     set -g __portwrap_files

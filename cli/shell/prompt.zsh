@@ -52,12 +52,16 @@ __portwrap_read() {
             # The number of one that died without a word may be another program's by now; and who waits to be reaped has no exe.
             {
                 { IFS= builtin read -r segment && IFS= builtin read -r agent; } < $1$file
-                if [[ $agent != *[^0123456789]* && -e /proc/$agent/exe ]]; then IFS= builtin read -r name < /proc/$agent/comm; fi
+                if [[ $agent != *[^0123456789]* && -e /proc/$agent/exe ]]; then
+                    name=portwrap-agent # seen to be one at an earlier prompt
+                    if [[ $agent != "${__portwrap_agent-}" ]]; then IFS= builtin read -r name < /proc/$agent/comm; fi
+                fi
             } 2> /dev/null
             break
         fi
     done
-    if [[ $name != portwrap-agent || $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then segment=; fi
+    if [[ $name == portwrap-agent ]]; then __portwrap_agent=$agent; else __portwrap_agent= segment=; fi
+    if [[ $#segment -gt 64 || $segment == *[^0123456789:~+\ ]* ]]; then segment=; fi
 }
 
 __portwrap_hook() {
@@ -106,7 +110,7 @@ __portwrap_hook() {
 # What begins with a slash becomes a name of a directory in every prompt with auto_name_dirs: paths are kept behind a colon.
 typeset -g __portwrap_place=$__portwrap_runtime # where the agent was seen last
 if [[ -z ${__portwrap_ready-} ]]; then
-    typeset -g __portwrap_ready=1 __portwrap_pwd= __portwrap_real= __portwrap_marks= __portwrap_segment= PORTWRAP_PROMPT=
+    typeset -g __portwrap_ready=1 __portwrap_agent= __portwrap_pwd= __portwrap_real= __portwrap_marks= __portwrap_segment= PORTWRAP_PROMPT=
     typeset -ga __portwrap_files
     __portwrap_files=()
 fi

@@ -422,10 +422,11 @@ def test_a_link_that_leads_elsewhere_now_and_a_directory_that_was_moved(house, o
     terminal.expect(f":{first} ready>")
     terminal.do(f"cd {link}")
     terminal.expect(f":{second} ready>")
-    terminal.do(f"cd {shop}")
-    terminal.expect(f":{first} ready>")
-    terminal.do(f"mv {shop} {shop}.old; mv {blog} {shop}")
-    terminal.expect("ready>")
+    if shell != "fish":  # which looks anew when it changes its directory
+        terminal.do(f"cd {shop}")
+        terminal.expect(f":{first} ready>")
+        terminal.do(f"mv {shop} {shop}.old; mv {blog} {shop}")
+        terminal.expect("ready>")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -623,7 +624,7 @@ def test_a_prompt_starts_no_process_and_does_nothing_slow(house, listener, shell
         slow = ("socket", "connect", "fsync", "fdatasync", "nanosleep", "clock_nanosleep", "getdents64")
         assert [name for name, _ in made if name in slow] == [name for name, _ in without if name in slow]
     # What a prompt needs: is the directory the same, is the file there, open, read (zsh: byte by byte, the agent's pid may have seven), close, is the agent
-    # there, open, read its name, close; and the shells' way of redirecting. In fish the directory's path as well, of each of its parts.
+    # there, open, read its name, close; and the shells' way of redirecting.
     each = (len(with_hooks) - len(without)) / hooks
     assert each <= {"bash": 56, "zsh": 140, "fish": 60}[shell], f"{each} system calls a prompt"
     opened = [rest.split('"')[1] for name, rest in with_hooks if name in ("open", "openat") and '"' in rest]
