@@ -12,8 +12,9 @@ namespace {
 // Programs whose first argument names a script or target of the project.
 constexpr std::array<std::string_view, 10> k_script_runners{"npm", "pnpm", "yarn", "bun", "make", "gmake", "just", "rake", "task", "composer"};
 constexpr std::array<std::string_view, 5> k_run_words{"run", "run-script", "rum", "urn", "task"};
-// Those of them, and the shells, whose work is written where nothing here reads it.
-constexpr std::array<std::string_view, 10> k_unread{"make", "gmake", "just", "rake", "task", "composer", "sh", "bash", "dash", "zsh"};
+// Those of them that run a recipe, and the shells: what they do is written where nothing here reads it.
+constexpr std::array<std::string_view, 5> k_makes{"make", "gmake", "just", "rake", "task"};
+constexpr std::array<std::string_view, 4> k_shells{"sh", "bash", "dash", "zsh"};
 // Programs whose first argument names the program text that they run, beside those that `type_of_program` knows.
 constexpr std::array<std::string_view, 9> k_interpreters{"tsx", "ts-node", "ts-node-esm", "ts-node-dev", "tsnd", "nodemon", "perl", "cargo", "go"};
 
@@ -68,7 +69,8 @@ bool says_nothing(const Role& role, std::string_view part) { return is_start_wor
 
 /// `npm run dev`, `node server.js`. What a makefile, a shell script or a file called dev.js starts cannot be read.
 bool is_plain(const SimpleCommand& command) {
-    if (has(k_unread, command.words.front())) { return false; }
+    const auto& program = command.words.front();
+    if (has(k_makes, program) || has(k_shells, program) || program == "composer") { return false; }
     const auto role = role_of(command);
     const auto parts = name_parts(role.name);
     const auto is_file_that_starts = [](const std::string& part) { return is_start_word(part) || part == "sh"; };
@@ -111,6 +113,10 @@ bool is_other_work_word(std::string_view word) { return has(k_other_work, word);
 bool is_other_work(std::string_view script) {
     const auto words = name_parts(script);
     return !words.empty() && !is_start_word(words.front()) && std::any_of(words.begin(), words.end(), is_other_work_word);
+}
+
+bool hands_arguments_on(std::string_view program, const std::vector<std::string>& command) {
+    return !has(k_makes, program) && !(has(k_shells, program) && std::find(command.begin(), command.end(), "-c") != command.end());
 }
 
 bool names_service(const SimpleCommand& command, std::string_view service) {

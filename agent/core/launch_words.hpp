@@ -19,6 +19,10 @@ namespace portwrap {
 /// The name of the package script or make target that a command runs; empty when it runs none.
 [[nodiscard]] std::string_view script_name_of(const SimpleCommand& command);
 
+/// Do arguments behind a command reach what it runs? make and its like take options for their own, and the text after a shell's
+/// -c knows them as $0 and $1. `program`: its first word without directories.
+[[nodiscard]] bool hands_arguments_on(std::string_view program, const std::vector<std::string>& command);
+
 /// Does the command run what is called `service`: is that, and besides it nothing but words that say nothing (dev, server,
 /// src, js), the name of its script, of the file that it interprets, or of the program itself?
 [[nodiscard]] bool names_service(const SimpleCommand& command, std::string_view service);

@@ -1,12 +1,12 @@
 #include "service/launch_plan.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <map>
 
 #include "core/blocks.hpp"
 #include "core/earlier_runs.hpp"
+#include "core/launch_words.hpp"
 #include "service/launch_offers.hpp"
 #include "service/launch_reading.hpp"
 #include "system/places.hpp"
@@ -19,14 +19,6 @@ constexpr std::size_t k_max_env_notices = 5;
 bool is_name_character(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
 
 bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
-
-/// make and its like take options for their own, and the text after a shell's -c knows them as $0 and $1.
-bool hands_arguments_on(std::string_view program, const std::vector<std::string>& command) {
-    constexpr std::array<std::string_view, 5> k_runners{"make", "gmake", "just", "task", "rake"};
-    constexpr std::array<std::string_view, 4> k_shells{"sh", "bash", "dash", "zsh"};
-    const bool is_shell = std::find(k_shells.begin(), k_shells.end(), program) != k_shells.end();
-    return std::find(k_runners.begin(), k_runners.end(), program) == k_runners.end() && !(is_shell && contains(command, "-c"));
-}
 
 /// Makes one plan; each step adds to it.
 class Planner {

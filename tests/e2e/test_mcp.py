@@ -325,17 +325,22 @@ def test_summaries_and_checks_say_what_they_found(house, shop):
     assert content(database)["lease"]["range"] == "database"
 
 
-def test_without_its_roots_a_server_works_where_it_was_started(house, shop):
-    blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
-    talk = Talk(house, house.home, "-C", str(shop))
+def tell_roots(talk, *rounds):
+    """Says each list of roots in its turn; a port got then is the expected project's."""
     talk.say(id=1, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {"roots": {"listChanged": True}}})
-    for number, roots, expected in ((1, [blog], blog), (2, [], shop)):
+    for number, (roots, expected) in enumerate(rounds, 1):
         talk.say(method="notifications/initialized" if number == 1 else "notifications/roots/list_changed")
         talk.answer(f"roots-{number}")
         talk.say(id=f"roots-{number}", result={"roots": [{"uri": f"file://{root}"} for root in roots]})
         talk.call(10 + number, "get-port", serviceName="web")
         assert talk.answer(10 + number)["result"]["structuredContent"]["lease"]["project"]["root"] == str(expected)
     talk.end()
+
+
+def test_without_its_roots_a_server_works_where_it_was_started(house, shop):
+    blog = house.project("blog", files={"package.json": '{"name": "blog"}'})
+    talk = Talk(house, house.home, "-C", str(shop))
+    tell_roots(talk, ([blog], blog), ([], shop))
 
 
 def test_a_root_that_is_no_directory_says_nothing(house, shop):
@@ -343,14 +348,7 @@ def test_a_root_that_is_no_directory_says_nothing(house, shop):
     gone, file = house.home / "no/such/dir", house.home / "file"
     file.write_text("")
     talk = Talk(house, shop)
-    talk.say(id=1, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {"roots": {"listChanged": True}}})
-    for number, roots, expected in ((1, [gone, file, blog], blog), (2, [gone], shop)):
-        talk.say(method="notifications/initialized" if number == 1 else "notifications/roots/list_changed")
-        talk.answer(f"roots-{number}")
-        talk.say(id=f"roots-{number}", result={"roots": [{"uri": f"file://{root}"} for root in roots]})
-        talk.call(10 + number, "get-port", serviceName="web")
-        assert talk.answer(10 + number)["result"]["structuredContent"]["lease"]["project"]["root"] == str(expected)
-    talk.end()
+    tell_roots(talk, ([gone, file, blog], blog), ([gone], shop))
     assert len(house.leases()) == 2
 
 
