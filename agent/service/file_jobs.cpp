@@ -72,7 +72,8 @@ void FileJobs::start_waiting() {
     };
     while (m_running < k_at_once) {
         auto next = m_waiting.end();
-        for (auto job = m_waiting.begin(); job != m_waiting.end(); ++job) {
+        // Nobody is before one that has no turn to wait for: in a crowd of such jobs the first is taken.
+        for (auto job = m_waiting.begin(); job != m_waiting.end() && (next == m_waiting.end() || last_start(**next) > 0); ++job) {
             if (may_start(**job) && (next == m_waiting.end() || last_start(**job) < last_start(**next))) { next = job; }
         }
         if (next == m_waiting.end()) { return; }
