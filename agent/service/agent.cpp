@@ -515,7 +515,7 @@ void Agent::on_closed(const std::shared_ptr<Exchange>& exchange) {
     const auto lease = exchange->lease;
     if (lease == 0) { return; }
     set_granted(*exchange, 0);
-    const bool gone = exchange->caller && !is_alive(exchange->caller->holder.process);
+    const bool gone = exchange->caller && !m_processes.is_alive(exchange->caller->holder.process);
     (void)commit(decide_unbound(m_registry, m_config, lease, gone, facts()));
 }
 

@@ -164,20 +164,20 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     const auto pid = exchange->peer.pid;
     const auto* process = m_processes.look(pid);
     if (process == nullptr) { return then(nullptr); }  // gone already
-    Caller caller;
+    const auto caller = std::make_shared<Caller>();
     const auto cwd = read_cwd(pid);
-    caller.holder = {process->stat.id, process->command, cwd.path, process->stat.started_at};
-    caller.arguments = process->arguments;
-    caller.executable = process->executable;
-    caller.scope = scope_of(process->stat);
-    const auto* claimed = caller.scope ? nullptr : m_registry.find_session(hint);
+    caller->holder = {process->stat.id, process->command, cwd.path, process->stat.started_at};
+    caller->arguments = process->arguments;
+    caller->executable = process->executable;
+    caller->scope = scope_of(process->stat);
+    const auto* claimed = caller->scope ? nullptr : m_registry.find_session(hint);
     const bool orphan = claimed != nullptr;
-    if (orphan) { caller.scope = *claimed; }
-    caller.session = caller.scope ? caller.scope->outermost : caller.holder.process;
-    const auto done = [exchange, then = std::move(then)](Caller known, const Place* place) {
+    if (orphan) { caller->scope = *claimed; }
+    caller->session = caller->scope ? caller->scope->outermost : caller->holder.process;
+    const auto done = [exchange, caller, then = std::move(then)](const Place* place) {
         if (place == nullptr) { return then(nullptr); }
-        known.place = *place;
-        exchange->caller = std::move(known);
+        caller->place = *place;
+        exchange->caller = std::move(*caller);
         then(&*exchange->caller);
     };
     // Read once a session: what was read of a directory is good for the session's life.
@@ -189,30 +189,30 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
             use(place);
         });
     };
-    auto decide = [caller, orphan, done, with_known_place](const Place* place) mutable {
-        if (place == nullptr || !caller.scope || place->project.root == caller.scope->root) { return done(caller, place); }
+    auto decide = [caller, orphan, done, with_known_place](const Place* place) {
+        if (place == nullptr || !caller->scope || place->project.root == caller->scope->root) { return done(place); }
         if (is_project_of_its_own(*place)) {
             // An identity that was inherited through the environment alone proves nothing in another project: what the
             // user said to that session is not meant for this one.
             if (orphan) {
-                caller.session = caller.holder.process;
-                caller.scope = session_of_its_own(caller, *place);
+                caller->session = caller->holder.process;
+                caller->scope = session_of_its_own(*caller, *place);
             }
-            return done(caller, place);
+            return done(place);
         }
         // Somewhere outside of any project (/tmp, a cache): where the session was started.
-        with_known_place(caller.scope, caller.scope->cwd, [caller, done](const Place* started_in) { done(caller, started_in); });
+        with_known_place(caller->scope, caller->scope->cwd, done);
     };
     std::string directory = cwd.path;
-    if (cwd.removed && (!caller.scope || remembered_place(caller.scope->outermost, directory) == nullptr)) {
+    if (cwd.removed && (!caller->scope || remembered_place(caller->scope->outermost, directory) == nullptr)) {
         // There is nothing to read any more: the project is taken as it is known, unless the session's own directory says more.
         const auto was = place_that_was(directory);
-        const bool says_more = caller.scope && was && caller.scope->root == was->project.root && !is_below(caller.scope->cwd, directory);
+        const bool says_more = caller->scope && was && caller->scope->root == was->project.root && !is_below(caller->scope->cwd, directory);
         if (was && !says_more) { return decide(&*was); }
-        if (caller.scope) { directory.clear(); }
+        if (caller->scope) { directory.clear(); }
     }
-    if (directory.empty()) { directory = caller.scope ? caller.scope->cwd : "/"; }
-    with_known_place(caller.scope, directory, std::move(decide));
+    if (directory.empty()) { directory = caller->scope ? caller->scope->cwd : "/"; }
+    with_known_place(caller->scope, directory, std::move(decide));
 }
 
 void Agent::see_project(const Project& project, std::vector<Change>& changes) {

@@ -17,8 +17,30 @@ bool is_same_image(const ProcessStat& a, const ProcessStat& b) {
 
 }  // namespace
 
+std::optional<ProcessStat> KnownProcesses::read(pid_t pid) {
+    for (auto& known : m_files) {
+        if (known.pid != pid) { continue; }
+        if (const auto stat = read_process(pid, known.file)) { return stat; }
+        known = {};  // it has ended, and its number may be another's
+    }
+    auto& oldest = m_files[m_oldest_file];
+    oldest = {pid, open_process(pid)};
+    const auto stat = oldest.file.valid() ? read_process(pid, oldest.file) : std::nullopt;
+    if (!stat) {
+        oldest = {};
+        return std::nullopt;
+    }
+    m_oldest_file = (m_oldest_file + 1) % m_files.size();
+    return stat;
+}
+
+bool KnownProcesses::is_alive(const ProcessId& process) {
+    const auto stat = read(process.pid);
+    return stat && stat->id == process && stat->runs();
+}
+
 const KnownProcess* KnownProcesses::look(pid_t pid) {
-    const auto stat = read_process(pid);
+    const auto stat = read(pid);
     if (!stat) { return nullptr; }
     if (const auto known = m_processes.find(pid); known != m_processes.end() && is_same_image(known->second.stat, *stat)) {
         known->second.stat = *stat;

@@ -23,13 +23,13 @@ constexpr std::size_t k_crc_size = k_crc_name.size() + 8 + 2;
 
 constexpr std::string_view k_hex = "0123456789abcdef";
 
-void append_digits(std::string& out, unsigned value, std::size_t width) {
-    const auto start = out.size();
-    out.append(width, '0');
-    for (std::size_t i = 0; i < width; ++i) {
-        out[start + width - 1 - i] = static_cast<char>('0' + value % 10);
+/// Decimal digits with leading zeros, as many as there is room for; returns where the next character goes.
+char* put_digits(char* at, unsigned value, int width) {
+    for (int i = width - 1; i >= 0; --i) {
+        at[i] = static_cast<char>('0' + value % 10);
         value /= 10;
     }
+    return at + width;
 }
 
 void append_time(std::string& out, Time time) {
@@ -40,20 +40,22 @@ void append_time(std::string& out, Time time) {
     const auto day = floor<days>(time);
     const year_month_day date{day};
     const hh_mm_ss clock{time - day};
-    append_digits(out, static_cast<unsigned>(static_cast<int>(date.year())), 4);
-    out += '-';
-    append_digits(out, static_cast<unsigned>(date.month()), 2);
-    out += '-';
-    append_digits(out, static_cast<unsigned>(date.day()), 2);
-    out += 'T';
-    append_digits(out, static_cast<unsigned>(clock.hours().count()), 2);
-    out += ':';
-    append_digits(out, static_cast<unsigned>(clock.minutes().count()), 2);
-    out += ':';
-    append_digits(out, static_cast<unsigned>(clock.seconds().count()), 2);
-    out += '.';
-    append_digits(out, static_cast<unsigned>(clock.subseconds().count()), 3);
-    out += 'Z';
+    std::array<char, 24> text;  // 2026-11-21T09:10:00.123Z
+    char* at = put_digits(text.data(), static_cast<unsigned>(static_cast<int>(date.year())), 4);
+    *at++ = '-';
+    at = put_digits(at, static_cast<unsigned>(date.month()), 2);
+    *at++ = '-';
+    at = put_digits(at, static_cast<unsigned>(date.day()), 2);
+    *at++ = 'T';
+    at = put_digits(at, static_cast<unsigned>(clock.hours().count()), 2);
+    *at++ = ':';
+    at = put_digits(at, static_cast<unsigned>(clock.minutes().count()), 2);
+    *at++ = ':';
+    at = put_digits(at, static_cast<unsigned>(clock.seconds().count()), 2);
+    *at++ = '.';
+    at = put_digits(at, static_cast<unsigned>(clock.subseconds().count()), 3);
+    *at++ = 'Z';
+    out.append(text.data(), at);
 }
 
 // ---- writing: one overload of `put` for each kind of value
@@ -76,19 +78,32 @@ void put(std::string& out, E value) {
     out += word(value);
     out += '"';
 }
-void put(std::string& out, const std::string& value) { append_json_string(out, value); }
+void put(std::string& out, std::string_view value) { append_json_string(out, value); }
 void put(std::string& out, Time value) {
     out += '"';
     append_time(out, value);
     out += '"';
 }
 
-/// Writes an object's members in order: `Object(out).member("a", 1).member("b", "x").end()`.
+/// A member's name as it stands behind another member: `,"name":`.
+template <std::size_t Size>
+struct MemberName {
+    consteval MemberName(const char (&name)[Size]) {  // NOLINT(google-explicit-constructor): a literal is meant
+        text[0] = ',';
+        text[1] = '"';
+        std::copy_n(name, Size - 1, text.begin() + 2);
+        text[Size + 1] = '"';
+        text[Size + 2] = ':';
+    }
+    std::array<char, Size + 3> text{};
+};
+
+/// Writes an object's members in order: `Object(out).member<"a">(1).member<"b">("x").end()`.
 class Object {
 public:
     explicit Object(std::string& out) : m_out(out) { m_out += '{'; }
-    template <typename T>
-    Object& member(std::string_view name, const T& value);
+    template <MemberName Name, typename T>
+    Object& member(const T& value);
     void end() { m_out += '}'; }
 
 private:
@@ -97,22 +112,22 @@ private:
 };
 
 void put(std::string& out, const ProcessId& value) {
-    Object(out).member("pid", value.pid).member("start_ticks", value.start_ticks).end();
+    Object(out).member<"pid">(value.pid).member<"start_ticks">(value.start_ticks).end();
 }
 void put(std::string& out, const Holder& value) {
     Object(out)
-        .member("pid", value.process.pid)
-        .member("start_ticks", value.process.start_ticks)
-        .member("command", value.command)
-        .member("cwd", value.cwd)
-        .member("started_at", value.started_at)
+        .member<"pid">(value.process.pid)
+        .member<"start_ticks">(value.process.start_ticks)
+        .member<"command">(value.command)
+        .member<"cwd">(value.cwd)
+        .member<"started_at">(value.started_at)
         .end();
 }
 void put(std::string& out, const Socket& value) {
     Object(out)
-        .member("cookie", value.cookie)
-        .member("bound", value.bound)
-        .member("listening", value.listening)
+        .member<"cookie">(value.cookie)
+        .member<"bound">(value.bound)
+        .member<"listening">(value.listening)
         .end();
 }
 void put(std::string& out, const std::vector<Socket>& values) {
@@ -135,13 +150,11 @@ void put(std::string& out, const Lease& value) { append_record(out, value); }
 void put(std::string& out, const Project& value) { append_record(out, value); }
 void put(std::string& out, const Session& value) { append_record(out, value); }
 
-template <typename T>
-Object& Object::member(std::string_view name, const T& value) {
-    if (!m_first) { m_out += ','; }
+template <MemberName Name, typename T>
+Object& Object::member(const T& value) {
+    const std::size_t skipped = m_first ? 1 : 0;
     m_first = false;
-    m_out += '"';
-    m_out += name;
-    m_out += "\":";
+    m_out.append(Name.text.data() + skipped, Name.text.size() - skipped);
     put(m_out, value);
     return *this;
 }
@@ -329,18 +342,15 @@ Result<Change> change_from(const std::string& kind, const JsonValue& line) {
 }  // namespace
 
 void append_json_string(std::string& out, std::string_view text) {
-    const auto plain = [](char c) {
-        const auto byte = static_cast<unsigned char>(c);
-        return byte >= 0x20 && byte != 0x7F && c != '"' && c != '\\';
-    };
-    // Nearly every string is like this.
-    if (std::all_of(text.begin(), text.end(), [plain](char c) { return static_cast<signed char>(c) >= 0 && plain(c); })) {
+    // Nearly every string is plain to its end.
+    const auto plain = plain_prefix(text);
+    if (plain == text.size()) {
         out += '"';
         out += text;
         out += '"';
         return;
     }
-    if (!is_utf8(text)) {
+    if (!is_utf8(text.substr(plain))) {
         out += "{\"hex\":\"";
         for (const char c : text) {
             const auto byte = static_cast<unsigned char>(c);
@@ -350,101 +360,108 @@ void append_json_string(std::string& out, std::string_view text) {
         out += "\"}";
         return;
     }
-    out += '"';
-    for (std::size_t i = 0; i < text.size();) {
-        const auto start = i;
-        while (i < text.size() && plain(text[i])) { ++i; }
-        out += text.substr(start, i - start);
-        if (i == text.size()) { break; }
-        const auto byte = static_cast<unsigned char>(text[i++]);
-        switch (byte) {
-            case '"': out += "\\\""; break;
-            case '\\': out += "\\\\"; break;
-            case '\n': out += "\\n"; break;
-            case '\r': out += "\\r"; break;
-            case '\t': out += "\\t"; break;
+    constexpr std::size_t k_longest = 6;  // \u001f
+    const auto start = out.size();
+    out.resize(start + k_longest * text.size() + 2);
+    char* at = out.data() + start;
+    *at++ = '"';
+    at = std::copy_n(text.data(), plain, at);
+    for (const char c : text.substr(plain)) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte >= 0x20 && byte != 0x7F && c != '"' && c != '\\') {
+            *at++ = c;
+            continue;
+        }
+        *at++ = '\\';
+        switch (c) {
+            case '"':
+            case '\\': *at++ = c; break;
+            case '\n': *at++ = 'n'; break;
+            case '\r': *at++ = 'r'; break;
+            case '\t': *at++ = 't'; break;
             default:
-                out += "\\u00";
-                out += k_hex[byte / 16];
-                out += k_hex[byte % 16];
+                at = std::copy_n("u00", 3, at);
+                *at++ = k_hex[byte / 16];
+                *at++ = k_hex[byte % 16];
         }
     }
-    out += '"';
+    *at++ = '"';
+    out.resize(static_cast<std::size_t>(at - out.data()));
 }
 
 void append_record(std::string& out, const Lease& lease) {
     Object(out)
-        .member("id", lease.id)
-        .member("port", lease.port)
-        .member("requested_port", lease.key.requested)
-        .member("protocol", lease.key.protocol)
-        .member("service", lease.key.service)
-        .member("instance", lease.key.instance)
-        .member("root", lease.key.root)
-        .member("state", lease.state)
-        .member("origin", lease.origin)
-        .member("health", lease.health)
-        .member("range", lease.range)
-        .member("environment", lease.environment)
-        .member("kind", lease.kind)
-        .member("shared", lease.shared)
-        .member("claimed", lease.claimed)
-        .member("claims", lease.claims)
-        .member("listened", lease.listened)
-        .member("kept_port", lease.kept_port)
-        .member("unseen", lease.unseen)
-        .member("announced", lease.announced)
-        .member("beside", lease.beside)
-        .member("session", lease.session)
-        .member("last_session", lease.last_session)
-        .member("holder", lease.holder)
-        .member("sockets", lease.sockets)
-        .member("boot_id", lease.boot_id)
-        .member("description", lease.description)
-        .member("hostname", lease.hostname)
-        .member("allocated_by", lease.allocated_by)
-        .member("started_by", lease.started_by)
-        .member("allocated_at", lease.allocated_at)
-        .member("last_active_at", lease.last_active_at)
-        .member("released_at", lease.released_at)
-        .member("expires_at", lease.expires_at)
+        .member<"id">(lease.id)
+        .member<"port">(lease.port)
+        .member<"requested_port">(lease.key.requested)
+        .member<"protocol">(lease.key.protocol)
+        .member<"service">(lease.key.service)
+        .member<"instance">(lease.key.instance)
+        .member<"root">(lease.key.root)
+        .member<"state">(lease.state)
+        .member<"origin">(lease.origin)
+        .member<"health">(lease.health)
+        .member<"range">(lease.range)
+        .member<"environment">(lease.environment)
+        .member<"kind">(lease.kind)
+        .member<"shared">(lease.shared)
+        .member<"claimed">(lease.claimed)
+        .member<"claims">(lease.claims)
+        .member<"listened">(lease.listened)
+        .member<"kept_port">(lease.kept_port)
+        .member<"unseen">(lease.unseen)
+        .member<"announced">(lease.announced)
+        .member<"beside">(lease.beside)
+        .member<"session">(lease.session)
+        .member<"last_session">(lease.last_session)
+        .member<"holder">(lease.holder)
+        .member<"sockets">(lease.sockets)
+        .member<"boot_id">(lease.boot_id)
+        .member<"description">(lease.description)
+        .member<"hostname">(lease.hostname)
+        .member<"allocated_by">(lease.allocated_by)
+        .member<"started_by">(lease.started_by)
+        .member<"allocated_at">(lease.allocated_at)
+        .member<"last_active_at">(lease.last_active_at)
+        .member<"released_at">(lease.released_at)
+        .member<"expires_at">(lease.expires_at)
         .end();
 }
 
 void append_record(std::string& out, const Project& project) {
     Object(out)
-        .member("root", project.root)
-        .member("name", project.name)
-        .member("branch", project.branch)
-        .member("worktree_of", project.worktree_of)
-        .member("family", project.family)
-        .member("root_commit", project.root_commit)
-        .member("block_start", project.block ? std::optional<Port>(project.block->start) : std::nullopt)
-        .member("block_end", project.block ? std::optional<Port>(project.block->end) : std::nullopt)
-        .member("git_dir", project.git_dir)
-        .member("git_id", project.git_id)
+        .member<"root">(project.root)
+        .member<"name">(project.name)
+        .member<"branch">(project.branch)
+        .member<"worktree_of">(project.worktree_of)
+        .member<"family">(project.family)
+        .member<"root_commit">(project.root_commit)
+        .member<"block_start">(project.block ? std::optional<Port>(project.block->start) : std::nullopt)
+        .member<"block_end">(project.block ? std::optional<Port>(project.block->end) : std::nullopt)
+        .member<"git_dir">(project.git_dir)
+        .member<"git_id">(project.git_id)
         .end();
 }
 
 void append_record(std::string& out, const Session& session) {
     Object(out)
-        .member("id", session.id)
-        .member("outermost", session.outermost)
-        .member("root", session.root)
-        .member("cwd", session.cwd)
-        .member("command", session.command)
-        .member("boot_id", session.boot_id)
-        .member("port", session.port)
-        .member("service", session.service)
-        .member("type", session.type)
-        .member("range", session.range)
-        .member("kind", session.kind)
-        .member("environment", session.environment)
-        .member("quiet", session.quiet)
-        .member("connect", session.connect)
-        .member("stderr_device", session.stderr_device)
-        .member("stderr_inode", session.stderr_inode)
-        .member("started_at", session.started_at)
+        .member<"id">(session.id)
+        .member<"outermost">(session.outermost)
+        .member<"root">(session.root)
+        .member<"cwd">(session.cwd)
+        .member<"command">(session.command)
+        .member<"boot_id">(session.boot_id)
+        .member<"port">(session.port)
+        .member<"service">(session.service)
+        .member<"type">(session.type)
+        .member<"range">(session.range)
+        .member<"kind">(session.kind)
+        .member<"environment">(session.environment)
+        .member<"quiet">(session.quiet)
+        .member<"connect">(session.connect)
+        .member<"stderr_device">(session.stderr_device)
+        .member<"stderr_inode">(session.stderr_inode)
+        .member<"started_at">(session.started_at)
         .end();
 }
 
@@ -533,22 +550,22 @@ Result<Session> session_from_record(const JsonValue& record) {
 
 std::string encode_event(const Event& event) {
     std::string line;
-    line.reserve(1024);
+    line.reserve(1536);
     Object object(line);
-    object.member("seq", event.seq).member("at", event.at);
-    const auto kind = [&object](std::string_view text) -> Object& { return object.member("event", std::string(text)); };
+    object.member<"seq">(event.seq).member<"at">(event.at);
+    const auto kind = [&object](std::string_view text) -> Object& { return object.member<"event">(text); };
     if (const auto* leased = std::get_if<LeaseEvent>(&event.change)) {
-        kind(word(leased->change)).member("lease", leased->lease);
+        kind(word(leased->change)).member<"lease">(leased->lease);
     } else if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
-        kind(k_forgotten).member("lease_id", forgotten->id);
+        kind(k_forgotten).member<"lease_id">(forgotten->id);
     } else if (const auto* seen = std::get_if<ProjectSeen>(&event.change)) {
-        kind(k_project_seen).member("project", seen->project);
+        kind(k_project_seen).member<"project">(seen->project);
     } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
-        kind(k_project_forgotten).member("root", gone->root);
+        kind(k_project_forgotten).member<"root">(gone->root);
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
-        kind(k_session_opened).member("session", opened->session);
+        kind(k_session_opened).member<"session">(opened->session);
     } else if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {
-        kind(k_session_closed).member("session", closed->id);
+        kind(k_session_closed).member<"session">(closed->id);
     }
     line += ',';
     const auto crc = crc32_text(line);

@@ -14,12 +14,18 @@ namespace {
 constexpr std::uint64_t k_ones = 0x0101010101010101U;
 constexpr std::uint64_t k_highs = 0x8080808080808080U;
 
-/// The high bit of each of eight bytes of a string that is not plain: a quote, a backslash, a control character, not ASCII. Exact
-/// up to the first of them in the order of significance (Hacker's Delight, 6-1).
+/// The high bit of each of eight bytes of a string that is not plain. Exact up to the first of them in the order of
+/// significance (Hacker's Delight, 6-1).
 std::uint64_t not_plain(std::uint64_t bytes) {
     const auto zeros = [](std::uint64_t x) { return (x - k_ones) & ~x & k_highs; };
+    const auto is = [&](char c) { return zeros(bytes ^ (k_ones * static_cast<unsigned char>(c))); };
     const auto controls = (bytes - k_ones * 0x20U) & ~bytes & k_highs;
-    return (bytes & k_highs) | controls | zeros(bytes ^ (k_ones * std::uint64_t{'"'})) | zeros(bytes ^ (k_ones * std::uint64_t{'\\'}));
+    return (bytes & k_highs) | controls | is('"') | is('\\') | is('\x7F');
+}
+
+bool is_plain(char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte >= 0x20 && byte < 0x7F && c != '"' && c != '\\';
 }
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -83,6 +89,22 @@ std::string resolve(std::string_view raw) {
 }
 
 }  // namespace
+
+std::size_t plain_prefix(std::string_view text) {
+    std::size_t at = 0;
+    std::uint64_t bytes = 0;
+    while (at + sizeof bytes <= text.size()) {
+        std::memcpy(&bytes, text.data() + at, sizeof bytes);
+        const auto odd = not_plain(bytes);
+        if (odd != 0) {
+            if constexpr (std::endian::native == std::endian::little) { return at + static_cast<std::size_t>(std::countr_zero(odd)) / 8; }
+            break;
+        }
+        at += sizeof bytes;
+    }
+    while (at < text.size() && is_plain(text[at])) { ++at; }
+    return at;
+}
 
 bool is_utf8(std::string_view text) {
     const auto at = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -224,16 +246,7 @@ private:
         const auto node = begin_node(Kind::plain_string, ++m_at);
         bool ascii = true;
         for (;;) {
-            std::uint64_t bytes = 0;
-            while (m_at + sizeof bytes <= m_text.size()) {
-                std::memcpy(&bytes, m_text.data() + m_at, sizeof bytes);
-                const auto odd = not_plain(bytes);
-                if (odd != 0) {
-                    if constexpr (std::endian::native == std::endian::little) { m_at += static_cast<std::size_t>(std::countr_zero(odd)) / 8; }
-                    break;
-                }
-                m_at += sizeof bytes;
-            }
+            m_at += plain_prefix(m_text.substr(m_at));
             if (m_at >= m_text.size()) { return false; }
             const auto c = static_cast<unsigned char>(m_text[m_at]);
             if (c == '"') { break; }

@@ -5,6 +5,7 @@
 // said; who must refuse them asks has_duplicates().
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,6 +18,9 @@ namespace portwrap {
 
 /// Well-formed by table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above U+10FFFF.
 [[nodiscard]] bool is_utf8(std::string_view text);
+
+/// How many bytes at the beginning are plain: printable ASCII, no quote, no backslash.
+[[nodiscard]] std::size_t plain_prefix(std::string_view text);
 
 class JsonText;
 

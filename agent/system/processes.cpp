@@ -149,12 +149,24 @@ std::string trimmed_line(std::string text) {
 
 std::optional<ProcessStat> read_process(pid_t pid) {
     if (pid <= 0) { return std::nullopt; }
-    const auto text = read_system_file(proc_path(pid, "stat"), 4096);
-    if (!text) { return std::nullopt; }
+    const UniqueFd file = open_process(pid);
+    return file.valid() ? read_process(pid, file) : std::nullopt;
+}
+
+UniqueFd open_process(pid_t pid) {
+    return UniqueFd(::open(proc_path(pid, "stat").c_str(), O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+}
+
+std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file) {
+    // The kernel hands it out whole: 52 numbers and a name of at most 64 bytes (proc(5)).
+    std::array<char, 2048> buffer;
+    const auto size = ::pread(file.get(), buffer.data(), buffer.size(), 0);
+    if (size <= 0) { return std::nullopt; }
+    const std::string_view text(buffer.data(), static_cast<std::size_t>(size));
     // The name may contain spaces, parentheses and line ends; nothing after it contains a parenthesis.
-    const std::size_t close = text->rfind(')');
+    const std::size_t close = text.rfind(')');
     if (close == std::string::npos) { return std::nullopt; }
-    std::string_view rest = std::string_view(*text).substr(close + 1);
+    std::string_view rest = text.substr(close + 1);
     ProcessStat stat;
     const std::string_view state = next_field(rest);
     const auto parent = number<pid_t>(next_field(rest));
@@ -175,7 +187,7 @@ std::optional<ProcessStat> read_process(pid_t pid) {
 
 bool is_alive(const ProcessId& process) {
     const auto stat = read_process(process.pid);
-    return stat && stat->id == process && stat->state != 'Z' && stat->state != 'X';
+    return stat && stat->id == process && stat->runs();
 }
 
 bool is_pid_free(pid_t pid) { return ::kill(pid, 0) != 0 && errno == ESRCH; }

@@ -22,10 +22,16 @@ struct ProcessStat {
     /// Where the arguments and the environment begin and end (fields 48 to 51 of proc(5)): others after an exec, and zeros where
     /// this user may not know.
     std::array<std::uint64_t, 4> image{};
+
+    [[nodiscard]] bool runs() const { return state != 'Z' && state != 'X'; }
 };
 
 /// None when the process does not exist (any more).
 [[nodiscard]] std::optional<ProcessStat> read_process(pid_t pid);
+/// What read_process reads, kept open: it tells of this very process for ever, and of nobody when it has ended, whoever has the
+/// number then. Invalid when there is none, or no descriptor left.
+[[nodiscard]] UniqueFd open_process(pid_t pid);
+[[nodiscard]] std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file);
 /// True while that very process exists and is no zombie.
 [[nodiscard]] bool is_alive(const ProcessId& process);
 /// True when nobody has this number, not even a zombie. A fifth of a microsecond, where is_alive takes ten.
