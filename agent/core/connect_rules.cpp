@@ -4,7 +4,7 @@
 // reached as without portwrap.
 #include "core/connect_rules.hpp"
 
-#include <algorithm>
+#include <set>
 
 #include "core/lease_steps.hpp"
 #include "core/search.hpp"
@@ -46,7 +46,6 @@ ConnectView::ConnectView(const Registry& registry, const std::string& root) : m_
 }
 
 void ConnectView::count(const Own& own, int step) {
-    if (own.row.port == 0) { return; }
     auto& counts = m_numbers[own.row.port];
     counts[own.row.kind == ConnectKind::live ? 0 : 1] += step;
     if (counts[0] == 0 && counts[1] == 0) { m_numbers.erase(own.row.port); }
@@ -56,6 +55,7 @@ bool ConnectView::forget_own(LeaseId id) {
     const auto known = m_own.find(id);
     if (known == m_own.end()) { return false; }
     count(known->second, -1);
+    m_ranks.erase(rank_of(id, known->second));
     m_own.erase(known);
     return true;
 }
@@ -69,12 +69,16 @@ bool ConnectView::note_own(const Registry& registry, const Lease& lease) {
     own.used = lease.last_used();
     own.row.session = lease.session;
     if (in_use) { own.row.directory = package_of(lease); }
-    auto& known = m_own[lease.id];
-    if (known == own) { return false; }
-    count(known, -1);
+    const auto [known, is_new] = m_own.try_emplace(lease.id);
+    if (!is_new && known->second == own) { return false; }
+    const bool new_number = is_new || known->second.row.port != own.row.port;
+    if (!is_new) {
+        count(known->second, -1);
+        m_ranks.erase(rank_of(lease.id, known->second));
+    }
     count(own, 1);
-    const bool new_number = known.row.port != own.row.port;
-    known = std::move(own);
+    known->second = std::move(own);
+    m_ranks.emplace(rank_of(lease.id, known->second), &known->second);
     if (new_number) {
         for (const auto* other : registry.on_port(*lease.key.requested)) {
             if (other->key.root != m_root) { note_foreign(registry, *other); }
@@ -124,29 +128,25 @@ bool ConnectView::is_refused(const Foreign& foreign) const {
     return foreign.asked_by_sibling || has(foreign.port, ConnectKind::sticky);
 }
 
-std::vector<ConnectRow> ConnectView::rows() const {
-    std::vector<const Own*> own;
-    for (const auto& [id, entry] : m_own) { own.push_back(&entry); }
-    std::stable_sort(own.begin(), own.end(), [](const Own* a, const Own* b) {
-        return a->row.kind != b->row.kind ? a->row.kind < b->row.kind : a->used > b->used;
-    });
+std::vector<ConnectRow> ConnectView::rows(std::size_t most) const {
     std::vector<ConnectRow> rows;
-    const auto first_sticky = std::find_if(own.begin(), own.end(), [](const Own* entry) { return entry->row.kind == ConnectKind::sticky; });
-    for (auto entry = own.begin(); entry != first_sticky; ++entry) { rows.push_back((*entry)->row); }
-    std::vector<Port> refused;
+    auto next = m_ranks.begin();
+    const auto add_own = [&](ConnectKind kind) {
+        for (; next != m_ranks.end() && next->first.kind == kind && rows.size() < most; ++next) { rows.push_back(next->second->row); }
+    };
+    add_own(ConnectKind::live);
+    std::set<Port> refused;
     for (const auto& [id, foreign] : m_foreign) {
-        if (is_refused(foreign)) { refused.push_back(foreign.port); }
+        if (is_refused(foreign)) { refused.insert(foreign.port); }
     }
-    std::sort(refused.begin(), refused.end());
-    refused.erase(std::unique(refused.begin(), refused.end()), refused.end());
-    for (const auto port : refused) { rows.push_back({ConnectKind::refused, port, 0, std::nullopt, {}}); }
-    for (auto entry = first_sticky; entry != own.end(); ++entry) { rows.push_back((*entry)->row); }
+    for (const auto port : refused) {
+        if (rows.size() < most) { rows.push_back({ConnectKind::refused, port, 0, std::nullopt, {}}); }
+    }
+    add_own(ConnectKind::sticky);
     return rows;
 }
 
-bool ConnectView::is_used() const {
-    return std::any_of(m_own.begin(), m_own.end(), [](const auto& entry) { return entry.second.row.kind == ConnectKind::live; });
-}
+bool ConnectView::is_used() const { return !m_ranks.empty() && m_ranks.begin()->first.kind == ConnectKind::live; }
 
 LeaseId ConnectView::refused_by(Port port) const {
     for (const auto& [id, foreign] : m_foreign) {

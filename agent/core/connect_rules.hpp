@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -31,10 +33,17 @@ struct ConnectRow {
 class ConnectView {
 public:
     ConnectView(const Registry& registry, const std::string& root);
+    // m_ranks points into m_own, which a move takes along.
+    ConnectView(ConnectView&&) noexcept = default;
+    ConnectView& operator=(ConnectView&&) noexcept = default;
+    ConnectView(const ConnectView&) = delete;
+    ConnectView& operator=(const ConnectView&) = delete;
+    ~ConnectView() = default;
 
     /// This lease has changed or is gone; the registry is as it is afterwards. True if the rows may have changed.
     [[nodiscard]] bool reconsider(const Registry& registry, LeaseId id);
-    [[nodiscard]] std::vector<ConnectRow> rows() const;
+    /// The first `most` of them: what is left out are the sticky ones that were used longest ago.
+    [[nodiscard]] std::vector<ConnectRow> rows(std::size_t most = SIZE_MAX) const;
 
     /// Some program of the project has a port or is about to have it.
     [[nodiscard]] bool is_used() const;
@@ -52,6 +61,17 @@ private:
         bool asked_by_sibling = false;  ///< a sibling asked for this very number
         bool operator==(const Foreign&) const = default;
     };
+    /// In the order of the table; with the lease's id, so that it is the same each time.
+    struct Rank {
+        ConnectKind kind = ConnectKind::live;
+        Time used{};
+        LeaseId id = 0;
+        bool operator<(const Rank& other) const {
+            if (kind != other.kind) { return kind < other.kind; }
+            return used != other.used ? used > other.used : id < other.id;
+        }
+    };
+    static Rank rank_of(LeaseId id, const Own& own) { return {own.row.kind, own.used, id}; }
     void count(const Own& own, int step);
     bool note_own(const Registry& registry, const Lease& lease);
     bool forget_own(LeaseId id);
@@ -61,6 +81,7 @@ private:
 
     std::string m_root;
     std::map<LeaseId, Own> m_own;
+    std::map<Rank, const Own*> m_ranks;
     std::map<Port, std::array<int, 2>> m_numbers;  ///< asked for here: how many leases are live, how many sticky
     std::map<LeaseId, Foreign> m_foreign;  ///< listening or bound elsewhere, on a number that may mean something here
 };

@@ -316,11 +316,16 @@ void Agent::refresh(const std::string* root) {
 }
 
 bool Agent::has_unseen_end(const std::string* root) const {
-    return std::any_of(m_socketed.begin(), m_socketed.end(), [this, root](LeaseId id) {
+    pid_t seen = 0;  // most leases of a project belong to few processes
+    return std::any_of(m_socketed.begin(), m_socketed.end(), [&](LeaseId id) {
         const auto* lease = m_registry.find(id);
         if (root != nullptr && lease != nullptr && lease->key.root != *root) { return false; }
         if (lease == nullptr || !lease->holder || m_granted.contains(id)) { return false; }
-        return !m_outlived.contains({id, lease->holder->process}) && is_pid_free(lease->holder->process.pid);
+        const auto& holder = lease->holder->process;
+        if (holder.pid == seen || m_outlived.contains({id, holder})) { return false; }
+        if (is_pid_free(holder.pid)) { return true; }
+        seen = holder.pid;
+        return false;
     });
 }
 

@@ -219,12 +219,11 @@ RemapTables::Published* RemapTables::find_or_open(const std::string& root, const
 }
 
 void RemapTables::publish(Published& table) {
-    auto rows = table.view.rows();
+    auto rows = table.view.rows(remap_table::k_rows);
     if (rows == table.rows && !table.fresh) { return; }
     std::vector<remap_table::Row> packed;
-    const auto count = std::min(rows.size(), remap_table::k_rows);
-    packed.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) { packed.push_back(to_row(rows[i])); }
+    packed.reserve(rows.size());
+    for (const auto& row : rows) { packed.push_back(to_row(row)); }
     remap_table::write(*table.table, packed.data(), packed.size(), static_cast<std::uint64_t>(m_options.agent.pid),
                        m_options.agent.start_ticks, m_options.netns);
     table.rows = std::move(rows);
@@ -254,7 +253,7 @@ void RemapTables::close(const std::string& root) {
     auto& table = *known->second;
     std::vector<remap_table::Row> sticky;
     for (const auto& row : table.rows) {
-        if (row.kind == ConnectKind::sticky && sticky.size() < remap_table::k_rows) { sticky.push_back(to_row(row)); }
+        if (row.kind == ConnectKind::sticky) { sticky.push_back(to_row(row)); }
     }
     remap_table::write(*table.table, sticky.data(), sticky.size(), static_cast<std::uint64_t>(m_options.agent.pid),
                        m_options.agent.start_ticks, m_options.netns);
