@@ -69,6 +69,21 @@ void look_at_directories(Findings& findings) {
     }
 }
 
+/// The project that is meant: a .portwrap.json with a mistake in it is ignored whole, and only a start says so.
+void look_at_project(const Globals& globals, Findings& findings, Deadline deadline) {
+    const auto here = project_parameters(globals, true);
+    if (globals.all) { return; }
+    if (!here) { return findings.add("project", "warning", here.error().message); }
+    const auto shown = ask_agent("project.show", *here, deadline);
+    if (!shown || !shown->reply.ok) {
+        return findings.add("project", "warning", shown ? text_field(shown->reply.body, "message") : shown.error().message);
+    }
+    const auto& project = inner_field(shown->reply.body, "project");
+    const auto problem = text_field(project, "problem");
+    const auto root = text_field(project, "root");
+    findings.add("project", problem.empty() ? "ok" : "warning", problem.empty() ? text_field(project, "name") + ": " + root : problem + " (the file is ignored)");
+}
+
 int run_doctor(Globals& globals, const std::vector<std::string>& arguments) {
     const auto end = parse_command(globals, "doctor [OPTIONS]",
                                    "Finds and explains what is wrong with the installation, the registry and the agent; exit status 1: an error.",
@@ -91,6 +106,7 @@ int run_doctor(Globals& globals, const std::vector<std::string>& arguments) {
                           : "pid " + pid + " is version " + version + ", portctl is " + k_version + "; `portctl agent restart` replaces it and keeps every lease");
         const auto checks = ask_agent("agent.doctor", Json::object(), deadline);
         if (checks && checks->reply.ok) { findings.add_all(inner_field(checks->reply.body, "checks")); }
+        look_at_project(globals, findings, deadline);
     }
     const int result = findings.has_error() ? 1 : 0;
     if (globals.json) {

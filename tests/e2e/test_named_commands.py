@@ -226,6 +226,15 @@ def test_doctor_tells_of_a_damaged_registry(house, shop):
     assert "corrupt" in checks["registry"]["detail"]
 
 
+def test_doctor_tells_of_a_mistake_in_the_projects_file(house, shop):
+    checks = {check["name"]: check for check in house.ask("doctor", cwd=shop)["checks"]}
+    assert (checks["project"]["status"], checks["project"]["detail"]) == ("ok", f"shop: {shop}")
+    (shop / ".portwrap.json").write_text('{"services": {"web": {"port": 70000}}}')
+    wait_until(lambda: house.ask("doctor", cwd=shop)["checks"][-1]["status"] == "warning", "the file is read anew")
+    detail = house.ask("doctor", "-C", str(shop))["checks"][-1]["detail"]
+    assert detail.startswith(f"{shop}/.portwrap.json:1:") and detail.endswith("(the file is ignored)")
+
+
 def test_the_log_and_its_level(house, shop):
     house.portctl("get", "web", cwd=shop)
     assert "allocated port=" in house.portctl("agent", "log").stdout
