@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "core/import_rules.hpp"
@@ -39,10 +40,14 @@ struct ImportJob {
     std::map<std::string, std::string> maps;          ///< --map: a name, or a path of another machine
     std::map<std::string, std::vector<std::string>> known;  ///< roots by name
 
+    std::string name;     ///< how the user knows the file
     std::string problem;  ///< why nothing can be read
     RowsRead read;
 
     void run() {
+        std::error_code ignored;
+        const bool is_memory = std::filesystem::read_symlink(path, ignored).native().starts_with("/memfd:");
+        name = is_memory ? "standard input" : printable(path, 1024);
         const auto content = examine_project_file(path, k_import_limit);
         if (std::holds_alternative<FileAbsent>(content)) {
             problem = "there is no such file";
@@ -184,7 +189,7 @@ void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& req
             if (progress == FileJobs::Progress::late) {
                 return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(job->path, 1024) + ", or of a project in it, does not answer", {}, {}});
             }
-            if (!job->problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, printable(job->path, 1024) + ": " + job->problem, {}, {}}); }
+            if (!job->problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, job->name + ": " + job->problem, {}, {}}); }
             refresh();
             auto decision = decide_import(m_registry, m_config, job->read.rows, job->read.refused, strict, facts());
             auto result = ok_shape();

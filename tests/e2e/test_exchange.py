@@ -73,6 +73,8 @@ def test_standard_input_is_imported_and_a_dry_run_changes_nothing(house, shop):
     assert len(house.leases()) == 1
     assert house.run(*words, cwd=shop, stdin=text).returncode == 1
     assert len(house.leases()) == 2
+    unknown = json.loads(house.run(*words, cwd=shop, stdin=b"{{").stdout)
+    assert unknown["error"]["message"].startswith("standard input: ")
 
 
 def test_names_are_mapped_known_or_refused(house, shop, blog):
