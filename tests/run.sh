@@ -10,7 +10,8 @@ usage() {
 usage: bash tests/run.sh [--full] [--no-install]
 
   (default)      release build with gcc, unit and integration tests, then the end-to-end tests on an installed copy, the
-                 scenes that must be the same with the shim and without, and a part of the matrix of real servers
+                 scenes that must be the same with the shim and without, a part of the matrix of real servers, and beside them
+                 a minute of mutations for each fuzz target
   --full         also: unit and end-to-end tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
                  clang-tidy, the installation from source, the whole matrix of real servers, a minute of fuzzing for each target
                  (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, and
@@ -237,6 +238,14 @@ if ! cmake --install build/release --prefix "$prefix" > "$logs/install.log" 2>&1
     failed_step "cmake --install"
     finish
 fi
+# A minute of blind mutations for each reader of what others wrote, in what the tests below leave of the processor.
+minutes=
+if [ "$mode" = default ] && [ ${#select[@]} = 0 ]; then
+    (cd "$logs" && exec nice -n 19 ../release/bin/fuzz_replay --seconds 60 --seed 626 ../../tests/fuzz/seeds > fuzz-minutes.log 2>&1) &
+    minutes=$!
+    trap 'kill "$minutes" 2> /dev/null; rm -rf "$work"' EXIT
+fi
+
 # The same days each time, so that a change is judged by what it changes; the long form draws new ones.
 [ "$mode" = full ] || export PORTWRAP_SOAK_SEED="${PORTWRAP_SOAK_SEED:-626}"
 suites=(tests/integration/*/ tests/e2e/ tests/crash/ tests/harm/ tests/soak/)
@@ -282,6 +291,17 @@ if [ ${#select[@]} = 0 ]; then
         read -r passed failed skipped < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' "$logs/matrix-$script.log" | tail -n 1)
         echo "${passed:-0} ${failed:-1} ${skipped:-0}" >> "$logs/results"
     done
+fi
+
+if [ -n "$minutes" ]; then
+    step "A minute of fuzzing for each target"
+    if wait "$minutes"; then
+        cat "$logs/fuzz-minutes.log"
+        echo "$(grep -c ' executions$' "$logs/fuzz-minutes.log") 0 0" >> "$logs/results"
+    else
+        cat "$logs/fuzz-minutes.log" >&2
+        failed_step "a fuzz target (its input is build/test-logs/fuzz-finding)"
+    fi
 fi
 
 step "Result"

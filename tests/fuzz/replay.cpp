@@ -1,14 +1,16 @@
-// The fuzz targets without libFuzzer, in the ordinary build: every input of the corpora, then a bounded number of mutations of
-// them. Finds less than a fuzzer that sees what it reaches (run.sh beside this file), but on every run of the tests, with gcc.
+// The fuzz targets without libFuzzer, in the ordinary build: every input of the corpora, then mutations of them, so many or for so
+// long for each target. Finds less than a fuzzer that sees what it reaches (run.sh beside this file), but on every run of the tests, with gcc.
 //
-//     fuzz_replay [--mutations N] [--seed N] [--target NAME] [DIRECTORY...]
+//     fuzz_replay [--mutations N] [--seconds N] [--seed N] [--target NAME] [DIRECTORY...]
 //
 // Each directory has a corpus for each target below its name. An input that breaks a promise is written to the working
 // directory as fuzz-finding before it is run, and removed when it was harmless.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -111,13 +113,15 @@ private:
 
 class Replay {
 public:
-    explicit Replay(const Target& target) : m_target(target) {}
+    explicit Replay(const Target& target) : m_target(target), m_finding(::open(k_finding, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) {}
+    ~Replay() { ::close(m_finding); }
+    Replay(const Replay&) = delete;
+    Replay& operator=(const Replay&) = delete;
 
     void run(const std::string& text) {
-        {
-            std::ofstream file(m_finding, std::ios::binary | std::ios::trunc);
-            file << text;
-        }
+        const bool kept = ::pwrite(m_finding, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()) &&
+                          ::ftruncate(m_finding, static_cast<off_t>(text.size())) == 0;
+        if (!kept && m_runs == 0) { std::cerr << "fuzz-finding cannot be written: a finding would be lost" << std::endl; }
         // In a buffer that ends where the input ends, so that a sanitizer sees a read beyond it.
         const std::vector<std::uint8_t> bytes(text.begin(), text.end());
         m_target.run(bytes.data(), bytes.size());
@@ -125,14 +129,14 @@ public:
     }
     /// No finding so far.
     std::size_t done() {
-        std::error_code ignored;
-        std::filesystem::remove(m_finding, ignored);
+        ::unlink(k_finding);
         return m_runs;
     }
 
 private:
+    static constexpr const char* k_finding = "fuzz-finding";
     const Target& m_target;
-    std::string m_finding = "fuzz-finding";
+    int m_finding;
     std::size_t m_runs = 0;
 };
 
@@ -140,6 +144,7 @@ private:
 
 int main(int argc, char** argv) {
     std::size_t mutations = 0;
+    std::chrono::seconds duration{0};
     std::uint64_t seed = std::random_device{}();
     std::string_view only;
     std::vector<std::filesystem::path> directories;
@@ -148,6 +153,8 @@ int main(int argc, char** argv) {
         const bool has_value = i + 1 < argc;
         if (word == "--mutations" && has_value) {
             mutations = std::strtoull(argv[++i], nullptr, 10);
+        } else if (word == "--seconds" && has_value) {
+            duration = std::chrono::seconds(std::strtoll(argv[++i], nullptr, 10));
         } else if (word == "--seed" && has_value) {
             seed = std::strtoull(argv[++i], nullptr, 10);
         } else if (word == "--target" && has_value) {
@@ -173,7 +180,8 @@ int main(int argc, char** argv) {
         Replay replay(target);
         for (const auto& input : corpus) { replay.run(input); }
         Mutator mutator(seed);
-        for (std::size_t i = 0; i < mutations; ++i) { replay.run(mutator.mutation_of(corpus)); }
+        const auto end = std::chrono::steady_clock::now() + duration;
+        for (std::size_t i = 0; i < mutations || std::chrono::steady_clock::now() < end; ++i) { replay.run(mutator.mutation_of(corpus)); }
         std::cout << replay.done() << " executions" << std::endl;
     }
     return 0;
