@@ -1,7 +1,6 @@
 // .portwrap.json: a strict reader of a file that comes with a repository and is therefore not trusted. Every key is
 // known, every value has its kind and bounds, and an error says the line.
 #include <algorithm>
-#include <array>
 
 #include "system/json_tree.hpp"
 #include "system/places.hpp"
@@ -188,21 +187,6 @@ Result<ProjectConfig> parse_project_config(std::string_view text) {
     ProjectConfig config;
     if (auto problem = read_config(*tree, config)) { return Error{ErrorCode::invalid_request, *problem}; }
     return config;
-}
-
-bool is_refused_variable(std::string_view name) {
-    // What makes programs load code, find other programs, or read other configuration.
-    constexpr std::array<std::string_view, 10> k_prefixes{"LD_",  "DYLD_",  "PYTHON",       "PERL5", "RUBY",
-                                                         "GIT_", "BASH_",  "PORTWRAP_",    "npm_config_", "NPM_CONFIG_"};
-    constexpr std::array<std::string_view, 27> k_names{
-        "PATH",    "ENV",      "IFS",       "SHELL",       "SHELLOPTS", "BASHOPTS", "HOME",       "ZDOTDIR",  "NODE_PATH",
-        "PS4",     "PROMPT_COMMAND", "EDITOR", "VISUAL",   "PAGER",     "BROWSER",  "CLASSPATH",  "GOFLAGS",  "PERLLIB",
-        "GEM_PATH", "GEM_HOME", "RUSTC",    "RUSTC_WRAPPER", "SSH_ASKPASS", "PHPRC", "XDG_RUNTIME_DIR",
-        "XDG_CONFIG_HOME", "XDG_STATE_HOME"};
-    const auto is_prefix = [name](std::string_view prefix) { return name.starts_with(prefix); };
-    return std::any_of(k_prefixes.begin(), k_prefixes.end(), is_prefix) || name.ends_with("_OPTIONS") ||
-           name.ends_with("OPTS") || name.ends_with("_PRELOAD") ||
-           std::find(k_names.begin(), k_names.end(), name) != k_names.end();
 }
 
 }  // namespace portwrap

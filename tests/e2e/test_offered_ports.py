@@ -3,6 +3,8 @@ where the user, the configuration or the command asks for them."""
 
 import json
 
+import pytest
+
 from house import RANGES, is_listening, wait_until
 
 # Prints what it was told and binds it, as a server does that reads its port from the environment or the command line.
@@ -125,6 +127,15 @@ def test_variables_that_run_code_are_refused_in_a_project_s_configuration(house)
     told = variables(house, root, "portwrap")
     assert not {"NODE_OPTIONS", "BASH_ENV"} & set(told)
     assert "evil" not in told.get("LD_PRELOAD", "")
+
+
+@pytest.mark.parametrize("name", ["OPENSSL_CONF", "GCONV_PATH", "LESSOPEN", "PHP_INI_SCAN_DIR", "MAKEFLAGS", "Npm_Config_script_shell", "https_proxy", "MANPAGER"])
+def test_a_variable_that_an_ordinary_program_obeys_makes_the_whole_file_count_for_nothing(house, name):
+    root = project(house, "shop", **{".portwrap.json": json.dumps({"name": "shop", "env": {"API_URL": "http://localhost:1", name: "./evil"}})})
+    done = house.run("portwrap", "env", cwd=root)
+    assert done.returncode == 0
+    assert "./evil" not in done.stdout and "API_URL" not in done.stdout
+    assert f"a repository may not set {name}" in done.stderr
 
 
 def test_a_port_got_by_name_is_adopted_by_the_server_of_that_service(house):

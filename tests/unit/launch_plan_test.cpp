@@ -506,6 +506,8 @@ TEST_CASE("moved ports in .env files are reported, and set where the project say
     CHECK(plan(registry, request).notices.empty());
     request.environment_names = {"VITE_API_URL"};
     CHECK(plan(registry, request).set.empty());
+    request.env_files = {{".env", "HTTPS_PROXY", "http://localhost:4000"}};
+    CHECK(plan(registry, request).set.empty());  // what a repository may not set it may not have set either
 }
 
 TEST_CASE("container commands get the configured variables and a hint, never PORT", "[launch]") {

@@ -1,6 +1,7 @@
 // .portwrap.json: what it may say, and each thing that it may not.
 #include <catch2/catch.hpp>
 
+#include "core/frameworks.hpp"
 #include "system/places.hpp"
 
 using namespace portwrap;
@@ -102,19 +103,39 @@ TEST_CASE("what is no JSON is an error with its line", "[config]") {
 }
 
 TEST_CASE("a repository may not set variables that run its code", "[config]") {
-    for (const char* name : {"LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PATH", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "BASH_ENV",
-                             "ENV", "PYTHONSTARTUP", "PERL5OPT", "RUBYOPT", "GIT_SSH_COMMAND", "PORTWRAP_RUNTIME", "IFS",
-                             "SHELL", "HOME", "NODE_PATH", "PROMPT_COMMAND", "JAVA_OPTS"}) {
+    for (const char* name :
+         {"LD_PRELOAD", "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "PATH", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "BASH_ENV", "ENV", "PYTHONSTARTUP", "PYTHONPATH", "PERL5OPT",
+          "PERL5LIB", "PERLLIB", "PERL_UNICODE", "RUBYOPT", "RUBYLIB", "GIT_SSH_COMMAND", "GIT_CONFIG_COUNT", "PORTWRAP_RUNTIME", "PORTWRAP_DEBUG_PORT", "GIT_HTTP_PORT", "IFS", "SHELL",
+          "HOME", "USER", "TMPDIR", "TERM", "TERMINFO_DIRS", "NODE_PATH", "PROMPT_COMMAND", "PS4", "JAVA_OPTS", "JAVA_HOME",
+          // the C library's and those of libraries that load modules
+          "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES", "MALLOC_TRACE", "HOSTALIASES", "TEXTDOMAINDIR", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "SSL_CERT_FILE", "SSLKEYLOGFILE",
+          "KRB5_CONFIG", "GIO_EXTRA_MODULES", "GTK_MODULES", "QT_PLUGIN_PATH", "ODBCSYSINI",
+          // pagers, editors, shells, clients
+          "LESSOPEN", "LESSCLOSE", "LESS", "LESSKEYIN", "PAGER", "MANPAGER", "SYSTEMD_PAGER", "EDITOR", "KUBE_EDITOR", "VISUAL", "BROWSER", "VIMINIT", "EXINIT", "INPUTRC", "PSQLRC", "APP_RC",
+          "X_RCFILE", "ZDOTDIR", "fish_function_path", "CURL_HOME", "WGETRC", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONFIG", "SSH_ASKPASS", "SSH_AUTH_SOCK", "SUDO_ASKPASS", "RSYNC_RSH",
+          "AWS_CONFIG_FILE", "CLOUDSDK_PYTHON", "XDG_CONFIG_HOME", "XDG_DATA_DIRS", "http_proxy", "HTTPS_PROXY", "all_proxy", "NO_PROXY", "GLOBAL_AGENT_HTTP_PROXY",
+          // compilers, languages and their package managers
+          "MAKEFLAGS", "MAKEFILES", "GNUMAKEFLAGS", "CC", "CXX", "CFLAGS", "LDFLAGS", "CMAKE_CXX_COMPILER_LAUNCHER", "GOFLAGS", "GOTOOLCHAIN", "GOCACHEPROG", "CGO_CFLAGS", "RUSTC_WRAPPER",
+          "RUSTFLAGS", "CARGO_BUILD_RUSTC", "PHPRC", "PHP_INI_SCAN_DIR", "TS_NODE_COMPILER", "npm_config_script_shell", "NPM_CONFIG_PREFIX", "Npm_Config_node_options", "YARN_RC_FILENAME",
+          "yarn_script_shell", "PNPM_HOME", "COREPACK_NPM_REGISTRY", "PIP_INDEX_URL", "UV_INDEX_URL", "BUNDLE_GEMFILE", "LUA_INIT", "BUN_OPTIONS", "DENO_DIR", "ELECTRON_RUN_AS_NODE",
+          "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "MAVEN_ARGS", "GRADLE_OPTS", "DOTNET_STARTUP_HOOKS", "CORECLR_PROFILER_PATH", "R_PROFILE_USER", "VITE_X_OPTIONS"}) {
         INFO(name);
         CHECK(is_refused_variable(name));
         CHECK(problem_of_service(std::string("\"env\": \"") + name + "\"").find(name) != std::string::npos);
         CHECK_FALSE(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
     }
-    for (const char* name : {"PORT", "API_PORT", "PGPORT", "FLASK_RUN_PORT", "VITE_API_URL", "_x1"}) {
+    for (const char* name :
+         {"PORT", "API_PORT", "PGPORT", "PGHOST", "FLASK_RUN_PORT", "FLASK_RUN_HOST", "FLASK_APP", "FLASK_DEBUG", "UVICORN_PORT", "SERVER_PORT", "WDS_SOCKET_PORT", "NUXT_PORT", "NITRO_HOST",
+          "WEBPACK_DEV_SERVER_BASE_PORT", "BUN_PORT", "DOCKER_WEB_PORT", "SSH_PORT", "PHP_PORT", "VITE_API_URL", "VITE_EDITOR", "VITE_HTTP_PROXY", "NEXT_PUBLIC_API_URL", "NEXT_TELEMETRY_DISABLED",
+          "NUXT_PUBLIC_API_BASE", "REACT_APP_API", "PUBLIC_URL", "API_URL", "API_HOST", "API_PATH", "API_PROXY", "DATABASE_URL", "REDIS_URL", "AMQP_URL", "BASE_URL", "NEXTAUTH_URL", "HOST", "NODE_ENV",
+          "RAILS_ENV", "MIX_ENV", "APP_ENV", "DOTNET_ENVIRONMENT", "ASPNETCORE_URLS", "RUST_LOG", "DEBUG", "LOG_LEVEL", "TZ", "LANG", "HTTPS", "SSL_KEY_FILE", "AWS_ENDPOINT_URL", "AWS_REGION",
+          "GOOGLE_CLIENT_ID", "TERMS_URL", "MAKER_ID", "LESSON_URL", "FEATURE_FLAGS", "COMPOSE_PROJECT_NAME", "SPRING_PROFILES_ACTIVE", "DJANGO_SETTINGS_MODULE", "DB_INIT", "PHP_CLI_SERVER_WORKERS",
+          "UV_THREADPOOL_SIZE", "CI", "WEB_SRC", "_x1"}) {
         INFO(name);
         CHECK_FALSE(is_refused_variable(name));
         CHECK(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
     }
+    for (const auto name : port_variables()) { CHECK_FALSE(is_refused_variable(name)); }
     for (const char* name : {"", "1A", "A-B", "A=B", "A B", "A\\u0000"}) {
         CHECK_FALSE(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
     }
