@@ -37,15 +37,16 @@ using namespace portwrap;
 constexpr int SO_NETNS_COOKIE = 71;  // Linux 5.14
 #endif
 
-/// Tells the client that started us that it may connect now; closed without a word it says that there is no agent.
+/// Tells the client that started us that it may connect now, or why it cannot ("!CODE message"); closed without a word it says
+/// that there is no agent.
 class Readiness {
 public:
     explicit Readiness(int fd) : m_fd(fd) {
         if (fd >= 0) { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
     }
-    void tell(char word) {
+    void tell(std::string_view word) {
         if (m_fd.valid()) {
-            [[maybe_unused]] const auto written = ::write(m_fd.get(), &word, 1);
+            [[maybe_unused]] const auto written = ::write(m_fd.get(), word.data(), word.size());
             m_fd.reset();
         }
     }
@@ -69,15 +70,27 @@ std::uint64_t own_netns() {
 
 /// Whose registry lies in the state directory itself. Who comes first writes it down; O_EXCL decides between two hosts that
 /// come at once. A registry from before that file existed names its machine in its snapshot.
-std::string machine_of_registry(const std::string& state, const std::string& own) {
+/// A file that was damaged, or written before this machine had an id, is mended (`loss` says so), where the snapshot names us.
+std::string machine_of_registry(const std::string& state, const std::string& own, std::string& loss) {
     const auto path = machine_path(state);
     const auto written_down = [&path] {
         const auto text = read_file(system_files(), path).text;
         return text.substr(0, text.find('\n'));
     };
-    if (auto owner = written_down(); !owner.empty()) { return owner; }
-    auto owner = own;
-    if (const auto snapshot = decode_snapshot(read_file(system_files(), state + "/" + std::string(k_snapshot_name)).text)) { owner = snapshot->machine; }
+    auto owner = written_down();
+    if (owner == own) { return owner; }
+    std::string snapshots;
+    if (const auto snapshot = decode_snapshot(read_file(system_files(), state + "/" + std::string(k_snapshot_name)).text)) { snapshots = snapshot->machine; }
+    if (!owner.empty()) {
+        const bool other = is_machine_id(owner) && snapshots != own;
+        const bool others = is_machine_id(snapshots) && snapshots != own;
+        if (other || others) { return other ? owner : snapshots; }
+        const UniqueFd file{::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW)};
+        if (file.valid()) { (void)write_all(system_files(), file.get(), own + "\n"); }
+        if (owner != k_unknown_machine) { loss = path + " named no machine, or a wrong one; it is written anew"; }
+        return own;
+    }
+    owner = snapshots.empty() ? own : snapshots;
     const UniqueFd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (file.valid()) {
         (void)write_all(system_files(), file.get(), owner + "\n");
@@ -119,8 +132,9 @@ Result<Locks> take_locks(const std::string& state, const std::string& runtime, c
     if (::flock(locks.file.get(), LOCK_EX | LOCK_NB) != 0 && (::poll(nullptr, 0, k_moment_ms), ::flock(locks.file.get(), LOCK_EX | LOCK_NB)) != 0) {
         return another_agent();
     }
-    if (::ftruncate(locks.file.get(), 0) == 0) {
-        [[maybe_unused]] const auto written = ::write(locks.file.get(), socket.data(), socket.size());
+    // Over what an earlier agent wrote there, which needs no room on a full disk.
+    if (::pwrite(locks.file.get(), socket.data(), socket.size(), 0) == static_cast<ssize_t>(socket.size())) {
+        [[maybe_unused]] const auto cut = ::ftruncate(locks.file.get(), static_cast<off_t>(socket.size()));
     }
     return locks;
 }
@@ -179,9 +193,12 @@ Result<UniqueFd> make_socket(const std::string& path) {
 std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foreground) {
     constexpr std::size_t k_log_bytes = 1 << 20;
     constexpr std::size_t k_log_files = 3;
+    const auto path = state + "/agent.log";
+    struct stat there {};
+    const bool is_file = ::stat(path.c_str(), &there) != 0 || S_ISREG(there.st_mode);  // opening a FIFO would wait for its reader
     std::shared_ptr<spdlog::logger> log;
     try {
-        log = foreground ? spdlog::stderr_logger_st("agent") : spdlog::rotating_logger_st("agent", state + "/agent.log", k_log_bytes, k_log_files);
+        log = foreground || !is_file ? spdlog::stderr_logger_st("agent") : spdlog::rotating_logger_st("agent", path, k_log_bytes, k_log_files);
     } catch (const spdlog::spdlog_ex&) {
         log = spdlog::stderr_logger_st("agent");  // a full or read-only disk must not keep the agent from serving
     }
@@ -196,22 +213,23 @@ std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foregrou
 constexpr int k_start_anew = -1;
 
 int run(const std::string& level, bool foreground, Readiness& ready, PassedSocket& kept) {
-    const auto fail = [](const std::string& message, int status) {
-        // The ready descriptor closes without a word: the client need not wait.
-        std::fprintf(stderr, "portwrap-agent: %s\n", message.c_str());
-        return status;
+    const auto fail = [&ready](const Error& error) {
+        std::fprintf(stderr, "portwrap-agent: %s\n", error.message.c_str());
+        ready.tell(k_cannot_start + std::string(error_code_name(error.code)) + " " + error.message);
+        return exit_status_of(error_code_name(error.code));
     };
     const auto runtime = runtime_directory();
     auto state = state_directory();
-    if (const auto made = ensure_private_directory(runtime); !made) { return fail(made.error().message, 1); }
+    if (const auto made = ensure_private_directory(runtime); !made) { return fail(made.error()); }
     // Where there can be no registry, names are refused and running programs get ports all the same.
-    if (const auto made = ensure_private_directory(state); !made && !is_missing(state)) { return fail(made.error().message, 1); }
+    if (const auto made = ensure_private_directory(state); !made && !is_missing(state)) { return fail(made.error()); }
     const auto machine = read_machine_id();
-    const auto first_machine = machine_of_registry(state, machine);
+    std::string machine_loss;
+    const auto first_machine = machine_of_registry(state, machine, machine_loss);
     state = registry_directory(state, first_machine, machine);
-    if (const auto made = ensure_private_directory(state); !made && !is_missing(state)) { return fail(made.error().message, 1); }
+    if (const auto made = ensure_private_directory(state); !made && !is_missing(state)) { return fail(made.error()); }
     const auto socket_file = socket_path(runtime);
-    if (!socket_file) { return fail(socket_file.error().message, 1); }
+    if (!socket_file) { return fail(socket_file.error()); }
 
     auto passed = take_passed_socket(*socket_file);
     const bool was_passed = passed.socket.valid();
@@ -219,10 +237,10 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     if (!locks) {
         // Losing the race is no failure: the winner serves.
         if (locks.error().code == ErrorCode::agent_unavailable && !was_passed) {
-            ready.tell('.');
+            ready.tell(".");
             return 0;
         }
-        return fail(locks.error().message, 1);
+        return fail(locks.error());
     }
     const auto log = make_log(state, foreground);
     log->set_level(spdlog::level::from_str(level.empty() ? "info" : level));
@@ -251,14 +269,15 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     auto opened = Store::open(system_files(), std::move(store_options));
     if (!opened) {
         log->error("registry: {}", opened.error().message);
-        return fail(opened.error().message, exit_status_of(error_code_name(opened.error().code)));
+        return fail(opened.error());
     }
+    if (!machine_loss.empty()) { opened->losses.push_back(machine_loss); }
     for (const auto& loss : opened->losses) { log->error("registry: {}", loss); }
 
     auto listening = was_passed ? Result<UniqueFd>(std::move(passed.socket)) : make_socket(*socket_file);
     if (!listening) {
         log->error("{}", listening.error().message);
-        return fail(listening.error().message, 1);
+        return fail(listening.error());
     }
 
     options.home = home_directory();
@@ -276,9 +295,9 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     Agent agent(server, std::move(opened->store), std::move(opened->registry), std::move(options));
     server.serve(agent);
     agent.start();
-    if (const auto serving = server.listen(std::move(*listening), *socket_file, !passed.is_managers); !serving) { return fail(serving.error().message, 1); }
+    if (const auto serving = server.listen(std::move(*listening), *socket_file, !passed.is_managers); !serving) { return fail(serving.error()); }
     log->info("started version={} pid={} socket={} leases={}", k_version, ::getpid(), *socket_file, agent.registry().leases().size());
-    ready.tell('+');
+    ready.tell("+");
     tell_manager("READY=1");
     const bool clean = server.run();
     log->info("stopped clean={}", clean);
@@ -340,6 +359,7 @@ int main(int argc, char** argv) {
 
     ::umask(077);
     std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes that we inherited is a failed write like any other
     std::signal(SIGUSR2, SIG_IGN);  // until the loop handles it
     // Hanging file systems must not fill the pool: more threads than libuv's four. Set before the pool's first use.
     // And each would have a heap of its own, made and touched anew by whichever of them is woken.

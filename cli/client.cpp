@@ -72,7 +72,7 @@ std::string own_registry() {
     if (owner.empty()) { return state; }
     auto machine = first_line("/etc/machine-id");
     if (machine.empty() || machine == "uninitialized") { machine = first_line("/var/lib/dbus/machine-id"); }
-    return registry_directory(state, owner, machine.empty() ? "unknown" : machine);
+    return registry_directory(state, owner, machine.empty() ? k_unknown_machine : machine);
 }
 
 /// The socket of the agent that has the registry's lock, or had it last; empty when the file says none.
@@ -94,7 +94,7 @@ bool is_stopped(pid_t pid) {
 /// Whether somebody holds the registry's lock. Looking takes it, shared and for a moment: an agent that is just starting
 /// tries twice for that.
 bool is_locked(const std::string& path) {
-    const UniqueFd fd = above_standard_streams(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd fd = above_standard_streams(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     return fd.valid() && ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
@@ -149,10 +149,12 @@ void leave_caller(int first_closed) {
 
 /// Between two tries to start an agent while another one still has the registry's lock and no socket.
 constexpr int k_respawn_ms = 100;
+/// An agent writes down where it listens as soon as it has the lock.
+constexpr int k_nameless_ms = 1000;
 
 enum class Readiness { listening, ended, silent };
 
-/// Starts an agent that is nobody's child and waits until it says that it, or another one, is there.
+/// Starts an agent that is nobody's child and waits until it says that it, or another one, is there, or why it cannot be.
 Result<Readiness> spawn_agent(const Deadline& deadline) {
     const auto own = own_program();
     if (own.empty()) { return unavailable(k_no_proc); }
@@ -178,8 +180,15 @@ Result<Readiness> spawn_agent(const Deadline& deadline) {
         const int ready = ::poll(&waiting, 1, deadline.left());
         if (ready < 0 && errno == EINTR) { continue; }
         if (ready <= 0) { return Readiness::silent; }
-        char byte = 0;
-        return ::read(reading.get(), &byte, 1) == 1 ? Readiness::listening : Readiness::ended;
+        char word[1024];
+        const auto size = ::read(reading.get(), word, sizeof word);
+        if (size <= 0) { return Readiness::ended; }
+        if (word[0] != k_cannot_start) { return Readiness::listening; }
+        // "!CODE message"
+        const std::string_view said(word + 1, static_cast<std::size_t>(size) - 1);
+        const auto blank = std::min(said.find(' '), said.size());
+        const auto code = error_code_from_name(said.substr(0, blank)).value_or(ErrorCode::agent_unavailable);
+        return Error{code, printable(std::string(said.substr(std::min(blank + 1, said.size()))))};
     }
 }
 
@@ -322,18 +331,26 @@ Result<AgentConnection> reach_agent(const Deadline& deadline, bool through_manag
         if (found && found->has_value()) { return std::move(**found); }
     }
     const auto readiness = spawn_agent(deadline);
-    if (!readiness) { return readiness.error(); }
+    if (!readiness) {
+        // Somebody else's may have come meanwhile.
+        found = find_agent(deadline);
+        return found && found->has_value() ? Result<AgentConnection>(std::move(**found)) : readiness.error();
+    }
     if (*readiness == Readiness::silent) { return unavailable("it did not start in time"); }
     // "listening" may also mean that another agent holds the lock and opens its socket any moment. An agent that ended
     // without a word will hardly have left another one behind.
     const auto patience = *readiness == Readiness::listening ? deadline.left() : std::min(deadline.left(), k_patience_ms);
     const auto limit = Deadline::in_milliseconds(patience);
     auto again = Deadline::in_milliseconds(k_respawn_ms);
+    auto nameless = Deadline::in_milliseconds(k_nameless_ms);
     for (int pause = 1;; pause = std::min(pause * 2, 16)) {
         found = find_agent(deadline);
         if (!found) { return found.error(); }
         if (found->has_value()) { return std::move(**found); }
         if (limit.left() == 0) { return unavailable("it did not start; see " + own_registry() + "/agent.log"); }
+        if (nameless.left() == 0 && is_locked(own_lock()) && socket_of_lock(own_lock()).empty()) {
+            return unavailable("an agent of another login has the registry, and could not write down where it listens (" + own_lock() + " is empty: a full disk?)");
+        }
         // The one that had the lock was leaving: it has closed its socket and saves the registry. Ours gave way to it.
         if (*readiness == Readiness::listening && again.left() == 0) {
             if (const auto other = spawn_agent(deadline); !other) { return other.error(); }
@@ -465,14 +482,26 @@ Result<Reply> AgentConnection::call(std::string_view method, Json params) {
 }
 
 Result<Answer> ask_agent(std::string_view method, const Json& params, const Deadline& deadline, const Interruption* interruption) {
-    for (bool again = false;; again = true) {
+    constexpr int k_agents_tried = 2;
+    constexpr int k_leaving_ms = 1000;
+    int tried = 0;
+    pid_t leaving = 0;
+    auto limit = deadline;
+    for (;;) {
         // A manager that has given up on its service closes the socket before anybody answers.
-        auto connection = reach_agent(deadline, !again);
+        auto connection = reach_agent(deadline, tried == 0);
         if (!connection) { return connection.error(); }
         connection->heed(interruption);
         auto reply = connection->call(method, params);
         if (reply) { return Answer{std::move(*reply), connection->socket()}; }
-        if (again || !connection->hung_up()) { return reply.error(); }
+        if (!connection->hung_up() || limit.left() == 0) { return reply.error(); }
+        // One that is being killed may still take connections for a while.
+        if (connection->agent_pid() != leaving) {
+            if (++tried == k_agents_tried) { return reply.error(); }
+            leaving = connection->agent_pid();
+            limit = Deadline::in_milliseconds(std::min(deadline.left(), k_leaving_ms));
+        }
+        sleep_ms(1);
     }
 }
 

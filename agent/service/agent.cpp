@@ -23,6 +23,11 @@ ProcessId own_process() {
 /// A number that a program got for port 0 and dropped is given to no other process for this long.
 constexpr auto k_dropped_for = std::chrono::seconds(60);
 
+/// A timer that is later than this is not coming by itself.
+constexpr auto k_late = std::chrono::seconds(1);
+
+Refusal not_changed(const std::string& problem) { return {ErrorCode::storage_error, "nothing was changed: " + problem, {}, {}}; }
+
 /// Does the end of a socket, of the lease's own or a stranger's, mean something to it?
 bool is_socketed(const Lease& lease) {
     return lease.live() && (lease.session || !lease.sockets.empty() || lease.state == LeaseState::conflict);
@@ -44,6 +49,7 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
       m_prompt_files(outside, {m_options.prompts, ::getpid(), m_options.log_trouble}),
       m_config(m_options.user.config),
       m_config_problem(m_options.config_problem) {
+    m_named_seq = m_registry.last_seq();
     for (const auto& [id, session] : m_registry.sessions()) {
         if (session.boot_id == m_options.boot_id) { m_outside.watch_process(id); }
     }
@@ -81,6 +87,7 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
         }
         m_options.log_trouble("journal: " + written.error().message + "; running programs go on getting ports");
     }
+    if (durable) { m_named_seq = events.back().seq; }
     // The disk works while the rest is done here. Where others wait already, it is asked once for all that this turn commits:
     // a sync for each would take the time that answering them needs.
     if (durable && m_waiting.empty()) { m_store->request_sync(); }
@@ -132,10 +139,16 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
 void Agent::commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result) {
     if (changes.empty()) {
         // Granted earlier; but is that on the disk yet?
-        WaitingReply waiting{m_registry.last_seq(), result_line(request.id, result()), request.id, std::move(reply), {}};
+        WaitingReply waiting{m_named_seq, result_line(request.id, result()), request.id, std::move(reply), {}};
         if (m_store->sync_state().synced_seq >= waiting.seq) { return waiting.reply({waiting.line, false}); }
         m_waiting.push_back(std::move(waiting));
         return m_store->request_sync();
+    }
+    if (m_store->degraded()) {
+        if (request.again) { return refuse(request, reply, not_changed(m_store->problem())); }
+        m_put_off.emplace_back(request, std::move(reply));
+        m_store->request_sync();
+        return mind_store();
     }
     WaitingReply waiting;
     for (const auto& change : changes) {
@@ -148,7 +161,7 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
                                 before != nullptr ? std::optional<Lease>(*before) : std::nullopt});
     }
     if (auto written = commit(std::move(changes), true); !written) {
-        return refuse(request, reply, {ErrorCode::storage_error, "not granted: " + written.error().message, {}, {}});
+        return refuse(request, reply, not_changed(written.error().message));
     }
     waiting.seq = m_registry.last_seq();
     waiting.line = result_line(request.id, result());
@@ -214,9 +227,21 @@ void Agent::on_synced() {
     for (const auto& waiting : failed) {
         Request request;
         request.id = waiting.id;
-        refuse(request, waiting.reply, {ErrorCode::storage_error, "not granted: the journal could not be written to the disk", {}, {}});
+        refuse(request, waiting.reply, not_changed(m_store->problem()));
     }
     mind_store();
+    if (m_store->idle()) { decide_put_off(); }
+}
+
+void Agent::decide_put_off() {
+    for (auto& [request, reply] : std::exchange(m_put_off, {})) {
+        if (request.from && request.from->closed) {
+            reply({});
+            continue;
+        }
+        request.again = true;
+        (this->*find_handler(request.method))(std::const_pointer_cast<Exchange>(request.from), request, reply);
+    }
 }
 
 void Agent::mind_store() {
@@ -494,6 +519,8 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
         return reply({error_line(error->id, error->code, error->message, refusal_shape(m_registry, refusal)), close});
     }
     m_last_used = m_outside.now();
+    // The wall clock has jumped, or the machine has slept, which the loop's timer does not see.
+    if (m_wake_at && *m_wake_at + k_late < m_last_used) { on_timer(); }
     if (!std::exchange(exchange->talking, true)) { ++m_talking; }
     auto& request = std::get<Request>(parsed);
     request.from = exchange;

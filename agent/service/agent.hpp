@@ -227,8 +227,10 @@ private:
     void end_conflicts(Port port);
     /// Journal, apply, tell the watchers. With `durable`, a failing journal changes nothing and is an error.
     Status commit(std::vector<Change> changes, bool durable = false);
-    /// Commits by name: the reply goes out when the changes are on the disk.
+    /// Commits by name: the reply goes out when the changes are on the disk. A degraded store gets a chance to mend itself first,
+    /// and the request is then decided anew; nothing is written that might be refused afterwards.
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
+    void decide_put_off();
     void refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal);
     /// Counts the ranges anew, and from here on with every event; the log is told of those that are nearly full.
     void watch_ranges();
@@ -333,6 +335,9 @@ private:
     std::map<std::uint64_t, Wait> m_waits;
     std::uint64_t m_next_wait = 0;
     std::deque<WaitingReply> m_waiting;
+    /// Changes by name that wait until a degraded store has tried to mend itself: what is refused must not be on the disk.
+    std::vector<std::pair<Request, ReplyTo>> m_put_off;
+    std::uint64_t m_named_seq = 0;  ///< the last event that was committed durably, or was there when the agent began
     bool m_sync_due = false;  ///< of what this turn of the loop has committed, when it ends
     /// Who waits for a look at the system's listeners. One look at a time: all who come meanwhile share the next one.
     struct Look {

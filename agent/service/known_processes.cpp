@@ -36,7 +36,7 @@ std::optional<ProcessStat> KnownProcesses::read(pid_t pid) {
 
 bool KnownProcesses::is_alive(const ProcessId& process) {
     const auto stat = read(process.pid);
-    return stat && stat->id == process && stat->runs();
+    return stat ? stat->id == process && stat->runs() : portwrap::is_alive(process);
 }
 
 const KnownProcess* KnownProcesses::look(pid_t pid) {

@@ -52,6 +52,7 @@ struct Request {
     std::shared_ptr<const Exchange> from;  ///< whose it is; null until somebody has taken it
     std::string method;
     RequestParams params;
+    bool again = false;  ///< it was put off until the store had another try
 };
 
 struct RequestError {

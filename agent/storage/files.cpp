@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,7 +25,12 @@ auto resumed(Call call) -> decltype(call()) {
 class SystemFiles final : public Files {
 public:
     int open(const std::string& path, int flags, mode_t mode) override {
-        return resumed([&] { return ::open(path.c_str(), flags | O_CLOEXEC, mode); });
+        // What lies there need not be ours: a FIFO must not hang us and a device must not be read for ever.
+        const int fd = resumed([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode); });
+        struct stat status {};
+        if (fd < 0 || (::fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)))) { return fd; }
+        ::close(fd);
+        return -EINVAL;
     }
     ssize_t write(int fd, const void* data, std::size_t size) override {
         return resumed([&] { return ::write(fd, data, size); });
@@ -54,6 +60,11 @@ public:
     int unlink(const std::string& path) override {
         return resumed([&] { return ::unlink(path.c_str()); });
     }
+    bool has_name(int fd) override {
+        struct stat status {};
+        return ::fstat(fd, &status) != 0 || status.st_nlink > 0;
+    }
+    int make_directory(const std::string& path) override { return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST ? 0 : -errno; }
     int list(const std::string& directory, std::vector<std::string>& names) override {
         names.clear();
         DIR* const stream = ::opendir(directory.c_str());

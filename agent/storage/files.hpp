@@ -12,6 +12,7 @@ namespace portwrap {
 class Files {
 public:
     virtual ~Files() = default;
+    /// A regular file or a directory; -EINVAL for anything else. Never waits for another process.
     virtual int open(const std::string& path, int flags, mode_t mode) = 0;
     virtual ssize_t write(int fd, const void* data, std::size_t size) = 0;
     virtual ssize_t read(int fd, void* data, std::size_t size) = 0;
@@ -22,6 +23,10 @@ public:
     virtual int rename(const std::string& from, const std::string& to) = 0;
     virtual int link(const std::string& from, const std::string& to) = 0;
     virtual int unlink(const std::string& path) = 0;
+    /// True while the open file has a name: one that somebody deleted or replaced is lost with the descriptor.
+    virtual bool has_name(int) { return true; }
+    /// 0 when it is there already.
+    virtual int make_directory(const std::string&) { return 0; }
     /// Names in a directory, sorted, without "." and "..".
     virtual int list(const std::string& directory, std::vector<std::string>& names) = 0;
 };

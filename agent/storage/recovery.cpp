@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "portwrap/paths.hpp"
 #include "storage/event_codec.hpp"
 #include "storage/snapshot.hpp"
 
@@ -21,7 +22,7 @@ constexpr std::string_view k_segment_suffix = ".jsonl";
 constexpr std::size_t k_segment_digits = 20;
 
 Error cannot_read(const std::string& path, int error) {
-    return Error{ErrorCode::storage_error, "cannot read " + path + ": " + std::strerror(error)};
+    return Error{ErrorCode::storage_error, "cannot read " + path + ": " + (error == EINVAL ? "it is not a regular file" : std::strerror(error))};
 }
 
 /// A name that is still free for a file set aside: NAME.corrupt-20261121T091000Z, with -2, -3... when taken.
@@ -86,7 +87,7 @@ private:
             problem = snapshot.error().message;
             return std::optional<Snapshot>{};
         }
-        if (snapshot->machine != m_machine) {
+        if (snapshot->machine != m_machine && snapshot->machine != k_unknown_machine) {
             return Error{ErrorCode::storage_error, path(name) + " is the registry of machine " + snapshot->machine +
                                                        ", this is machine " + m_machine};
         }
@@ -162,9 +163,20 @@ private:
             m_found.unfolded_bytes += segment.bytes;
             add_events(events, std::move(segment.journal.events));
         }
+        const auto first = events.empty() ? 0 : events.front().seq;
+        if (first > m_found.snapshot_seq + 1 && m_found.losses.empty() && !has_damage()) {
+            m_found.losses.push_back(m_directory + ": events " + std::to_string(m_found.snapshot_seq + 1) + " to " + std::to_string(first - 1) + " are missing");
+        }
         for (const auto& event : events) { m_found.registry.apply(event); }
         // Numbers that a damaged segment had are not given again, or its order with later segments would be lost.
         m_found.registry.resume_at(std::max(last_seq, m_found.registry.last_seq()), m_found.registry.next_lease_id());
+    }
+
+    /// Reported by repair().
+    [[nodiscard]] bool has_damage() const {
+        return std::any_of(m_segments.begin(), m_segments.end(), [](const Segment& segment) {
+            return segment.journal.lost > 0 || segment.unreadable || segment.journal.torn_bytes > 0;
+        });
     }
 
     /// What cannot be repaired (a read-only disk) stays as it is and is found again at the next start.
@@ -225,6 +237,8 @@ private:
     }
 
     void cut(const Segment& segment) {
+        // Nobody was promised what a write that was cut off says; damage looks the same.
+        m_found.losses.push_back(path(segment.name) + ": its last line is torn and dropped (" + std::to_string(segment.journal.torn_bytes) + " bytes)");
         const int fd = m_files.open(path(segment.name), O_WRONLY | O_CLOEXEC, 0);
         if (fd < 0) { return; }
         const auto size = segment.bytes - segment.journal.torn_bytes;
@@ -280,6 +294,10 @@ FileText read_file(Files& files, const std::string& path) {
     for (;;) {
         const auto count = files.read(fd, buffer.data(), buffer.size());
         if (count == 0) { break; }
+        if (count > 0 && file.text.size() + static_cast<std::size_t>(count) > k_largest_file) {
+            file.error = EFBIG;
+            break;
+        }
         if (count > 0) {
             file.text.append(buffer.data(), static_cast<std::size_t>(count));
         } else if (count == -EIO && again) {
@@ -318,10 +336,17 @@ JournalText read_journal(std::string_view text) {
     while (!text.empty()) {
         const auto end = text.find('\n');
         const bool whole = end != std::string_view::npos;
-        const auto line = text.substr(0, end);
+        auto line = text.substr(0, end);
         text.remove_prefix(whole ? end + 1 : text.size());
         if (line.empty()) { continue; }
         auto event = decode_event(line);
+        // Only the end of the last line may be damaged.
+        if (!event && !whole) {
+            if (auto rest = decode_event(line.substr(0, line.size() - 1))) {
+                event = std::move(rest);
+                line.remove_suffix(1);
+            }
+        }
         if (event) {
             journal.events.push_back(std::move(*event));
             journal.good += line;
@@ -339,7 +364,9 @@ JournalText read_journal(std::string_view text) {
 
 void add_events(std::vector<Event>& all, std::vector<Event> more) {
     for (auto& event : more) {
-        while (!all.empty() && all.back().seq >= event.seq) { all.pop_back(); }
+        const auto same = std::lower_bound(all.begin(), all.end(), event.seq, [](const Event& one, std::uint64_t seq) { return one.seq < seq; });
+        if (same != all.end() && *same == event) { continue; }
+        all.erase(same, all.end());
         all.push_back(std::move(event));
     }
 }

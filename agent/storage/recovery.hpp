@@ -26,6 +26,9 @@ struct FileText {
     std::string text;
     int error = 0;  ///< errno; `text` is what could be read before it
 };
+/// Bytes of a file of the registry: each of the 65,535 ports may have several records of 1 KB, and then some.
+inline constexpr std::size_t k_largest_file = std::size_t{256} << 20U;
+/// EFBIG for a file that is larger than that.
 [[nodiscard]] FileText read_file(Files& files, const std::string& path);
 /// Writes everything or says why not.
 [[nodiscard]] int write_all(Files& files, int fd, std::string_view text);
@@ -41,8 +44,8 @@ struct JournalText {
     std::optional<Error> newer;   ///< a line that a newer portwrap wrote
 };
 [[nodiscard]] JournalText read_journal(std::string_view text);
-/// Adds events in the order of the files. One that repeats a sequence number tells that those from it on were never
-/// applied: their write had failed and could not be undone.
+/// Adds events in the order of the files. One that is there already is passed over (a line or a file that was copied). Another
+/// one with a number that is there tells that those from it on were never applied: their write had failed and could not be undone.
 void add_events(std::vector<Event>& all, std::vector<Event> more);
 
 struct Recovered {

@@ -78,6 +78,8 @@ Result<Snapshot> decode_snapshot(std::string_view text) {
     if (!parsed->root().is_object()) { return damaged("not an object"); }
     JsonMembers members(parsed->root());
 
+    // Before the version, which may be what is damaged: every version has the checksum where this one has it.
+    if (members.find("crc").exists() && !checksum_is_right(text)) { return damaged("the checksum is not right"); }
     const auto version = members.find("schema_version").unsigned_number();
     if (!version || *version == 0) { return damaged("schema_version"); }
     if (*version > static_cast<std::uint64_t>(k_schema_version)) {
@@ -85,7 +87,6 @@ Result<Snapshot> decode_snapshot(std::string_view text) {
                                                       " is newer than this portwrap's " +
                                                       std::to_string(k_schema_version)};
     }
-    if (members.find("crc").exists() && !checksum_is_right(text)) { return damaged("the checksum is not right"); }
 
     auto machine = members.find("machine").text();
     const auto last_seq = members.find("last_seq").unsigned_number();

@@ -107,9 +107,11 @@ struct Store::Impl {
     }
 
     Status write_failed(const std::string& what, int error) {
+        auto failed = storage_error(what, error);
         const std::lock_guard lock(mutex);
         ++write_failures;
-        return storage_error(what, error);
+        problem = failed.message;
+        return failed;
     }
 
     Status append(std::span<const Event> events) {
@@ -168,7 +170,8 @@ struct Store::Impl {
         const auto name = segment_name(journal_seq);
         // Never over an older segment, which is history.
         if (std::find(names.begin(), names.end(), name) != names.end()) { return; }
-        if (files.rename(path(k_journal_name), path(name)) != 0) { return; }
+        // Where somebody has deleted it, a new one is begun all the same.
+        if (const int renamed = files.rename(path(k_journal_name), path(name)); renamed != 0 && renamed != -ENOENT) { return; }
         {
             const std::lock_guard lock(mutex);
             if (journal) { sealed.push_back(std::move(journal)); }
@@ -193,11 +196,13 @@ struct Store::Impl {
     }
 
     void compact(const Registry& registry, Time now) {
+        bool sound = false;  // snapshots fail while the journal goes on well: it need not be cut into a piece for each try
         {
             const std::lock_guard lock(mutex);
             if (job || job_running) { return; }
+            sound = snapshot_failed && journal && !journal->poisoned;
         }
-        seal();
+        if (!sound) { seal(); }
         auto next = make_job(registry, now);
         {
             const std::lock_guard lock(mutex);
@@ -224,7 +229,7 @@ struct Store::Impl {
         if (!thread.joinable()) { return; }
         stop(true);
         // The thread is gone: no lock is needed from here on.
-        if (registry.last_seq() <= snapshot_seq && !is_degraded() && !snapshot_wanted) { return; }
+        if (registry.last_seq() <= snapshot_seq && !is_degraded() && !snapshot_failed && !snapshot_wanted) { return; }
         seal();
         const auto last = make_job(registry, now);
         finish(last, write_snapshot(last));
@@ -233,9 +238,10 @@ struct Store::Impl {
 
     // ---- under the mutex
 
+    /// A failed snapshot alone does no harm to the journal; a missing or poisoned line does.
     [[nodiscard]] bool is_degraded() const {
         const auto poisoned = [](const auto& file) { return file->poisoned; };
-        return write_failures > mended_failures || snapshot_failed || (journal && journal->poisoned) ||
+        return write_failures > mended_failures || (journal && journal->poisoned) ||
                std::any_of(sealed.begin(), sealed.end(), poisoned);
     }
 
@@ -279,7 +285,7 @@ struct Store::Impl {
         if (journal) { unsynced.push_back(journal); }
         const auto clean = [](const auto& file) { return !file->dirty; };
         const bool with_directory = std::exchange(directory_dirty, false);
-        bool good = !is_degraded_for_sync();
+        bool good = !is_degraded();
         unsynced.erase(std::remove_if(unsynced.begin(), unsynced.end(), clean), unsynced.end());
         if (!good) {
             directory_dirty = directory_dirty || with_directory;
@@ -289,11 +295,16 @@ struct Store::Impl {
         for (const auto& file : unsynced) { file->dirty = false; }
         lock.unlock();
         std::vector<std::shared_ptr<JournalFile>> failed;
+        std::string why;
         const bool directory_good = !with_directory || sync_directory(files, options.directory) == 0;
         for (const auto& file : unsynced) {
-            if (files.fdatasync(file->fd()) != 0) { failed.push_back(file); }
+            const int error = files.fdatasync(file->fd());
+            if (error == 0 && files.has_name(file->fd())) { continue; }
+            why = error != 0 ? storage_error("cannot sync the journal", -error).message : options.directory + ": the journal was deleted or replaced";
+            failed.push_back(file);
         }
         lock.lock();
+        if (!why.empty()) { problem = why; }
         for (const auto& file : failed) { file->poisoned = true; }
         if (!directory_good) {
             directory_dirty = true;
@@ -305,18 +316,13 @@ struct Store::Impl {
         seq = std::max(seq, target);
     }
 
-    /// A failed snapshot alone does no harm to the journal; a missing or poisoned line does.
-    [[nodiscard]] bool is_degraded_for_sync() const {
-        const auto poisoned = [](const auto& file) { return file->poisoned; };
-        return write_failures > mended_failures || (journal && journal->poisoned) ||
-               std::any_of(sealed.begin(), sealed.end(), poisoned);
-    }
-
     bool write_snapshot(const Job& current) {
         const auto text = encode_snapshot(current.registry, options.machine_id, current.now, current.ranges_json);
         const auto name = path(k_snapshot_name);
         const auto temporary = name + ".tmp";
-        const int fd = files.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        constexpr int k_flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
+        int fd = files.open(temporary, k_flags, 0600);
+        if (fd == -ENOENT && files.make_directory(options.directory) == 0) { fd = files.open(temporary, k_flags, 0600); }
         if (fd < 0) { return false; }
         const bool written = write_all(files, fd, text) == 0 && files.fsync(fd) == 0;
         files.close(fd);
@@ -412,6 +418,7 @@ struct Store::Impl {
     std::uint64_t mended_failures = 0;  ///< so many of them happened before the last snapshot
     std::uint64_t snapshot_seq;
     bool snapshot_failed = false;
+    std::string problem;
     SyncState sync_state;
     bool sync_wanted = false;
     std::optional<Job> job;
@@ -465,7 +472,7 @@ void Store::request_sync() {
     {
         const std::lock_guard lock(m_impl->mutex);
         m_impl->sync_wanted = true;
-        m_impl->retry_at = 0;
+        if (m_impl->is_degraded()) { m_impl->retry_at = 0; }
     }
     m_impl->wake.notify_one();
 }
@@ -479,7 +486,7 @@ bool Store::wants_compaction() const {
     const auto& impl = *m_impl;
     const std::lock_guard lock(impl.mutex);
     if (impl.job || impl.job_running || impl.appends < impl.retry_at) { return false; }
-    return impl.is_degraded() || impl.snapshot_wanted ||
+    return impl.is_degraded() || impl.snapshot_failed || impl.snapshot_wanted ||
            impl.unfolded_bytes > std::max(impl.options.compact_at_bytes, impl.snapshot_bytes);
 }
 
@@ -495,6 +502,16 @@ void Store::set_ranges(std::string ranges_json) {
 bool Store::degraded() const {
     const std::lock_guard lock(m_impl->mutex);
     return m_impl->is_degraded();
+}
+
+bool Store::idle() const {
+    const std::lock_guard lock(m_impl->mutex);
+    return !m_impl->job && !m_impl->job_running && !m_impl->sync_wanted;
+}
+
+std::string Store::problem() const {
+    const std::lock_guard lock(m_impl->mutex);
+    return m_impl->problem;
 }
 
 std::vector<Event> Store::history() const {

@@ -50,12 +50,13 @@ public:
     };
     /// Asks for an fdatasync of everything appended so far; several calls are answered by one (group commit), always
     /// with a `notify`. While the store is degraded the answer is a failure (events before may be missing on the disk)
-    /// unless a snapshot succeeds first; asking lets wants_compaction() try one again.
+    /// unless a snapshot succeeds first; asking lets wants_compaction() try one again. A journal that has lost its name
+    /// (deleted, or replaced by a copy) is degraded from then on, and the next snapshot is made in its place.
     void request_sync();
     [[nodiscard]] SyncState sync_state() const;
 
-    /// True when the journal outgrew the snapshot, something was damaged at the start, or the store is degraded. After
-    /// a failed snapshot false until 64 further appends or a request_sync().
+    /// True when the journal outgrew the snapshot, something was damaged at the start, the last snapshot failed, or the store
+    /// is degraded. After a failed snapshot false until 64 further appends, or a request_sync() of a degraded store.
     [[nodiscard]] bool wants_compaction() const;
     /// Seals the journal, begins a new one and writes the snapshot of this copy on the store's thread; does nothing
     /// while an earlier one is being written. The registry must have applied what was appended. `notify` is called at
@@ -66,7 +67,12 @@ public:
 
     void set_ranges(std::string ranges_json);
 
+    /// What is appended now may be lost with what is missing before it.
     [[nodiscard]] bool degraded() const;
+    /// Nothing that was asked for is still to be done on the store's thread.
+    [[nodiscard]] bool idle() const;
+    /// Why the last write, sync or snapshot that failed did; empty when none has.
+    [[nodiscard]] std::string problem() const;
 
     /// Every event that is still kept, oldest first. Reads the files: not for every request.
     [[nodiscard]] std::vector<Event> history() const;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "system/bounded_read.hpp"
+#include "system/processes.hpp"
 
 namespace portwrap {
 namespace {
@@ -231,11 +232,12 @@ bool read_proc_net(Protocol protocol, std::optional<Port> port, std::vector<List
 }
 
 /// Whether a bind of the family's wildcard finds somebody there; none where it tells nothing (no such family, IPv6
-/// switched off, a privileged port, no descriptors left). That of IPv6 is for both families at once: it conflicts with
+/// switched off, a privileged port). Without descriptors or memory nothing can be known, and nobody is to be given the port
+/// of a stranger: taken. That of IPv6 is for both families at once: it conflicts with
 /// whatever is bound to the port, of either.
 std::optional<bool> try_bind(int family, int type, Port port) {
     const UniqueFd fd(::socket(family, type | SOCK_CLOEXEC, 0));
-    if (!fd.valid()) { return std::nullopt; }
+    if (!fd.valid()) { return is_shortage(errno) ? std::optional(true) : std::nullopt; }
     const int on = 1;
     // Without it remains in TIME_WAIT would count, and a stranger's bind at this very moment would fail.
     ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

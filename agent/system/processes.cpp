@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "portwrap/paths.hpp"
 #include "system/bounded_read.hpp"
 #include "system/places.hpp"
 
@@ -185,8 +186,12 @@ std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file) {
     return stat;
 }
 
+bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS; }
+
 bool is_alive(const ProcessId& process) {
-    const auto stat = read_process(process.pid);
+    const UniqueFd file = process.pid > 0 ? open_process(process.pid) : UniqueFd();
+    if (!file.valid()) { return process.pid > 0 && is_shortage(errno) && !is_pid_free(process.pid); }
+    const auto stat = read_process(process.pid, file);
     return stat && stat->id == process && stat->runs();
 }
 
@@ -353,7 +358,7 @@ std::string read_machine_id() {
         // "uninitialized" is what systemd leaves in images until the first boot.
         if (!id.empty() && id != "uninitialized") { return id; }
     }
-    return "unknown";
+    return k_unknown_machine;
 }
 
 }  // namespace portwrap

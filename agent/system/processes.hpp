@@ -32,7 +32,9 @@ struct ProcessStat {
 /// number then. Invalid when there is none, or no descriptor left.
 [[nodiscard]] UniqueFd open_process(pid_t pid);
 [[nodiscard]] std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file);
-/// True while that very process exists and is no zombie.
+/// What says nothing about what was asked for: no descriptors or no memory left (EMFILE, ENFILE, ENOMEM, ENOBUFS).
+[[nodiscard]] bool is_shortage(int error);
+/// True while that very process exists and is no zombie. While it cannot be looked at for a shortage: while somebody has its number.
 [[nodiscard]] bool is_alive(const ProcessId& process);
 /// True when nobody has this number, not even a zombie. A fifth of a microsecond, where is_alive takes ten.
 [[nodiscard]] bool is_pid_free(pid_t pid);

@@ -97,9 +97,17 @@ inline std::string prompt_file(const std::string& prompts, const std::string& ro
 /// Names the machine whose registry lies in `state` itself. In a home that several hosts share, the first one comes first.
 inline std::string machine_path(const std::string& state) { return state + "/machine"; }
 
+/// A machine without an id calls itself so, until it gets one.
+inline constexpr const char* k_unknown_machine = "unknown";
+
+/// machine-id(5): 32 lower-case hexadecimal digits. What is none names no other machine.
+inline bool is_machine_id(std::string_view text) {
+    return text.size() == 32 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 /// The registry's directory: `state`, or where that is another machine's (`owner`; empty: nobody's yet) one of our own in it.
 inline std::string registry_directory(const std::string& state, const std::string& owner, const std::string& machine) {
-    return owner.empty() || owner == machine ? state : state + "/machine-" + machine;
+    return owner == machine || !is_machine_id(owner) ? state : state + "/machine-" + machine;
 }
 
 /// The text of `agent.lock` in the registry's directory is the socket's path of the agent that holds it.

@@ -4,11 +4,14 @@ acknowledged is kept, losses are said, programs run."""
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
+import zlib
 
 import pytest
 
-from house import RANGES, is_listening, wait_until
+from house import RANGES, Rpc, is_listening, wait_until
 
 
 def get(house, service, cwd):
@@ -83,8 +86,9 @@ def test_every_length_of_a_cut_journal_leaves_a_registry_that_works(house):
     ports = None
     for length in sorted({0, 1, len(whole) // 3, len(whole) // 2, whole.find(b"\n"), whole.find(b"\n") + 1, len(whole) - 1}):
         journal.write_bytes(whole[:length])
+        lines = whole[:length].splitlines()
         found = services(house, root)
-        assert set(found) <= {"a", "b"}
+        assert {service for service in "ab" if any(f'"service":"{service}"'.encode() in line for line in lines if line.endswith(b"}"))} <= set(found) <= {"a", "b"}
         ports = services(house, root)
         assert len(set(ports.values())) == len(ports)
         house.kill_agent()
@@ -151,11 +155,13 @@ def test_a_registry_of_a_newer_version_is_not_touched_and_commands_run_unmanaged
     snapshot = house.registry / "ports.json"
     record = json.loads(snapshot.read_text())
     record["schema_version"] += 98
-    snapshot.write_text(json.dumps(record))
+    del record["crc"]
+    body = json.dumps(record)[:-1] + ",\n  "
+    snapshot.write_text(f'{body}"crc": "{zlib.crc32(body.encode()):08x}"\n}}\n')
     before = contents(house)
 
-    assert house.portctl("list", cwd=root).returncode == 69
-    assert house.refusal("list", cwd=root, status=69)["code"] in ("AGENT_UNAVAILABLE", "VERSION_MISMATCH")
+    refusal = house.refusal("list", cwd=root, status=69)
+    assert refusal["code"] == "VERSION_MISMATCH" and "schema_version 99 is newer" in refusal["message"]
     done = house.run("portwrap", "echo", "hi", cwd=root)
     assert (done.returncode, done.stdout) == (0, "hi\n")
     assert "unmanaged" in done.stderr
@@ -242,6 +248,174 @@ def test_the_first_agent_on_a_disk_that_takes_nothing_gives_ports_to_programs(ho
     port = get(house, "web", root)
     house.kill_agent()
     assert services(house, root) == {"web": port}
+
+
+def fill(directory):
+    """A file that takes the rest of the disk; truncate it to free the disk."""
+    file = open(directory / "filler", "wb", buffering=0)
+    with pytest.raises(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return file
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_what_a_full_disk_refused_does_not_happen_after_the_next_start(house, end):
+    if not house.mount_registry("400k"):
+        pytest.skip("a small file system can be mounted by root only")
+    root = house.project("shop")
+    ports = {service: get(house, service, root) for service in "abc"}
+    journal = house.registry / "journal.jsonl"
+    connection = Rpc(house)
+
+    def ask(method, **params):
+        reply = connection.call(method, {"cwd": str(root), **params})
+        return reply["error"]["data"]["code"] if "error" in reply else "ok"
+
+    # The journal's last page gets room for one more line, and not for two.
+    line = len(journal.read_bytes().splitlines()[-1]) + 1
+    for index in range(60):
+        if line + 150 < -journal.stat().st_size % 4096 < 2 * line - 60:
+            break
+        assert ask("lease.update", service="b", description="x" * (index * 37 % 300)) == "ok"
+    filler = fill(house.registry)
+    assert ask("lease.update", service="b", description="y" * 1000) == "STORAGE_ERROR"
+    assert ask("lease.release", service="a") == "STORAGE_ERROR"
+    assert services(house, root) == ports
+    assert house.portctl("get", "a", cwd=root).returncode == 0, "what is on the disk is granted on a full one, too"
+    connection.close()
+    if end == "kill":
+        house.kill_agent()
+    else:
+        house.stop_agent()
+    assert services(house, root) == ports
+    filler.truncate(0)
+    filler.close()
+    assert house.portctl("release", "a", cwd=root).returncode == 0, "with room on the disk the agent mends itself"
+    house.kill_agent()
+    assert services(house, root) == {"b": ports["b"], "c": ports["c"]}
+
+
+def test_a_name_on_the_disk_is_granted_although_an_event_of_a_program_was_lost(house, listener):
+    if not house.mount_registry("256k"):
+        pytest.skip("a small file system can be mounted by root only")
+    root = house.project("shop")
+    port = get(house, "web", root)
+    house.stop_agent()
+    assert get(house, "web", root) == port
+    fill(house.registry).close()
+    for name in ("left", "middle", "right", "last"):
+        house.wrap(listener, "bind", "3000", cwd=house.project(name)).wait_for(r"^\d+ (-?\d+)$", "stdout")
+    assert get(house, "web", root) == port
+    assert house.refusal("get", "more", cwd=root, status=5)["code"] == "STORAGE_ERROR"
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "with the directory"])
+def test_a_journal_that_somebody_takes_away_is_made_anew(house, how):
+    root = house.project("shop")
+    acknowledged = {service: get(house, service, root) for service in "ab"}
+    journal = house.registry / "journal.jsonl"
+    if how == "deleted":
+        journal.unlink()
+    elif how == "replaced":
+        shutil.copy(journal, house.registry / "copy")
+        os.rename(house.registry / "copy", journal)
+    else:
+        shutil.rmtree(house.registry)
+    for service in "cdef":
+        done = house.portctl("get", service, cwd=root)
+        if done.returncode == 0:
+            acknowledged[service] = int(done.stdout)
+        else:
+            assert done.returncode == 5 and "the journal was deleted or replaced" in done.stderr, done.stderr
+    assert len(acknowledged) >= 5, acknowledged
+    house.kill_agent()
+    assert services(house, root) == acknowledged
+
+
+def test_a_damaged_name_of_the_machine_hides_no_registry(house):
+    root = house.project("shop")
+    ports = {"web": get(house, "web", root)}
+    house.stop_agent()
+    machine = house.registry / "machine"
+    right = machine.read_bytes()
+    for wrong in (right[:5] + bytes([right[5] ^ 1]) + right[6:], b"unknown\n", b"\0" * 33, right[:20]):
+        machine.write_bytes(wrong)
+        assert services(house, root) == ports, wrong
+        assert machine.read_bytes() == right
+        house.kill_agent()
+
+
+@pytest.mark.parametrize("name", ["ports.json", "journal.jsonl", "ports.json.bak"])
+@pytest.mark.parametrize("what", ["a FIFO", "endless"])
+def test_what_is_no_file_is_named_and_touched_by_nobody(house, name, what):
+    root = house.project("shop")
+    get(house, "web", root)
+    house.stop_agent()
+    path = house.registry / name
+    for other in ("ports.json", "ports.json.bak", "journal.jsonl"):
+        (house.registry / other).unlink(missing_ok=True)
+    if what == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    refusal = house.refusal("list", cwd=root, status=5)
+    assert refusal["code"] == "STORAGE_ERROR" and str(path) in refusal["message"] and "not a regular file" in refusal["message"]
+    done = house.run("portwrap", "echo", "hi", cwd=root)
+    assert (done.returncode, done.stdout) == (0, "hi\n") and "not a regular file" in done.stderr
+
+
+def test_why_an_agent_cannot_start_is_said_by_the_command(house):
+    root = house.project("shop")
+    house.registry.mkdir(mode=0o755)
+    house.registry.chmod(0o755)
+    done = house.portctl("list", cwd=root)
+    assert done.returncode != 0 and str(house.registry) in done.stderr and "0700" in done.stderr, done.stderr
+    assert str(house.registry) in house.run("portwrap", "echo", "hi", cwd=root).stderr
+
+
+def test_an_agent_without_descriptors_takes_nothing_for_free_or_dead(house, listener):
+    root = house.project("shop")
+    with socket.create_server(("127.0.0.1", 3000)):
+        agent = house.start("prlimit", "--nofile=64:64", str(house.prefix / "bin" / "portwrap-agent"), cwd="/")
+        wait_until(house.socket.exists, "it listens")
+        running = house.wrap(listener, "bind", "3001", cwd=root)
+        port = int(running.wait_for(r"^\d+ (-?\d+)$", "stdout")[1])
+        assert house.portctl("get", "warm", cwd=root).returncode == 0
+        others = []
+        descriptors = f"/proc/{house.agent_pids()[0]}/fd"
+        try:
+            for _ in range(80):
+                if len(os.listdir(descriptors)) >= 63:
+                    break
+                others.append(Rpc(house))
+        except OSError:
+            pass
+        for words in (["get", "web"], ["next", "node"], ["allocate", "3000"]):
+            done = house.portctl(*words, cwd=root)
+            assert done.returncode != 0 or int(done.stdout) not in (3000, port), (words, done.stdout)
+        house.portctl("cleanup", "--yes", cwd=root)
+        for other in others:
+            other.close()
+        wait_until(lambda: house.portctl("list", cwd=root).returncode == 0, "it has descriptors again")
+        assert {lease["port"] for lease in house.leases(root) if lease["state"] == "active"} == {port}
+        assert agent._popen.poll() is None
+
+
+def test_a_limit_on_the_size_of_files_ends_no_agent(house):
+    root = house.project("shop")
+    house.start("prlimit", "--fsize=4096", str(house.prefix / "bin" / "portwrap-agent"), cwd="/")
+    wait_until(house.socket.exists, "it listens")
+    acknowledged = {}
+    for index in range(12):
+        done = house.portctl("get", f"s{index}", cwd=root)
+        if done.returncode == 0:
+            acknowledged[f"s{index}"] = int(done.stdout)
+        else:
+            assert done.returncode == 5, done.stderr
+    assert 0 < len(acknowledged) < 12
+    assert house.stop_agent() is None
+    assert services(house, root) == acknowledged
 
 
 def test_ports_of_named_leases_are_of_the_right_range(house):

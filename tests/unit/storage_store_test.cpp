@@ -88,7 +88,8 @@ TEST_CASE("a journal cut at any byte gives the events of its whole lines", "[sto
         for (std::size_t i = 0; i < events.size() && ends[i] <= cut; ++i) { expected.apply(events[i]); }
         {
             auto opened = reopen(directory);
-            if (!(opened.registry == expected) || !opened.losses.empty()) { FAIL("cut at " << cut); }
+            const bool whole = cut == 0 || text[cut - 1] == '\n' || std::find(ends.begin(), ends.end(), cut) != ends.end();
+            if (!(opened.registry == expected) || opened.losses.empty() != whole) { FAIL("cut at " << cut); }
             change(*opened.store, expected, LeaseEvent{LeaseChange::allocated, full_lease(50)});
         }
         auto again = reopen(directory);
@@ -179,7 +180,8 @@ TEST_CASE("a registry of a newer schema or of another machine is refused and not
     SECTION("newer snapshot") {
         auto text = directory.read("ports.json");
         text.replace(text.find("\"schema_version\": 1"), 19, "\"schema_version\": 2");
-        directory.write("ports.json", text);
+        text.erase(text.rfind("\"crc\""));
+        directory.write("ports.json", text + "\"crc\": \"" + crc32_text(text) + "\"\n}\n");
     }
     SECTION("newer line") {
         const std::string before = R"({"v":2,"seq":99,)";
@@ -327,7 +329,8 @@ TEST_CASE("after a failed compaction the next one waits for 64 appends or for so
     files.dead = true;
     files.fail_at = 1;
     store.compact(opened->registry, k_now);
-    REQUIRE(bell.wait([&] { return store.degraded(); }));
+    REQUIRE(bell.wait([&] { return store.idle(); }));
+    CHECK_FALSE(store.degraded());  // the journal is sound
     files.fail_at = 0;
     for (int i = 0; i < 64; ++i) {
         CHECK_FALSE(store.wants_compaction());
@@ -399,9 +402,7 @@ TEST_CASE("a crash between any two steps of a compaction changes nothing", "[sto
             files.dead = true;
             files.fail_at = files.count + step;
             opened->store->compact(opened->registry, k_now);
-            REQUIRE(bell.wait([&] {
-                return opened->store->degraded() || opened->store->sync_state().synced_seq >= live.last_seq();
-            }));
+            REQUIRE(bell.wait([&] { return opened->store->idle(); }));
         }
         auto opened = reopen(directory);
         INFO("step " << step);
