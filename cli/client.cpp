@@ -187,7 +187,8 @@ Result<Readiness> spawn_agent(const Deadline& deadline) {
         // "!CODE message"
         const std::string_view said(word + 1, static_cast<std::size_t>(size) - 1);
         const auto blank = std::min(said.find(' '), said.size());
-        const auto code = error_code_from_name(said.substr(0, blank)).value_or(ErrorCode::agent_unavailable);
+        auto code = error_code_from_name(said.substr(0, blank)).value_or(ErrorCode::agent_unavailable);
+        if (code != ErrorCode::storage_error && code != ErrorCode::version_mismatch) { code = ErrorCode::agent_unavailable; }
         return Error{code, printable(std::string(said.substr(std::min(blank + 1, said.size()))))};
     }
 }
@@ -495,10 +496,11 @@ Result<Answer> ask_agent(std::string_view method, const Json& params, const Dead
         auto reply = connection->call(method, params);
         if (reply) { return Answer{std::move(*reply), connection->socket()}; }
         if (!connection->hung_up() || limit.left() == 0) { return reply.error(); }
-        // One that is being killed may still take connections for a while.
-        if (connection->agent_pid() != leaving) {
+        // One that is being killed may still take connections for a while; a manager that starts agents in vain is another matter.
+        const auto pid = connection->agent_pid();
+        if (pid != leaving || first_line("/proc/" + std::to_string(pid) + "/comm") != "portwrap-agent") {
             if (++tried == k_agents_tried) { return reply.error(); }
-            leaving = connection->agent_pid();
+            leaving = pid;
             limit = Deadline::in_milliseconds(std::min(deadline.left(), k_leaving_ms));
         }
         sleep_ms(1);

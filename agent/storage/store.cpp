@@ -166,7 +166,7 @@ struct Store::Impl {
             return;
         }
         std::vector<std::string> names;
-        if (files.list(options.directory, names) < 0) { return; }
+        if (const int listed = files.list(options.directory, names); listed < 0 && listed != -ENOENT) { return; }
         const auto name = segment_name(journal_seq);
         // Never over an older segment, which is history.
         if (std::find(names.begin(), names.end(), name) != names.end()) { return; }

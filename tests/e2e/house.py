@@ -19,6 +19,7 @@ import struct
 import subprocess
 import threading
 import time
+import zlib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -406,6 +407,13 @@ class House:
         if done.returncode == 0:
             self._mounts.append(directory)
         return done.returncode == 0
+
+    def make_registry_newer(self):
+        """As a later version would have written it, with a checksum that is right."""
+        snapshot = self.registry / "ports.json"
+        text = snapshot.read_text()
+        body = re.sub(r'("schema_version": ?)1\b', r"\g<1>99", text[: text.rindex('"crc"')])
+        snapshot.write_text(f'{body}"crc": "{zlib.crc32(body.encode()):08x}"\n}}\n')
 
     def remount_registry(self, options):
         subprocess.run(["mount", "-o", f"remount,{options}", str(self.registry)], check=True, capture_output=True)

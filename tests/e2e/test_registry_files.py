@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import zlib
 
 import pytest
 
@@ -152,12 +151,7 @@ def test_a_registry_of_a_newer_version_is_not_touched_and_commands_run_unmanaged
     root = house.project("shop")
     get(house, "web", root)
     house.stop_agent()
-    snapshot = house.registry / "ports.json"
-    record = json.loads(snapshot.read_text())
-    record["schema_version"] += 98
-    del record["crc"]
-    body = json.dumps(record)[:-1] + ",\n  "
-    snapshot.write_text(f'{body}"crc": "{zlib.crc32(body.encode()):08x}"\n}}\n')
+    house.make_registry_newer()
     before = contents(house)
 
     refusal = house.refusal("list", cwd=root, status=69)
