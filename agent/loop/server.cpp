@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,21 +24,35 @@ struct Server::Connection {
     Server* server = nullptr;
     HandlePtr<uv_pipe_t> pipe;
     std::shared_ptr<Exchange> exchange = std::make_shared<Exchange>();
-    std::string partial;            ///< a line that is not complete yet
-    std::deque<std::string> lines;  ///< complete ones that wait their turn
+    std::string input;              ///< what it has sent
+    std::size_t taken = 0;          ///< of `input`, from its beginning: decided already
+    std::size_t whole = 0;          ///< of `input`: up to the end of the last line that is complete
     bool busy = false;              ///< a request is being decided
     bool dispatching = false;       ///< next_line is at work further up the stack, and goes on by itself
     bool reading = false;
     bool ending = false;            ///< closes when its last reply is written
     std::string refusal;            ///< why it ends; said once it is this connection's turn
-    std::size_t queued = 0;         ///< bytes in `lines`
+    std::deque<std::string> replies;  ///< that the kernel has not taken yet
+    std::size_t sent = 0;           ///< of the first of them
+    bool writing = false;           ///< libuv tells when the kernel takes more
+    bool waiting = false;           ///< in m_waiting
+    std::uint64_t turn = 0;         ///< the last one in which a line of it was decided,
+    int decided = 0;                ///< how many then,
+    std::uint64_t spent_ns = 0;     ///< and how long they took
+    std::list<Connection*>::iterator by_use;  ///< in m_by_use
     std::size_t accounted = 0;      ///< its part of m_input
     std::size_t unread = 0;         ///< its part of m_unwritten
     std::uint64_t partial_since = 0;  ///< the loop's time in ms when the half message began
 
-    [[nodiscard]] std::size_t unwritten() const {
-        return pipe ? uv_stream_get_write_queue_size(reinterpret_cast<const uv_stream_t*>(pipe.get())) : 0;
+    [[nodiscard]] bool has_line() const { return taken < whole; }
+    [[nodiscard]] bool has_partial() const { return whole < input.size(); }
+    [[nodiscard]] bool has_unwritten() const { return writing || !replies.empty(); }
+    void forget_input() {
+        input = {};
+        taken = whole = 0;
     }
+    /// Nothing has begun that its end would break off.
+    [[nodiscard]] bool idle() const { return !busy && !ending && input.empty() && !has_unwritten() && refusal.empty() && exchange->lease == 0; }
 };
 
 struct Server::Deadline {
@@ -70,11 +85,22 @@ HandlePtr<Handle> initialised(void* data, Init&& init) {
     return HandlePtr<Handle>(handle.release());
 }
 
+/// Of the replies that the kernel does not take at once libuv gets no more than this: it tells when more can be written, and
+/// all else stays ours, to be counted while it is there and to be freed the moment when its reader is dropped.
+constexpr std::size_t k_probe = 256;
+
+/// Small replies are appended to one another up to this size: each in a string of its own would take a multiple of its bytes.
+constexpr std::size_t k_reply_block = 16 * 1024;
+
 struct WriteRequest {
     uv_write_t request{};
-    std::string bytes;
-    std::function<void()> done;
+    std::array<char, k_probe> bytes{};
+    std::function<void(int)> done;
 };
+
+std::size_t memory_of(const std::string& reply) { return reply.capacity() + sizeof reply; }
+
+std::string too_long() { return "a line is longer than " + std::to_string(k_max_line) + " bytes"; }
 
 /// The peer reads no reply any more: what it asked need not be decided, and only its notifications are still heard. One that
 /// has only half-closed, as `printf ... | socat -` does, reads on (poll(2): POLLHUP is both directions).
@@ -110,11 +136,15 @@ Server::Server(spdlog::logger& log) : m_log(log) {
     uv_prepare_start(m_before_waiting.get(), [](uv_prepare_t* prepare) noexcept {
         auto* server = static_cast<Server*>(prepare->data);
         if (server == nullptr) { return; }
+        ++server->m_turn;
         if (server->m_agent != nullptr) { server->m_agent->on_turn_ended(); }
         server->m_log.flush();
     });
     uv_unref(reinterpret_cast<uv_handle_t*>(m_before_waiting.get()));
+    m_between_turns = initialised<uv_idle_t>(this, [this](uv_idle_t* idle) { return uv_idle_init(&m_loop, idle); });
     m_half_messages = initialised<uv_timer_t>(this, [this](uv_timer_t* timer) { return uv_timer_init(&m_loop, timer); });
+    rlimit files{};
+    m_descriptors_allowed = ::getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 1024;
     for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) {
         auto handle = initialised<uv_signal_t>(this, [this](uv_signal_t* watcher) { return uv_signal_init(&m_loop, watcher); });
         uv_signal_start(handle.get(), [](uv_signal_t* watcher, int number) noexcept {
@@ -211,6 +241,7 @@ bool Server::run() {
     if (m_agent != nullptr) { m_agent->close(); }
     m_synced.reset();
     m_before_waiting.reset();
+    m_between_turns.reset();
     m_farewell.reset();
     m_half_messages.reset();
     m_deadlines.clear();
@@ -320,7 +351,7 @@ void Server::stop() {
     for (const auto& [key, connection] : m_connections) { connections.push_back(connection); }
     for (const auto& connection : connections) {
         connection->ending = true;
-        if (!connection->busy && connection->unwritten() == 0) { drop(*connection); }
+        if (!connection->busy && !connection->has_line() && !connection->has_unwritten()) { drop(*connection); }
     }
     // A peer that does not read, a mount that does not answer: the registry is safe, so they are not waited for.
     m_half_messages.reset();
@@ -343,23 +374,67 @@ void Server::accept() {
     connection->server = this;
     connection->pipe = initialised<uv_pipe_t>(connection.get(), [this](uv_pipe_t* pipe) { return uv_pipe_init(&m_loop, pipe, 0); });
     if (uv_accept(reinterpret_cast<uv_stream_t*>(m_listener.get()), reinterpret_cast<uv_stream_t*>(connection->pipe.get())) != 0) { return; }
-    const Limits limits;
     int fd = -1;
     ucred peer{};
     socklen_t size = sizeof peer;
     const bool known = uv_fileno(reinterpret_cast<uv_handle_t*>(connection->pipe.get()), &fd) == 0 &&
                        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
     const bool stranger = !known || peer.uid != ::geteuid();
-    if (stranger || m_connections.size() >= limits.connections) {
+    if (stranger || (is_crowded() && !make_room())) {
         const auto line = stranger ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
                                    : refusal_line(ErrorCode::agent_unavailable, "too many connections");
         [[maybe_unused]] const auto sent = ::send(fd, (line + "\n").data(), line.size() + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-        m_log.warn("refused a connection pid={} uid={} connections={}", peer.pid, peer.uid, m_connections.size());
+        warn_rarely(m_refused, "refused a connection pid=" + std::to_string(peer.pid) + " uid=" + std::to_string(peer.uid) +
+                                   " connections=" + std::to_string(m_connections.size()));
         return;
     }
     connection->exchange->peer.pid = peer.pid;
+    connection->by_use = m_by_use.insert(m_by_use.end(), connection.get());
     m_connections.emplace(connection.get(), connection);
     start_reading(*connection);
+}
+
+bool Server::is_crowded() const {
+    const Limits limits;
+    // Each session has a descriptor, too. Where they take all, a few connections are let in all the same.
+    const auto taken = limits.spare_descriptors + m_processes.size();
+    const auto left = m_descriptors_allowed > taken ? m_descriptors_allowed - taken : 0;
+    return m_connections.size() >= std::clamp(left, limits.connections_always, limits.connections);
+}
+
+bool Server::make_room() {
+    for (auto* connection : m_by_use) {
+        pollfd state{};
+        state.events = POLLIN;
+        if (!connection->idle() || uv_fileno(reinterpret_cast<const uv_handle_t*>(connection->pipe.get()), &state.fd) != 0) { continue; }
+        // It has asked something that this turn of the loop has not come to.
+        if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLIN | POLLHUP)) == POLLIN) { continue; }
+        const auto line = refusal_line(ErrorCode::agent_unavailable, "too many connections; of those that wait for nothing this was idle longest") + "\n";
+        [[maybe_unused]] const auto sent = ::send(state.fd, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        warn_rarely(m_made_room, "dropped an idle connection for a new one pid=" + std::to_string(connection->exchange->peer.pid) +
+                                     " connections=" + std::to_string(m_connections.size()));
+        drop(*connection);
+        return true;
+    }
+    if (uv_now(&m_loop) < m_next_roll_call) { return false; }
+    m_next_roll_call = uv_now(&m_loop) + Limits{}.roll_call_ms;
+    // Those whose reading pauses have not been heard to hang up.
+    std::vector<std::shared_ptr<Connection>> gone;
+    for (const auto& [key, connection] : m_connections) {
+        if (has_hung_up(*connection->pipe)) { gone.push_back(connection); }
+    }
+    for (const auto& connection : gone) { drop(*connection); }
+    return !gone.empty();
+}
+
+void Server::warn_rarely(Rare& rare, const std::string& text) {
+    const auto now = uv_now(&m_loop);
+    if (now < rare.next_at) {
+        ++rare.left_out;
+        return;
+    }
+    m_log.warn("{}{}", text, rare.left_out == 0 ? "" : " (and " + std::to_string(rare.left_out) + " like it)");
+    rare = {now + Limits{}.warning_ms, 0};
 }
 
 void Server::start_reading(Connection& connection) {
@@ -383,19 +458,17 @@ void Server::on_end_of_input(Connection& connection, bool reset) {
     connection.ending = true;
     connection.reading = false;
     uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get()));
-    connection.partial.clear();
+    connection.input.resize(connection.whole);
     account(connection);
     if (reset) { return drop(connection); }
     connection.exchange->closed = has_hung_up(*connection.pipe);
-    if (connection.exchange->closed && connection.lines.empty()) { return drop(connection); }
+    if (connection.exchange->closed && !connection.has_line()) { return drop(connection); }
     next_line(m_connections.at(&connection));
 }
 
 void Server::turn_away(Connection& connection, std::string why) {
     connection.refusal = std::move(why);
-    connection.partial.clear();
-    connection.lines.clear();
-    connection.queued = 0;
+    connection.forget_input();
     if (connection.reading) { uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get())); }
     connection.reading = false;
     account(connection);
@@ -403,7 +476,8 @@ void Server::turn_away(Connection& connection, std::string why) {
 }
 
 void Server::account(Connection& connection) {
-    const auto held = connection.partial.size() + connection.queued;
+    if (connection.taken == connection.input.size()) { connection.forget_input(); }
+    const auto held = connection.input.size();
     m_input = m_input - connection.accounted + held;
     connection.accounted = held;
 }
@@ -412,7 +486,7 @@ void Server::bound_input() {
     while (m_input > Limits{}.all_input) {
         Connection* oldest = nullptr;
         for (const auto& [key, connection] : m_connections) {
-            if (connection->partial.empty()) { continue; }
+            if (!connection->has_partial()) { continue; }
             if (oldest == nullptr || connection->partial_since < oldest->partial_since) { oldest = key; }
         }
         if (oldest != nullptr) {
@@ -420,9 +494,9 @@ void Server::bound_input() {
             continue;
         }
         for (const auto& [key, connection] : m_connections) {
-            if (oldest == nullptr || connection->queued > oldest->queued) { oldest = key; }
+            if (oldest == nullptr || connection->accounted > oldest->accounted) { oldest = key; }
         }
-        if (oldest == nullptr || oldest->queued == 0) { return; }
+        if (oldest == nullptr || oldest->accounted == 0) { return; }
         turn_away(*oldest, "too many messages wait at once");
     }
 }
@@ -434,7 +508,8 @@ void Server::bound_replies() {
             if (slowest == nullptr || connection->unread > slowest->unread) { slowest = key; }
         }
         if (slowest == nullptr || slowest->unread == 0) { return; }
-        m_log.warn("dropped a connection that does not read pid={} bytes={}", slowest->exchange->peer.pid, slowest->unread);
+        warn_rarely(m_slow_readers, "dropped a connection that does not read pid=" + std::to_string(slowest->exchange->peer.pid) +
+                                        " bytes=" + std::to_string(slowest->unread));
         drop(*slowest);
     }
 }
@@ -452,7 +527,7 @@ void Server::end_half_messages() {
     std::vector<std::shared_ptr<Connection>> overdue;
     std::uint64_t next = 0;
     for (const auto& [key, connection] : m_connections) {
-        if (connection->partial.empty()) { continue; }
+        if (!connection->has_partial()) { continue; }
         const auto age = now - connection->partial_since;
         if (age >= patience) {
             overdue.push_back(connection);
@@ -470,9 +545,11 @@ void Server::drop(Connection& connection) {
     const auto node = m_connections.extract(&connection);
     if (node.empty()) { return; }
     const auto kept = node.mapped();
+    m_by_use.erase(kept->by_use);
     m_input -= kept->accounted;
     m_unwritten -= kept->unread;
     kept->accounted = kept->unread = 0;
+    kept->replies.clear();
     kept->pipe.reset();
     leave_when_idle();
     if (m_agent != nullptr) { m_agent->on_closed(kept->exchange); }
@@ -480,39 +557,80 @@ void Server::drop(Connection& connection) {
 
 void Server::on_bytes(Connection& connection, std::string_view bytes) {
     const auto self = m_connections.at(&connection);
-    for (std::size_t at = 0; at < bytes.size();) {
-        const auto newline = bytes.find('\n', at);
-        const auto end = newline == std::string_view::npos ? bytes.size() : newline;
-        if (connection.partial.empty()) { connection.partial_since = uv_now(&m_loop); }
-        connection.partial.append(bytes.substr(at, end - at));
-        at = end + 1;
-        if (connection.partial.size() >= k_max_line) {
-            connection.refusal = "a line is longer than " + std::to_string(k_max_line) + " bytes";
-            connection.partial = {};
-            break;
-        }
-        if (newline == std::string_view::npos) { break; }
-        connection.queued += connection.partial.size();
-        connection.lines.push_back(std::exchange(connection.partial, {}));
-    }
+    if (connection.ending) { return; }  // what follows its last request
     const Limits limits;
-    if (!connection.refusal.empty() || connection.lines.size() > limits.queued_lines || connection.queued > limits.queued_input) {
+    m_by_use.splice(m_by_use.end(), m_by_use, connection.by_use);
+    connection.input.erase(0, connection.taken);
+    connection.whole -= connection.taken;
+    connection.taken = 0;
+    if (!connection.has_partial()) { connection.partial_since = uv_now(&m_loop); }
+    const auto newline = bytes.rfind('\n');
+    if (newline != std::string_view::npos) {
+        connection.whole = connection.input.size() + newline + 1;
+        if (newline + 1 < bytes.size()) { connection.partial_since = uv_now(&m_loop); }
+    }
+    connection.input += bytes;
+    if (connection.input.size() - connection.whole >= k_max_line) {
+        connection.refusal = too_long();
+        connection.input.resize(connection.whole);
+    }
+    if (!connection.refusal.empty() || connection.whole > limits.queued_input) {
         connection.reading = false;
         uv_read_stop(reinterpret_cast<uv_stream_t*>(connection.pipe.get()));
     }
     account(connection);
-    if (!connection.partial.empty()) { arm_half_messages(limits.half_message_ms); }
-    next_line(self);
+    if (connection.has_partial()) { arm_half_messages(limits.half_message_ms); }
+    if (!connection.waiting) { next_line(self); }
     bound_input();
 }
 
+bool Server::has_had_its_turn(Connection& connection) const {
+    const Limits limits;
+    if (connection.turn != m_turn) {
+        connection.turn = m_turn;
+        connection.decided = 0;
+        connection.spent_ns = 0;
+    }
+    return connection.decided >= limits.lines_a_turn || connection.spent_ns >= limits.ns_a_turn;
+}
+
+void Server::wait_for_turn(const std::shared_ptr<Connection>& connection) {
+    if (std::exchange(connection->waiting, true)) { return; }
+    m_waiting.push_back(connection);
+    uv_idle_start(m_between_turns.get(), [](uv_idle_t* idle) noexcept {
+        if (auto* server = static_cast<Server*>(idle->data)) { server->serve_waiting(); }
+    });
+}
+
+void Server::serve_waiting() {
+    ++m_turn;
+    const auto until = uv_hrtime() + Limits{}.ns_of_all_a_turn;
+    // Each that waits now once, or those that there is time for: who has more waits behind the others.
+    for (auto left = m_waiting.size(); left > 0 && uv_hrtime() < until; --left) {
+        const auto connection = m_waiting.front().lock();
+        m_waiting.pop_front();
+        if (!connection) { continue; }
+        connection->waiting = false;
+        next_line(connection);
+    }
+    if (m_waiting.empty()) { uv_idle_stop(m_between_turns.get()); }
+}
+
 void Server::next_line(const std::shared_ptr<Connection>& connection) {
-    while (!connection->busy && connection->pipe && !connection->lines.empty()) {
-        connection->busy = true;
-        const auto line = std::move(connection->lines.front());
-        connection->lines.pop_front();
-        connection->queued -= line.size();
+    while (!connection->busy && connection->pipe && connection->has_line() && connection->unread <= Limits{}.unread) {
+        if (has_had_its_turn(*connection)) { return wait_for_turn(connection); }
+        const auto begun = uv_hrtime();
+        const auto end = connection->input.find('\n', connection->taken);
+        const auto line = connection->input.substr(connection->taken, end - connection->taken);
+        connection->taken = end + 1;
+        const bool fits = line.size() < k_max_line;
+        if (!fits) {
+            connection->refusal = too_long();
+            connection->forget_input();
+        }
         account(*connection);
+        if (!fits) { break; }
+        connection->busy = true;
         connection->exchange->closed = has_hung_up(*connection->pipe);
         const std::weak_ptr<Connection> weak = connection;
         connection->dispatching = true;
@@ -521,64 +639,105 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
             if (!self || !self->pipe) { return; }
             self->busy = reply.more;
             if (reply.close) {
-                self->lines.clear();
-                self->queued = 0;
+                self->forget_input();
                 self->ending = true;
                 account(*self);
             }
             write(self, std::move(reply));
         });
         connection->dispatching = false;
+        ++connection->decided;
+        connection->spent_ns += uv_hrtime() - begun;
     }
-    if (!connection->pipe || connection->busy) { return; }
+    if (!connection->pipe || connection->busy || connection->has_line()) { return; }
     if (!connection->refusal.empty()) {
         const auto why = std::exchange(connection->refusal, {});
         connection->ending = true;
         return write(connection, {refusal_line(ErrorCode::invalid_request, why), true});
     }
-    if (connection->ending && connection->lines.empty() && connection->unwritten() == 0) { return drop(*connection); }
+    if (connection->ending && !connection->has_unwritten()) { return drop(*connection); }
     if (!connection->reading && !connection->ending) {
         start_reading(*connection);
     }
 }
 
 void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
-    auto* stream = reinterpret_cast<uv_stream_t*>(connection->pipe.get());
     const auto go_on = [&] {
         if (!connection->dispatching) { next_line(connection); }
     };
     if (reply.line.empty()) { return go_on(); }
     reply.line += '\n';
-    // Most replies fit into the socket's buffer: no request, no allocation, no turn of the loop.
-    uv_buf_t whole = uv_buf_init(reply.line.data(), static_cast<unsigned>(reply.line.size()));
-    const int written = uv_try_write(stream, &whole, 1);
-    const auto done = written < 0 ? std::size_t{0} : static_cast<std::size_t>(written);
-    if (written < 0 && written != UV_EAGAIN) { return drop(*connection); }
-    if (done == reply.line.size()) { return go_on(); }
-    if (connection->unwritten() > (reply.more ? Limits{}.queued_stream : Limits{}.queued_bytes)) { return drop(*connection); }
-    auto* request = new WriteRequest{{}, reply.line.substr(done), {}};
+    if (!connection->has_unwritten()) {
+        // Most replies fit into the socket's buffer: no request, no allocation, no turn of the loop.
+        uv_buf_t whole = uv_buf_init(reply.line.data(), static_cast<unsigned>(reply.line.size()));
+        const int written = uv_try_write(reinterpret_cast<uv_stream_t*>(connection->pipe.get()), &whole, 1);
+        if (written < 0 && written != UV_EAGAIN) { return drop(*connection); }
+        connection->sent = written < 0 ? std::size_t{0} : static_cast<std::size_t>(written);
+        if (connection->sent == reply.line.size()) {
+            connection->sent = 0;
+            return go_on();
+        }
+    }
+    if (connection->unread > (reply.more ? Limits{}.queued_stream : Limits{}.queued_bytes)) { return drop(*connection); }
+    auto& replies = connection->replies;
+    const auto before = replies.empty() ? std::size_t{0} : memory_of(replies.back());
+    std::size_t after = 0;
+    if (!replies.empty() && replies.back().size() + reply.line.size() <= k_reply_block) {
+        replies.back() += reply.line;
+        after = memory_of(replies.back()) - before;
+    } else {
+        replies.push_back(std::move(reply.line));
+        after = memory_of(replies.back());
+    }
+    connection->unread += after;
+    m_unwritten += after;
+    if (!flush(connection)) { return drop(*connection); }
+    bound_replies();
+}
+
+bool Server::flush(const std::shared_ptr<Connection>& connection) {
+    if (connection->writing) { return true; }
+    auto* stream = reinterpret_cast<uv_stream_t*>(connection->pipe.get());
+    auto& replies = connection->replies;
+    const auto forget_what_is_sent = [&] {
+        if (connection->sent < replies.front().size()) { return; }
+        const auto freed = memory_of(replies.front());
+        connection->unread -= freed;
+        m_unwritten -= freed;
+        connection->sent = 0;
+        replies.pop_front();
+    };
+    while (!replies.empty()) {
+        uv_buf_t rest = uv_buf_init(replies.front().data() + connection->sent, static_cast<unsigned>(replies.front().size() - connection->sent));
+        const int written = uv_try_write(stream, &rest, 1);
+        if (written < 0 && written != UV_EAGAIN) { return false; }
+        if (written <= 0) { break; }
+        connection->sent += static_cast<std::size_t>(written);
+        forget_what_is_sent();
+    }
+    if (replies.empty()) { return true; }
+    auto request = std::make_unique<WriteRequest>();
+    const auto size = replies.front().copy(request->bytes.data(), k_probe, connection->sent);
     const std::weak_ptr<Connection> weak = connection;
-    const auto size = request->bytes.size();
-    m_unwritten += size;
-    connection->unread += size;
-    request->done = [this, weak, size] {
+    request->done = [this, weak](int status) {
         const auto self = weak.lock();
-        if (!self || !self->pipe) { return; }  // drop() has settled its account
-        m_unwritten -= size;
-        self->unread -= size;
+        if (!self || !self->pipe) { return; }
+        self->writing = false;
+        if (status < 0 || !flush(self)) { return drop(*self); }
         next_line(self);
     };
-    request->request.data = request;
-    uv_buf_t rest = uv_buf_init(request->bytes.data(), static_cast<unsigned>(request->bytes.size()));
-    const int error = uv_write(&request->request, stream, &rest, 1, [](uv_write_t* finished, int) noexcept {
+    request->request.data = request.get();
+    uv_buf_t probe = uv_buf_init(request->bytes.data(), static_cast<unsigned>(size));
+    const int error = uv_write(&request->request, stream, &probe, 1, [](uv_write_t* finished, int status) noexcept {
         const std::unique_ptr<WriteRequest> owner(static_cast<WriteRequest*>(finished->data));
-        owner->done();
+        owner->done(status);
     });
-    if (error != 0) {
-        delete request;
-        return drop(*connection);
-    }
-    bound_replies();
+    if (error != 0) { return false; }
+    (void)request.release();
+    connection->writing = true;
+    connection->sent += size;
+    forget_what_is_sent();
+    return true;
 }
 
 }  // namespace portwrap

@@ -6,6 +6,7 @@
 #include <array>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <set>
@@ -36,14 +37,21 @@ using HandlePtr = std::unique_ptr<Handle, CloseHandle<Handle>>;
 class Server : public Outside {
 public:
     struct Limits {
-        std::size_t connections = 4096;
+        std::size_t connections = 4096;              ///< or fewer, where the process may not have so many descriptors
+        std::size_t connections_always = 16;
+        std::size_t spare_descriptors = 128;         ///< kept for the agent's own files
         std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read, besides the last: then it is dropped
         std::size_t queued_stream = 256 * 1024;      ///< the same for a stream of events
-        std::size_t all_queued_bytes = 12 * 1024 * 1024;  ///< of all peers together: then the slowest reader is dropped
+        std::size_t all_queued_bytes = 8 * 1024 * 1024;  ///< of all peers together: then the slowest reader is dropped
+        std::size_t unread = 16 * 1024;              ///< bytes of replies: no more of this peer is decided until it has read
         std::size_t all_input = 4 * 1024 * 1024;     ///< of all connections together: then the oldest half message is refused
         std::uint64_t half_message_ms = 10'000;      ///< for the end of a message that has begun
-        std::size_t queued_lines = 64;               ///< of one connection: then its reading pauses
-        std::size_t queued_input = 128 * 1024;       ///< bytes of one connection's lines: the same
+        std::size_t queued_input = 64 * 1024;        ///< bytes of one connection's undecided lines: then its reading pauses
+        int lines_a_turn = 8;                        ///< of one connection that are decided in one turn of the loop,
+        std::uint64_t ns_a_turn = 1'000'000;         ///< or as many as take this long; the others are decided in between
+        std::uint64_t ns_of_all_a_turn = 8'000'000;  ///< of all connections, before the loop looks who else is there
+        std::uint64_t roll_call_ms = 1000;           ///< between two looks whose peers are gone, while there is no room
+        std::uint64_t warning_ms = 10'000;           ///< between two lines of one sort in the log that peers can cause
         std::uint64_t farewell_ms = 2000;            ///< for peers that do not read their replies when the agent stops
     };
 
@@ -81,6 +89,10 @@ private:
     struct DescriptorWatch;
 
     void accept();
+    /// One connection more cannot be had without taking the descriptors that the agent's own work needs.
+    [[nodiscard]] bool is_crowded() const;
+    /// Ends the connection that has been idle longest, or those whose peers are gone. False when all have something under way.
+    [[nodiscard]] bool make_room();
     void drop(Connection& connection);
     /// Again after each pause, with the callbacks: uv_read_stop forgets them.
     void start_reading(Connection& connection);
@@ -95,7 +107,19 @@ private:
     void arm_half_messages(std::uint64_t delay_ms);
     void on_bytes(Connection& connection, std::string_view bytes);
     void next_line(const std::shared_ptr<Connection>& connection);
+    /// What its lines may take of this turn is used up: they go on in the next one.
+    [[nodiscard]] bool has_had_its_turn(Connection& connection) const;
+    void wait_for_turn(const std::shared_ptr<Connection>& connection);
+    void serve_waiting();
     void write(const std::shared_ptr<Connection>& connection, Reply reply);
+    /// Hands the kernel what it takes of the replies, and asks to be told when it takes more. False when the peer is gone.
+    [[nodiscard]] bool flush(const std::shared_ptr<Connection>& connection);
+    /// What peers can cause as often as they like must not fill the log.
+    struct Rare {
+        std::uint64_t next_at = 0;  ///< the loop's time in ms
+        std::size_t left_out = 0;
+    };
+    void warn_rarely(Rare& rare, const std::string& text);
     void on_signal(int signal);
     void watch_socket_file();
     [[nodiscard]] bool socket_file_is_ours() const;
@@ -110,6 +134,7 @@ private:
     std::array<char, 65536> m_buffer{};  ///< of all connections: what is read is copied at once
     HandlePtr<uv_async_t> m_synced;
     HandlePtr<uv_prepare_t> m_before_waiting;  ///< at the end of each turn, after its replies
+    HandlePtr<uv_idle_t> m_between_turns;      ///< runs only while somebody waits for a turn
     HandlePtr<uv_poll_t> m_destroyed;
     std::vector<HandlePtr<uv_signal_t>> m_signals;
     std::optional<DestroyWatch> m_watch;
@@ -120,7 +145,13 @@ private:
     std::uint64_t m_next_deadline = 0;
     HandlePtr<uv_timer_t> m_half_messages;  ///< runs only while there is one
     std::size_t m_input = 0;                ///< bytes that all connections have sent and that were not decided yet
-    std::size_t m_unwritten = 0;            ///< bytes of replies that wait for their readers
+    std::size_t m_unwritten = 0;            ///< memory of replies that wait for their readers
+    std::deque<std::weak_ptr<Connection>> m_waiting;  ///< for a turn, in this order
+    std::uint64_t m_turn = 0;               ///< of the loop
+    std::list<Connection*> m_by_use;        ///< all of them, the one whose last bytes came first in front
+    std::uint64_t m_next_roll_call = 0;     ///< the loop's time in ms when the peers are asked again whether they are there
+    std::size_t m_descriptors_allowed = 0;  ///< RLIMIT_NOFILE
+    Rare m_refused, m_made_room, m_slow_readers;
     std::string m_socket_path;
     ino_t m_socket_inode = 0;
     HandlePtr<uv_fs_event_t> m_socket_events;  ///< of the socket's directory

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,10 @@ LIMIT_KB = 32 * 1024
 
 def resident_kb(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+
+
+def peak_kb(pid):
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
 
 
 @pytest.fixture
@@ -107,9 +113,9 @@ def test_monstrous_json_is_refused(house, served, value):
     connection.close()
 
 
-def flood(house, connections, requests):
+def flood(house, connections, requests, method="lease.list", params='{"all":true}'):
     """Connections that ask for so many lists at once, as far as their buffers take them."""
-    asked = b'{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{"all":true}}\n' * requests
+    asked = b'{"jsonrpc":"2.0","id":1,"method":"%s","params":%s}\n' % (method.encode(), params.encode()) * requests
     asking = []
     for _ in range(connections):
         connection = connect_to_agent(house)
@@ -124,6 +130,81 @@ def test_a_flood_on_many_connections_delays_others_but_does_not_stop_them(house,
     connections = flood(house, connections=50, requests=500)
     assert house.portctl("port", "web", cwd=shop).returncode == 0
     for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize("method", ["config.show", "agent.doctor"])
+def test_pipelined_requests_starve_nobody(house, served, shop, method):
+    """Together they would take many seconds, and their replies many times the agent's memory."""
+    connections = flood(house, connections=100, requests=900, method=method, params="{}")
+    for _ in range(3):
+        done = house.run("portwrap", "true", cwd=shop)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert house.portctl("port", "web", cwd=shop).returncode == 0
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
+    for connection in connections:
+        connection.close()
+
+
+def test_all_pipelined_requests_are_answered_in_their_order(house, served):
+    """Also those that had to wait for a turn, or for their peer to read; and none twice."""
+    connection = connect_to_agent(house)
+    requests = b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"%s","params":{}}\n' % (number, method)
+                        for number, method in enumerate([b"config.show", b"agent.status", b"range.list"] * 200))
+    sender = threading.Thread(target=connection.sendall, args=(requests,))
+    sender.start()
+    with connection.makefile("rb") as lines:
+        for number in range(600):
+            assert json.loads(lines.readline())["id"] == number
+    sender.join()
+    connection.close()
+
+
+def test_small_replies_that_nobody_reads_take_little_memory(house, served, shop):
+    asked = b'{"jsonrpc":"2.0","id":1,"method":"nothing","params":{}}\n' * 1000
+    connections = [connect_to_agent(house) for _ in range(4)]
+    for connection in connections:
+        connection.setblocking(False)
+    # Until the agent takes no more, or far more than it should have taken.
+    for _ in range(2000):
+        writable = select.select([], connections, [], 0.5)[1]
+        if not writable:
+            break
+        for connection in writable:
+            connection.send(asked)
+    assert house.portctl("port", "web", cwd=shop).returncode == 0
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
+    for connection in connections:
+        connection.close()
+
+
+def test_connections_that_wait_for_nothing_make_room_for_new_ones(house, shop):
+    """The agent may have 256 descriptors. Who watches or waits is not idle; of the others the one that asked last stays."""
+    assert house.run("prlimit", "--nofile=256:256", "portctl", "agent", "start").returncode == 0
+    pid = house.agent_pid()
+    watching, waiting, half, idle = (Rpc(house) for _ in range(4))
+    watching.send(b'{"jsonrpc":"2.0","id":1,"method":"lease.watch","params":{"all":true}}\n')
+    assert watching.line()["result"]["watching"]
+    waiting.send(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "lease.wait", "params": {"cwd": str(shop), "port": 3999}}).encode() + b"\n")
+    half.send(b'{"jsonrpc":"2.0","id":3,')
+    crowd = [connect_to_agent(house) for _ in range(400)]
+    for number in range(3):
+        assert house.portctl("get", f"s{number}", cwd=shop).returncode == 0
+        done = house.run("portwrap", "true", cwd=shop)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert len(os.listdir(f"/proc/{pid}/fd")) < 200
+    told = idle.line()["error"]
+    assert told["data"]["code"] == "AGENT_UNAVAILABLE" and "idle longest" in told["message"]
+    assert crowd[0].makefile().readline() and crowd[-1].getpeername()
+    half.send(b'"method":"agent.status","params":{}}\n')
+    assert half.line()["id"] == 3
+    for _ in range(3):
+        assert watching.line()["method"] == "event"
+    with socket.create_server(("127.0.0.1", 3999)):
+        assert waiting.line()["result"]["listening"]
+    # It was said once, not for each of them.
+    assert house.log.count("dropped an idle connection") == 1
+    for connection in (*crowd, watching, waiting, half, idle):
         connection.close()
 
 
