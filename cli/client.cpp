@@ -349,8 +349,8 @@ Result<AgentConnection> reach_agent(const Deadline& deadline, bool through_manag
         if (!found) { return found.error(); }
         if (found->has_value()) { return std::move(**found); }
         if (limit.left() == 0) { return unavailable("it did not start; see " + own_registry() + "/agent.log"); }
-        if (nameless.left() == 0 && is_locked(own_lock()) && socket_of_lock(own_lock()).empty()) {
-            return unavailable("an agent of another login has the registry, and could not write down where it listens (" + own_lock() + " is empty: a full disk?)");
+        if (nameless.left() == 0 && socket_of_lock(own_lock()).empty() && (is_locked(own_lock()) || is_locked(own_registry()))) {
+            return unavailable("an agent of another login has the registry, and " + own_lock() + " does not say where it listens (was the disk full, or the directory deleted?)");
         }
         // The one that had the lock was leaving: it has closed its socket and saves the registry. Ours gave way to it.
         if (*readiness == Readiness::listening && again.left() == 0) {

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +66,7 @@ public:
         return ::fstat(fd, &status) != 0 || status.st_nlink > 0;
     }
     int make_directory(const std::string& path) override { return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST ? 0 : -errno; }
+    int lock(int fd) override { return resumed([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }); }
     int list(const std::string& directory, std::vector<std::string>& names) override {
         names.clear();
         DIR* const stream = ::opendir(directory.c_str());

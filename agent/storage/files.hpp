@@ -27,6 +27,8 @@ public:
     virtual bool has_name(int) { return true; }
     /// 0 when it is there already.
     virtual int make_directory(const std::string&) { return 0; }
+    /// Against other agents, as long as it is open (flock(2)); -EWOULDBLOCK when one has it.
+    virtual int lock(int) { return 0; }
     /// Names in a directory, sorted, without "." and "..".
     virtual int list(const std::string& directory, std::vector<std::string>& names) = 0;
 };

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
@@ -60,6 +61,7 @@ struct Store::Impl {
     Impl(Files& files_, Options options_, Recovered& found)
         : files(files_),
           options(std::move(options_)),
+          directory(files.open(options.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)),
           torn(found.torn),
           journal_size(found.journal_bytes),
           journal_seq(found.journal_seq),
@@ -81,6 +83,12 @@ struct Store::Impl {
         if (open_journal() < 0) { ++write_failures; }  // a read-only disk, say: degraded from the start
     }
 
+    ~Impl() {
+        if (directory >= 0) { files.close(directory); }
+    }
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
     struct Job {
         Registry registry;
         Time now{};
@@ -97,6 +105,7 @@ struct Store::Impl {
     // ---- the loop's thread
 
     int open_journal() {
+        if (!has_directory()) { return -ENOENT; }
         const int fd = files.open(path(k_journal_name), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0) { return fd; }
         auto file = std::make_shared<JournalFile>(files, fd);
@@ -154,6 +163,14 @@ struct Store::Impl {
 
     /// Moves the journal's events into a segment and begins an empty journal. When that fails, the journal goes on.
     void seal() {
+        if (!has_directory()) {
+            const std::lock_guard lock(mutex);
+            if (journal) { sealed.push_back(std::move(journal)); }
+            journal.reset();
+            journal_size = 0;
+            torn = false;
+            return;
+        }
         if (journal_size == 0) {
             if (journal) {
                 bool poisoned = false;
@@ -166,7 +183,7 @@ struct Store::Impl {
             return;
         }
         std::vector<std::string> names;
-        if (const int listed = files.list(options.directory, names); listed < 0 && listed != -ENOENT) { return; }
+        if (files.list(options.directory, names) < 0) { return; }
         const auto name = segment_name(journal_seq);
         // Never over an older segment, which is history.
         if (std::find(names.begin(), names.end(), name) != names.end()) { return; }
@@ -234,6 +251,14 @@ struct Store::Impl {
         const auto last = make_job(registry, now);
         finish(last, write_snapshot(last));
         announce();
+    }
+
+    // ---- both threads
+
+    /// False when somebody has deleted the directory; what has its name now is another one, perhaps another agent's.
+    [[nodiscard]] bool has_directory() const {
+        const int fd = directory;
+        return fd < 0 || files.has_name(fd);
     }
 
     // ---- under the mutex
@@ -316,13 +341,29 @@ struct Store::Impl {
         seq = std::max(seq, target);
     }
 
+    /// Makes the directory anew where somebody has deleted it, unless another agent lives there by now. The descriptor of the old
+    /// one stays open: the loop's thread may be looking at it.
+    bool claim_directory() {
+        if (has_directory()) { return true; }
+        int error = files.make_directory(options.directory);
+        const int fd = error == 0 ? files.open(options.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) : error;
+        if (fd >= 0) { error = files.lock(fd); }
+        if (fd >= 0 && error == 0) {
+            directory = fd;
+            return true;
+        }
+        if (fd >= 0) { files.close(fd); }
+        const std::lock_guard lock(mutex);
+        problem = options.directory + " was deleted" + (fd >= 0 ? ", and another agent has made it anew" : "");
+        return false;
+    }
+
     bool write_snapshot(const Job& current) {
+        if (!claim_directory()) { return false; }
         const auto text = encode_snapshot(current.registry, options.machine_id, current.now, current.ranges_json);
         const auto name = path(k_snapshot_name);
         const auto temporary = name + ".tmp";
-        constexpr int k_flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
-        int fd = files.open(temporary, k_flags, 0600);
-        if (fd == -ENOENT && files.make_directory(options.directory) == 0) { fd = files.open(temporary, k_flags, 0600); }
+        const int fd = files.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0) { return false; }
         const bool written = write_all(files, fd, text) == 0 && files.fsync(fd) == 0;
         files.close(fd);
@@ -399,6 +440,7 @@ struct Store::Impl {
 
     Files& files;
     Options options;
+    std::atomic<int> directory;  ///< open; -errno when it could not be made. Changed by the store's thread only
 
     // the loop's thread alone
     bool torn;                   ///< the journal ends within a line: begin the next append on a new one

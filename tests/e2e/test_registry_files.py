@@ -327,6 +327,30 @@ def test_a_journal_that_somebody_takes_away_is_made_anew(house, how):
     assert services(house, root) == acknowledged
 
 
+def test_a_registry_whose_directory_was_deleted_has_one_agent_all_the_same(house):
+    """Another login's agent does not begin a second registry, or the first one keeps away from it."""
+    root, blog = house.project("shop"), house.project("blog")
+    port = get(house, "web", root)
+    login = house.state / "login"
+    login.mkdir(mode=0o700)
+    other = {"XDG_RUNTIME_DIR": str(login)}
+    shutil.rmtree(house.registry)
+    house.portctl("get", "api", cwd=root)
+    get(house, "more", root)  # by now the directory is there again, and locked
+    done = house.portctl("get", "web", cwd=blog, env=other)
+    assert done.returncode == 69 or int(done.stdout) != port, done.stdout
+    assert len(house.agent_pids()) == 1
+    shutil.rmtree(house.registry)
+    taken = house.portctl("get", "web", cwd=blog, env=other)
+    assert taken.returncode == 0
+    before = contents(house)
+    for service in "xyz":
+        house.portctl("get", service, cwd=root)
+    house.kill_agent()
+    assert contents(house) == before, "nothing was written into the other agent's registry"
+    assert house.portctl("agent", "stop", env=other).returncode == 0
+
+
 def test_a_damaged_name_of_the_machine_hides_no_registry(house):
     root = house.project("shop")
     ports = {"web": get(house, "web", root)}
