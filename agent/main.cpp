@@ -352,7 +352,7 @@ int main(int argc, char** argv) {
     app.add_option("--log-level", level, "Log debug, info, warn or error and above; else what the config says, else info")
         ->option_text("LEVEL")
         ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
-    app.add_option("--ready-fd", ready_fd, "Write one byte to this descriptor as soon as the socket can be connected to")
+    app.add_option("--ready-fd", ready_fd, "Write one byte to this descriptor as soon as the socket can be connected to, or why it cannot")
         ->option_text("FD")
         ->check(CLI::Range(3, 1 << 20));
     CLI11_PARSE(app, argc, argv);

@@ -14,8 +14,8 @@ usage: bash tests/run.sh [--full] [--no-install]
                  a minute of mutations for each fuzz target
   --full         also: unit and end-to-end tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
                  clang-tidy, the installation from source, the whole matrix of real servers, a minute of fuzzing for each target
-                 (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, and
-                 everything repeated 20 times (PORTWRAP_REPEAT=N for another number)
+                 (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, 10,000 kills, an hour of soak, 100,000 requests and a million
+                 connections without a leak, and everything else repeated 20 times (PORTWRAP_REPEAT=N for another number)
   --no-install   install no Debian packages: use what is there
   -k EXPRESSION  only the end-to-end and integration tests in Python that match (pytest's -k)
   --help         this text
@@ -264,8 +264,10 @@ if [ "$mode" = full ]; then
         cmake --install "build/$preset" --prefix "$sanitized" > "$logs/install-$preset.log" 2>&1 || failed_step "cmake --install of $preset"
         options="log_path=$logs/report-$preset"
         [ "$preset" = tsan ] && prefix_command=(setarch -R)
-        python_tests "tests-e2e-$preset" tests/e2e/ PORTWRAP_TEST_SANITIZED=1 "PORTWRAP_PREFIX=$sanitized" \
-            "ASAN_OPTIONS=$options,detect_stack_use_after_return=1" "UBSAN_OPTIONS=$options,print_stacktrace=1" "TSAN_OPTIONS=$options"
+        for suite in e2e crash; do
+            deadline=3600 python_tests "tests-$suite-$preset" "tests/$suite/" PORTWRAP_TEST_SANITIZED=1 "PORTWRAP_PREFIX=$sanitized" \
+                "ASAN_OPTIONS=$options,detect_stack_use_after_return=1" "UBSAN_OPTIONS=$options,print_stacktrace=1" "TSAN_OPTIONS=$options"
+        done
         prefix_command=()
         if compgen -G "$logs/report-$preset*" > /dev/null; then
             head -n 60 "$logs/report-$preset"*
@@ -275,6 +277,10 @@ if [ "$mode" = full ]; then
 fi
 
 if [ "$mode" = full ] && [ ${#select[@]} = 0 ]; then
+    deadline=9000 python_tests tests-crash-long tests/crash/ PORTWRAP_CRASH_KILLS=10000
+    deadline=5400 python_tests tests-soak-long tests/soak/ PORTWRAP_SOAK_SECONDS=3600
+    deadline=3600 python_tests tests-leaks-long tests/e2e/test_leaks.py PORTWRAP_TEST_REQUESTS=100000
+    deadline=3600 python_tests tests-hostile-long tests/e2e/test_hostile.py PORTWRAP_TEST_CONNECTIONS=1000000
     step "Fuzzing"
     bash tests/fuzz/run.sh "${PORTWRAP_FUZZ_SECONDS:-60}" 2>&1 | tee "$logs/fuzz.log"
     read -r passed failed < <(sed -nE 's/^fuzz: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$logs/fuzz.log")
