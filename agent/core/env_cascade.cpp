@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <optional>
 #include <string_view>
 
@@ -76,6 +77,7 @@ std::vector<EnvFile> env_files_of(const std::vector<SimpleCommand>& commands) {
         if (mode != "test") { files.push_back(local); }  // tests give everybody the same result
     }
     if (has_modes) { files.push_back({".env." + mode + ".local"}); }
+    if (named.size() > k_max_named_env_files) { named.erase(named.begin(), named.end() - static_cast<std::ptrdiff_t>(k_max_named_env_files)); }
     for (auto& file : named) {
         std::erase_if(files, [&](const EnvFile& other) { return other.name == file.name; });
         files.push_back(std::move(file));

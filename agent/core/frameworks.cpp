@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 
 #include "core/launch_words.hpp"
 #include "core/port_text.hpp"
@@ -96,20 +97,33 @@ bool has_word(const FrameworkCommand& known, const SimpleCommand& command) {
     return known.word.empty() || has_argument(command, known.word);
 }
 
-bool is_command_of(const FrameworkCommand& known, const SimpleCommand& command, std::string_view manifests) {
-    return !known.program.empty() && command.words.front() == known.program && has_word(known, command) &&
-           (known.package.empty() || mentions_package(manifests, known.package));
+using Packages = std::vector<std::string_view>;
+
+bool is_command_of(const FrameworkCommand& known, const SimpleCommand& command, const Packages& packages) {
+    return !known.program.empty() && command.words.front() == known.program && has_word(known, command) && (known.package.empty() || has(packages, known.package));
 }
 
-const Framework* framework_of(const SimpleCommand& command, std::string_view manifests) {
+const Framework* framework_of(const SimpleCommand& command, const Packages& packages) {
     for (const auto& framework : k_frameworks) {
         const bool is_it = std::any_of(framework.commands.begin(), framework.commands.end(),
-                                       [&](const FrameworkCommand& known) { return is_command_of(known, command, manifests); });
+                                       [&](const FrameworkCommand& known) { return is_command_of(known, command, packages); });
+        if (!is_it) { continue; }
         const bool runs_none = std::any_of(framework.not_with.begin(), framework.not_with.end(),
                                            [&](std::string_view word) { return !word.empty() && has_argument(command, word); });
-        if (is_it && !runs_none) { return &framework; }
+        if (!runs_none) { return &framework; }
     }
     return nullptr;
+}
+
+/// Does a text mention a package, as a whole word (dependencies of any manifest)?
+bool mentions_package(std::string_view text, std::string_view package) {
+    const auto is_part = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '@' || c == '/'; };
+    for (auto at = text.find(package); at != std::string_view::npos; at = text.find(package, at + 1)) {
+        const auto end = at + package.size();
+        // spring-boot-starter-web means spring-boot, too.
+        if ((at == 0 || !is_part(text[at - 1])) && (end == text.size() || !is_part(text[end]) || text.substr(end).starts_with("-starter"))) { return true; }
+    }
+    return false;
 }
 
 bool runs_scripts(const SimpleCommand& command) {
@@ -172,7 +186,7 @@ void read_port_words(const SimpleCommand& command, const Framework* framework, L
 
 }  // namespace
 
-LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, std::string_view manifests, bool workspace_root) {
+LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, const std::vector<std::string_view>& packages, bool workspace_root) {
     LaunchTraits traits;
     auto& all = traits.commands;
     all = simple_commands(command);
@@ -184,11 +198,9 @@ LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::stri
     }
     const std::size_t typed = all.size();
     traits.ends.push_back(typed);
-    for (std::string_view rest = script; !rest.empty();) {
-        const auto line = rest.substr(0, rest.find('\n'));
-        for (auto& one : simple_commands(line)) { all.push_back(std::move(one)); }
+    for (auto& line : simple_commands_of_lines(script)) {
+        std::move(line.begin(), line.end(), std::back_inserter(all));
         traits.ends.push_back(all.size());
-        rest.remove_prefix(std::min(rest.size(), line.size() + 1));
     }
     std::vector<const Framework*> found;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -201,7 +213,7 @@ LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::stri
         // A script's name where the command led to a text: to its own, or from there to another line.
         const bool is_binary = traits.ends.size() <= (i < typed ? 1U : 2U);
         const auto server = is_binary ? without_script_runner(one) : one;
-        const auto* framework = framework_of(server, manifests);
+        const auto* framework = framework_of(server, packages);
         if (framework != nullptr) { found.push_back(framework); }
         if (framework != nullptr || all.size() == 1 || !one.assignments.empty()) { read_port_words(server, framework, traits); }
     }
@@ -239,14 +251,19 @@ const std::vector<std::string_view>& port_variables() {
     return k_all;
 }
 
-bool mentions_package(std::string_view text, std::string_view package) {
-    const auto is_part = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '@' || c == '/'; };
-    for (auto at = text.find(package); at != std::string_view::npos; at = text.find(package, at + 1)) {
-        const auto end = at + package.size();
-        // spring-boot-starter-web means spring-boot, too.
-        if ((at == 0 || !is_part(text[at - 1])) && (end == text.size() || !is_part(text[end]) || text.substr(end).starts_with("-starter"))) { return true; }
-    }
-    return false;
+std::vector<std::string_view> packages_in(std::string_view manifest) {
+    static const Packages k_all = [] {
+        Packages all;
+        for (const auto& framework : k_frameworks) {
+            for (const auto& known : framework.commands) {
+                if (!known.package.empty() && !has(all, known.package)) { all.push_back(known.package); }
+            }
+        }
+        return all;
+    }();
+    Packages found;
+    std::copy_if(k_all.begin(), k_all.end(), std::back_inserter(found), [&](std::string_view package) { return mentions_package(manifest, package); });
+    return found;
 }
 
 }  // namespace portwrap

@@ -55,9 +55,12 @@ struct LaunchTraits {
 };
 
 /// `script`: the text of the package script that the command runs, one line for each script that it leads to; empty when
-/// it runs none. `manifests`: the texts of the manifests of its directory. `workspace_root`: the script is a workspace's own.
-[[nodiscard]] LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, std::string_view manifests,
+/// it runs none. `packages`: see packages_in, of the manifests of its directory. `workspace_root`: the script is a workspace's own.
+[[nodiscard]] LaunchTraits traits_of_launch(const std::vector<std::string>& command, std::string_view script, const std::vector<std::string_view>& packages,
                                             bool workspace_root);
+
+/// Those of the packages that tell frameworks apart which a manifest mentions, as whole words; names from the table.
+[[nodiscard]] std::vector<std::string_view> packages_in(std::string_view manifest);
 
 /// Is this the process of a program that with PORT set listens on other addresses than without? `arguments` as the kernel
 /// has them. Nothing is learnt from its runs, since whatever started it could not be told PORT without harm.
@@ -65,8 +68,5 @@ struct LaunchTraits {
 
 /// Every variable that some framework takes its port from, PORT first.
 [[nodiscard]] const std::vector<std::string_view>& port_variables();
-
-/// Does a text mention a package, as a whole word (dependencies of any manifest)?
-[[nodiscard]] bool mentions_package(std::string_view text, std::string_view package);
 
 }  // namespace portwrap

@@ -37,6 +37,9 @@ constexpr std::array<std::string_view, 26> k_other_work{"build",  "test",     "t
                                                         "ci",     "add",      "remove",  "generate", "migrate", "deploy",    "publish", "optimize", "coverage",
                                                         "seed",   "clean",    "codegen", "compile", "release", "bench",     "e2e",     "docs"};
 
+// What is longer is a program text and no name.
+constexpr std::size_t k_max_role = 1024;
+
 template <typename Words>
 bool has(const Words& words, std::string_view word) {
     return std::find(words.begin(), words.end(), word) != words.end();
@@ -121,7 +124,7 @@ bool hands_arguments_on(std::string_view program, const std::vector<std::string>
 
 bool names_service(const SimpleCommand& command, std::string_view service) {
     const auto role = role_of(command);
-    if (role.is_script && is_other_work(role.name)) { return false; }
+    if (role.name.size() > k_max_role || (role.is_script && is_other_work(role.name))) { return false; }
     auto parts = name_parts(role.name);
     const auto wanted = name_parts(service);
     const auto found = std::search(parts.begin(), parts.end(), wanted.begin(), wanted.end());

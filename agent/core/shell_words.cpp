@@ -115,22 +115,27 @@ void take_off(SimpleCommand& command, std::size_t count) {
     words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(std::min(count, words.size())));
 }
 
-/// Takes a runner and its options off the front; false when the first word is none.
-bool take_runner_off(SimpleCommand& command) {
+void add_assignment(SimpleCommand& command, const std::string& word) {
+    const auto equals = word.find('=');
+    command.assignments.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+}
+
+/// Goes from a runner at `from` over it and its options to what it runs; false when there is none at `from`.
+bool pass_runner(SimpleCommand& command, std::size_t& from) {
     auto& words = command.words;
-    std::size_t at = 0;
-    const std::string program(file_name(words.front()));
+    std::size_t at = from;
+    const std::string program(file_name(words[at]));
     if (is_one_of(program, k_runners)) {
-        at = 1;
-    } else if (words.size() > 1 && is_option_of(k_runner_words, program, words[1])) {
-        at = 2;
+        at += 1;
+    } else if (at + 1 < words.size() && is_option_of(k_runner_words, program, words[at + 1])) {
+        at += 2;
     } else {
         return false;
     }
     for (; at < words.size(); ++at) {
         const std::string& word = words[at];
         if (is_assignment(word)) {
-            command.assignments.emplace_back(word.substr(0, word.find('=')), word.substr(word.find('=') + 1));
+            add_assignment(command, word);
         } else if (word.starts_with('-') && word.size() > 1) {
             note_env_file(command, program, at);
             if (takes_value(program, word)) { ++at; }
@@ -139,10 +144,10 @@ bool take_runner_off(SimpleCommand& command) {
         }
     }
     if (program == "timeout") { ++at; }  // its duration
-    take_off(command, at);
-    if (!words.empty() && is_one_of(program, k_fetchers)) {
+    from = std::min(at, words.size());
+    if (from < words.size() && is_one_of(program, k_fetchers)) {
         // next@latest, @craco/craco@7: without the version
-        std::string& name = words.front();
+        std::string& name = words[from];
         const auto version = name.find('@', 1);
         if (version != std::string::npos) { name.resize(version); }
     }
@@ -189,47 +194,71 @@ void take_interpreter_off(SimpleCommand& command) {
     take_off(command, 1);
 }
 
-/// The command that a word of this one holds (`sh -c TEXT`, `nodemon --exec TEXT FILE`): its simple commands.
-std::optional<std::vector<SimpleCommand>> commands_in_text(const SimpleCommand& command) {
+/// What may still be read of a text: each word has its place, each copy of one, too.
+struct Room {
+    std::size_t words = k_max_shell_words;
+    std::size_t bytes = 4 * k_max_shell_text;
+    bool exceeded = false;
+
+    void take(std::size_t size) {
+        exceeded = exceeded || words == 0 || bytes < size;
+        if (exceeded) { return; }
+        --words;
+        bytes -= size;
+    }
+};
+
+void read_text(std::string_view text, Room& room, std::vector<SimpleCommand>& into);
+
+/// The command that a word of this one, whose program is at `from`, holds (`sh -c TEXT`, `nodemon --exec TEXT FILE`): its simple commands.
+std::optional<std::vector<SimpleCommand>> commands_in_text(const SimpleCommand& command, std::size_t from, Room& room) {
     constexpr std::array<std::string_view, 5> k_shells{"sh", "bash", "dash", "zsh", "ksh"};
     const auto& words = command.words;
-    const auto program = file_name(words.front());
+    const auto program = file_name(words[from]);
+    std::size_t at = from + 1;
+    std::vector<SimpleCommand> inner;
     if (is_one_of(program, k_shells)) {
-        std::size_t at = 1;
         while (at < words.size() && words[at].starts_with('-') && !words[at].ends_with('c')) { ++at; }
         if (at + 1 >= words.size() || !words[at].starts_with('-') || words[at].starts_with("--")) { return std::nullopt; }
-        return simple_commands(words[at + 1]);
+        read_text(words[at + 1], room, inner);
+        return inner;
     }
-    std::size_t at = 1;
     for (; at < words.size() && words[at].starts_with('-'); at += takes_value(program, words[at]) ? 2U : 1U) {
         const auto equals = words[at].find('=');
         const bool here = equals != std::string::npos && words[at].starts_with("--");
         if (!is_option_of(k_texts, program, std::string_view(words[at]).substr(0, here ? equals : std::string::npos))) { continue; }
         if (!here && at + 1 >= words.size()) { return std::nullopt; }
-        auto inner = simple_commands(here ? std::string_view(words[at]).substr(equals + 1) : std::string_view(words[at + 1]));
-        const auto rest = first_operand(command, at + (here ? 1 : 2));
-        if (!inner.empty()) { inner.back().words.insert(inner.back().words.end(), words.begin() + static_cast<std::ptrdiff_t>(rest), words.end()); }
+        read_text(here ? std::string_view(words[at]).substr(equals + 1) : std::string_view(words[at + 1]), room, inner);
+        for (at += here ? 1U : 2U; at < words.size() && words[at].starts_with('-');) { at += takes_value(program, words[at]) ? 2U : 1U; }
+        if (!inner.empty() && at < words.size()) { inner.back().words.insert(inner.back().words.end(), words.begin() + static_cast<std::ptrdiff_t>(at), words.end()); }
         return inner;
     }
     return std::nullopt;
 }
 
-void finish(SimpleCommand& command, std::vector<SimpleCommand>& into) {
-    auto& words = command.words;
-    while (!words.empty() && is_assignment(words.front())) {
-        command.assignments.emplace_back(words.front().substr(0, words.front().find('=')), words.front().substr(words.front().find('=') + 1));
-        words.erase(words.begin());
+/// Each of the commands in a text that `outer` gives to a shell gets what that one was given.
+void hand_down(const SimpleCommand& outer, Room& room, std::vector<SimpleCommand>& inner) {
+    for (auto& one : inner) {
+        for (const auto& [name, value] : outer.assignments) { room.take(name.size() + value.size()); }
+        for (const auto& file : outer.env_files) { room.take(file.size()); }
+        if (room.exceeded) { return; }
+        one.assignments.insert(one.assignments.begin(), outer.assignments.begin(), outer.assignments.end());
+        one.env_files.insert(one.env_files.begin(), outer.env_files.begin(), outer.env_files.end());
     }
+    if (!inner.empty() && outer.beside) { inner.back().beside = true; }
+}
+
+void finish(SimpleCommand& command, Room& room, std::vector<SimpleCommand>& into) {
+    auto& words = command.words;
+    std::size_t at = 0;
+    for (; at < words.size() && is_assignment(words[at]); ++at) { add_assignment(command, words[at]); }
     std::optional<std::vector<SimpleCommand>> inner;
-    while (!words.empty() && !(inner = commands_in_text(command)) && take_runner_off(command)) {}
+    while (at < words.size() && !(inner = commands_in_text(command, at, room)) && pass_runner(command, at)) {}
     if (inner) {
-        for (auto& one : *inner) {
-            one.assignments.insert(one.assignments.begin(), command.assignments.begin(), command.assignments.end());
-            one.env_files.insert(one.env_files.begin(), command.env_files.begin(), command.env_files.end());
-        }
-        if (!inner->empty() && command.beside) { inner->back().beside = true; }
+        hand_down(command, room, *inner);
         std::move(inner->begin(), inner->end(), std::back_inserter(into));
-    } else if (!words.empty()) {
+    } else if (at < words.size()) {
+        take_off(command, at);
         take_interpreter_off(command);
         words.front() = std::string(file_name(words.front()));
         into.push_back(std::move(command));
@@ -237,19 +266,20 @@ void finish(SimpleCommand& command, std::vector<SimpleCommand>& into) {
     command = {};
 }
 
-}  // namespace
-
-std::vector<SimpleCommand> simple_commands(std::string_view text) {
-    std::vector<SimpleCommand> commands;
+void read_text(std::string_view text, Room& room, std::vector<SimpleCommand>& into) {
+    if (text.size() > k_max_shell_text) { room.exceeded = true; }
     SimpleCommand command;
     std::string word;
     bool in_word = false;
     char quote = 0;
     const auto end_word = [&] {
-        if (in_word) { command.words.push_back(std::exchange(word, {})); }
+        if (in_word) {
+            room.take(word.size());
+            command.words.push_back(std::exchange(word, {}));
+        }
         in_word = false;
     };
-    for (std::size_t at = 0; at < text.size(); ++at) {
+    for (std::size_t at = 0; at < text.size() && !room.exceeded; ++at) {
         const char c = text[at];
         const char next = at + 1 < text.size() ? text[at + 1] : '\0';
         if (quote != 0) {
@@ -285,7 +315,7 @@ std::vector<SimpleCommand> simple_commands(std::string_view text) {
                 end_word();
                 command.beside = next != '&';
                 if (next == '&') { ++at; }
-                finish(command, commands);
+                finish(command, room, into);
                 break;
             case ';':
             case '|':
@@ -293,7 +323,7 @@ std::vector<SimpleCommand> simple_commands(std::string_view text) {
             case '(':
             case ')':
                 end_word();
-                finish(command, commands);
+                finish(command, room, into);
                 break;
             default:
                 word += c;
@@ -301,16 +331,44 @@ std::vector<SimpleCommand> simple_commands(std::string_view text) {
         }
     }
     end_word();
-    finish(command, commands);
+    finish(command, room, into);
+}
+
+}  // namespace
+
+std::vector<SimpleCommand> simple_commands(std::string_view text) {
+    std::vector<SimpleCommand> commands;
+    Room room;
+    read_text(text, room, commands);
+    if (room.exceeded) { commands.clear(); }
     return commands;
+}
+
+std::vector<std::vector<SimpleCommand>> simple_commands_of_lines(std::string_view text) {
+    std::vector<std::vector<SimpleCommand>> lines;
+    Room room;
+    if (text.size() > k_max_shell_text) { return lines; }
+    while (!text.empty() && !room.exceeded) {
+        const auto line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(text.size(), line.size() + 1));
+        room.take(0);
+        read_text(line, room, lines.emplace_back());
+    }
+    if (room.exceeded) { lines.clear(); }
+    return lines;
 }
 
 std::vector<SimpleCommand> simple_commands(const std::vector<std::string>& words) {
     std::vector<SimpleCommand> commands;
+    Room room;
     SimpleCommand command;
     command.words = words;
-    finish(command, commands);
-    return commands;
+    finish(command, room, commands);
+    if (!room.exceeded) { return commands; }
+    // The text that a shell is given is beyond all reading: it is the shell that runs.
+    command.words = words;
+    command.words.front() = std::string(file_name(words.front()));
+    return {command};
 }
 
 std::size_t first_operand(const SimpleCommand& command, std::size_t from) {

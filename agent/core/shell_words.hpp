@@ -17,8 +17,16 @@ struct SimpleCommand {
     bool beside = false;                                           ///< started with `&`: the next one runs at the same time
 };
 
+/// A text that is longer, or that holds more words than this, is nobody's script: nothing is read in it. Texts that its commands give
+/// to shells count, and so does what such commands get from it.
+inline constexpr std::size_t k_max_shell_text = 65536;
+inline constexpr std::size_t k_max_shell_words = 1024;
+
 /// The simple commands of a POSIX shell text, in its order. Quotes are taken off, expansions stay as text.
 [[nodiscard]] std::vector<SimpleCommand> simple_commands(std::string_view text);
+
+/// Those of each line by itself; the limits are for all of them together.
+[[nodiscard]] std::vector<std::vector<SimpleCommand>> simple_commands_of_lines(std::string_view text);
 
 /// Those of an argument vector: one, or those of the text that it gives to a shell (`sh -c TEXT`).
 [[nodiscard]] std::vector<SimpleCommand> simple_commands(const std::vector<std::string>& words);

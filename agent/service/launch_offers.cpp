@@ -2,27 +2,43 @@
 
 #include <algorithm>
 
-#include "core/shell_words.hpp"
+#include "core/ranges.hpp"
 
 namespace portwrap {
 namespace {
+
+constexpr std::size_t k_max_name = 65;  ///< a service's, and the colon before it
+
+std::string type_of(const LaunchRequest& request) {
+    if (request.session.type) { return *request.session.type; }
+    if (request.place.config.type) { return *request.place.config.type; }
+    for (const auto& command : request.traits.commands) {
+        auto by_program = type_of_program(command.words.front(), command.words);
+        if (!by_program.empty()) { return by_program; }
+    }
+    return request.place.type;
+}
 
 /// Replaces OPEN NAME } by what `port_of` says for NAME; text without placeholders stays as it is.
 template <typename PortOf>
 std::optional<Refusal> fill_in(std::string& text, std::string_view open, PortOf&& port_of) {
     for (std::size_t at = text.find(open); at != std::string::npos; at = text.find(open, at + 1)) {
-        const auto close = text.find('}', at);
-        if (close == std::string::npos) { break; }
-        const auto name = text.substr(at + open.size(), close - at - open.size());
+        const auto rest = std::string_view(text).substr(at + open.size(), k_max_name + 1);
+        const auto close = rest.find('}');
+        if (close == std::string_view::npos) { continue; }
+        const std::string name(rest.substr(0, close));
         std::optional<std::variant<Port, Refusal>> port = port_of(name);
         if (!port) { continue; }
         if (auto* refusal = std::get_if<Refusal>(&*port)) { return std::move(*refusal); }
-        text.replace(at, close + 1 - at, std::to_string(std::get<Port>(*port)));
+        text.replace(at, open.size() + close + 1, std::to_string(std::get<Port>(*port)));
     }
     return std::nullopt;
 }
 
 }  // namespace
+
+LaunchOffers::LaunchOffers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
+    : m_after(registry, facts.now), m_config(config), m_request(request), m_facts(facts), m_type(type_of(request)) {}
 
 std::optional<Port> LaunchOffers::natural_of(const std::string& service) const {
     for (const auto& entry : m_request.place.config.services) {
@@ -44,7 +60,7 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
     offer.unseen = !m_request.intercepted;
     offer.brief = brief;
     offer.another = service != m_own;
-    offer.type = type();
+    offer.type = m_type;
     for (const auto& entry : m_request.place.config.services) {
         if (entry.name == service && entry.type && !m_request.session.type) { offer.type = *entry.type; }
     }
@@ -54,18 +70,6 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
     m_after.add(std::move(decision.changes));
     m_ports.emplace(service, port);
     return port;
-}
-
-std::string LaunchOffers::type() const {
-    if (m_request.session.type) { return *m_request.session.type; }
-    if (m_request.place.config.type) { return *m_request.place.config.type; }
-    for (const auto& commands : {simple_commands(m_request.command), simple_commands(m_request.script)}) {
-        for (const auto& command : commands) {
-            auto by_program = type_of_program(command.words.front(), command.words);
-            if (!by_program.empty()) { return by_program; }
-        }
-    }
-    return m_request.place.type;
 }
 
 std::optional<Refusal> fill_in_ports(std::string& word, const std::string& own, LaunchOffers& offers) {

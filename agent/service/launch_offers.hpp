@@ -15,8 +15,7 @@ namespace portwrap {
 
 class LaunchOffers {
 public:
-    LaunchOffers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts)
-        : m_after(registry, facts.now), m_config(config), m_request(request), m_facts(facts) {}
+    LaunchOffers(const Registry& registry, const Config& config, const LaunchRequest& request, const Facts& facts);
 
     /// The service that the launch runs itself; the ports of others are theirs, whoever runs them.
     void set_own(const std::string& service) { m_own = service; }
@@ -27,7 +26,7 @@ public:
     /// The service's port; asks for one the first time. `wanted`: this one or none. `brief`: see OfferRequest.
     std::variant<Port, Refusal> port_of(const std::string& service, std::optional<Port> wanted = std::nullopt, bool brief = false);
 
-    [[nodiscard]] std::string type() const;
+    [[nodiscard]] const std::string& type() const { return m_type; }
     [[nodiscard]] const std::map<std::string, Port>& ports() const { return m_ports; }
     [[nodiscard]] std::vector<Change> take_changes() { return m_after.take_changes(); }
 
@@ -36,6 +35,7 @@ private:
     const Config& m_config;
     const LaunchRequest& m_request;
     const Facts& m_facts;
+    std::string m_type;  ///< by which its range is found
     std::string m_own;
     std::map<std::string, Port> m_natural;
     std::map<std::string, Port> m_ports;

@@ -27,7 +27,7 @@ public:
         : m_registry(registry), m_config(config), m_facts(facts), m_request(request), m_reading(read_launch(registry, request)), m_offers(registry, config, request, facts) {
         m_plan.service = m_reading.service;
         m_plan.command = request.command;
-        m_plan.container_client = m_reading.traits.container_client;
+        m_plan.container_client = m_request.traits.container_client;
         m_offers.set_own(m_reading.service);
         if (m_reading.natural) { m_offers.set_natural(m_reading.service, *m_reading.natural); }
     }
@@ -47,7 +47,7 @@ public:
     }
 
 private:
-    [[nodiscard]] const Framework* framework() const { return m_reading.traits.framework; }
+    [[nodiscard]] const Framework* framework() const { return m_request.traits.framework; }
     [[nodiscard]] bool is_given(std::string_view name) const { return contains(m_request.environment_names, name); }
     [[nodiscard]] bool is_set(std::string_view name) const {
         return std::any_of(m_plan.set.begin(), m_plan.set.end(), [&](const auto& entry) { return entry.first == name; });
@@ -80,7 +80,7 @@ private:
             auto port = m_offers.port_of(m_plan.service, m_request.session.port);
             if (auto* refusal = std::get_if<Refusal>(&port)) { return std::move(*refusal); }
             // Of several servers the first one that asks gets it when it binds; a variable would be taken by all of them.
-            const bool by_variable = m_reading.traits.one_server || !m_request.intercepted;
+            const bool by_variable = m_reading.one_server || !m_request.intercepted;
             if (by_variable && (framework() == nullptr || !framework()->only_by_user)) { set("PORT", std::to_string(std::get<Port>(port))); }
             if (by_variable) { set_variables_read(std::get<Port>(port)); }
         }
@@ -119,8 +119,8 @@ private:
     void add_configured_arguments() {
         const auto& services = m_request.place.config.services;
         const auto entry = std::find_if(services.begin(), services.end(), [&](const ServiceConfig& one) { return one.name == m_plan.service; });
-        const auto& traits = m_reading.traits;
-        if (entry == services.end() || entry->args.empty() || !traits.one_server || traits.other_work || traits.portless || traits.container_client || traits.commands.empty()) { return; }
+        const auto& traits = m_request.traits;
+        if (entry == services.end() || entry->args.empty() || !m_reading.one_server || traits.other_work || traits.portless || traits.container_client || traits.commands.empty()) { return; }
         const auto& first = entry->args.front();
         const bool given = std::any_of(m_plan.command.begin(), m_plan.command.end(),
                                        [&](const std::string& word) { return word == first || word.starts_with(first + "="); });
@@ -161,13 +161,13 @@ private:
 
     /// One server that is known to listen elsewhere than it asks for, or one that nothing else can reach.
     void set_known_variables() {
-        const auto& traits = m_reading.traits;
+        const auto& traits = m_request.traits;
         const auto names = variables_read();
         const bool given = std::any_of(names.begin(), names.end(), [&](std::string_view name) { return is_given(name) || is_set(name); });
         if (names.empty() || given || m_request.session.port || traits.container_client || traits.portless) { return; }
         if (framework() != nullptr && framework()->only_by_user) { return; }
         if (!m_request.intercepted) {
-            if (!traits.one_server) { return; }  // a task runner: its servers are seen one by one
+            if (!m_reading.one_server) { return; }  // a task runner: its servers are seen one by one
             const auto port = m_offers.port_of(m_plan.service);
             if (const auto* number = std::get_if<Port>(&port)) { set_variables_read(*number); }
             return;
@@ -183,7 +183,7 @@ private:
             }
             return;
         }
-        if (!m_reading.natural || !traits.one_server || traits.said || traits.said_otherwise || traits.other_work) { return; }
+        if (!m_reading.natural || !m_reading.one_server || traits.said || traits.said_otherwise || traits.other_work) { return; }
         if (traits.container && framework() == nullptr) { return; }  // what listens may be in the container
         const auto port = m_offers.port_of(m_plan.service, std::nullopt, true);
         // A full range: the program is intercepted when it binds.
@@ -215,7 +215,7 @@ private:
     }
 
     void hint_at_containers() {
-        if (!m_reading.traits.container) { return; }
+        if (!m_request.traits.container) { return; }
         const auto& services = m_request.place.config.services;
         const auto entry = std::find_if(services.begin(), services.end(), [](const ServiceConfig& one) { return one.env.has_value(); });
         const std::string name = entry != services.end() ? *entry->env : "WEB_PORT";
@@ -245,7 +245,7 @@ private:
                                                                   std::to_string(ranges.front()->intervals.back().end)) +
             ", for a port that is taken");
         if (m_reading.natural) { add("asks for: port " + std::to_string(*m_reading.natural) + " (" + m_reading.natural_from + ")"); }
-        if (!m_reading.traits.one_server) { add("servers: several, so none is told its port in advance"); }
+        if (!m_reading.one_server) { add("servers: several, so none is told its port in advance"); }
         for (const auto& [service, port] : m_offers.ports()) { add("offers: port " + std::to_string(port) + " to " + service); }
         for (const auto* lease : m_registry.of_project(place.project.root)) {
             if (lease->live() || lease->claimed) {

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/frameworks.hpp"
 #include "core/named_ports.hpp"
 #include "core/policy.hpp"
 
@@ -17,8 +18,7 @@ struct LaunchRequest {
     Place place;
     std::vector<std::string> command;
     std::string script;     ///< text of the package script that the command runs; empty when it runs none
-    std::string manifests;  ///< texts of the manifests of the command's directory
-    bool workspace_root = false;     ///< the script belongs to a root of workspaces
+    LaunchTraits traits;    ///< of both
     std::vector<EnvValue> env_files; ///< what the .env files of the command's directory say
     std::vector<std::string> environment_names;  ///< the user's own variables, never overwritten
     std::vector<std::pair<std::string, Port>> environment_ports;  ///< those of them whose name ends in PORT and whose value is one

@@ -38,11 +38,15 @@ const ServiceConfig* service_in_words(const ProjectConfig& config, const SimpleC
     return meant;
 }
 
+/// Scripts lead to others; where that goes on for longer than in any project, nothing is said.
+constexpr std::size_t k_max_lines = 16;
+
 /// The one that what was typed means, else what its script ends in (what comes before that prepares it), else the script to
 /// which that one leads. Where a script runs several commands, the port of a known framework says more than their names.
 const ServiceConfig* service_in_words(const Place& place, const LaunchTraits& traits) {
     std::size_t begin = 0;
-    for (const std::size_t end : traits.ends) {
+    for (std::size_t i = 0; i < std::min(traits.ends.size(), k_max_lines); ++i) {
+        const auto end = traits.ends[i];
         if (end == begin) { return nullptr; }
         const bool is_chain = end - begin > 1;
         if (is_chain && traits.framework != nullptr && service_on(place, traits.framework->natural) != nullptr) { return nullptr; }
@@ -113,11 +117,10 @@ std::optional<KnownPort> dotenv_port(const LaunchRequest& request, const Framewo
 LaunchReading read_launch(const Registry& registry, const LaunchRequest& request) {
     LaunchReading reading;
     const auto& config = request.place.config;
-    auto& traits = reading.traits;
-    traits = traits_of_launch(request.command, request.script, request.manifests, request.workspace_root);
+    const auto& traits = request.traits;
     reading.service = service_of(request.place, request.session, std::nullopt);
     const auto earlier = earlier_runs(registry, request.place.project, launch_name(request.session));
-    if (earlier.several) { traits.one_server = false; }
+    reading.one_server = traits.one_server && !earlier.several;
     const auto known = [&reading](Port port, std::string from) {
         reading.natural = port;
         reading.natural_from = std::move(from);
@@ -131,7 +134,7 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
         known(*traits.said, "the command");
         return reading;
     }
-    if (!traits.one_server) {
+    if (!reading.one_server) {
         if (entry != nullptr && entry->port) { known(*entry->port, ".portwrap.json"); }
         return reading;
     }

@@ -11,7 +11,7 @@
 namespace portwrap {
 
 struct LaunchReading {
-    LaunchTraits traits;
+    bool one_server = true;       ///< neither the words nor earlier runs say that it runs several
     std::string service;
     std::optional<Port> natural;  ///< none: not known
     std::string natural_from;     ///< for people: "the command", ".portwrap.json", ".env", "an earlier run", "next"

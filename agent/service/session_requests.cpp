@@ -107,8 +107,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
             session.command = session_command(launch.command, launch.environment_ports);
             launch.place = place;
             launch.script = std::move(files.script);
-            launch.manifests = std::move(files.manifests);
-            launch.workspace_root = files.workspace_root;
+            launch.traits = std::move(files.traits);
             launch.env_files = std::move(files.env);
             launch.allocated_by = m_options.user_at_host;
             refresh();

@@ -10,6 +10,9 @@ namespace portwrap {
 namespace {
 
 constexpr std::size_t k_max_names = 256;
+// No port is named in what is longer than a path.
+constexpr std::size_t k_max_name = 256;
+constexpr std::size_t k_max_value = 4096;
 
 std::string_view unquoted(std::string_view value) {
     if (!value.empty() && (value.front() == '"' || value.front() == '\'' || value.front() == '`')) {
@@ -35,7 +38,8 @@ std::vector<EnvValue> parse_env_file(std::string_view text, const std::string& f
         const bool good = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
         });
-        if (good) { values.push_back({file, std::string(name), std::string(unquoted(trimmed(line.substr(equals + 1))))}); }
+        const auto value = unquoted(trimmed(line.substr(equals + 1)));
+        if (good && name.size() <= k_max_name && value.size() <= k_max_value) { values.push_back({file, std::string(name), std::string(value)}); }
     }
     return values;
 }

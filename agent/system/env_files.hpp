@@ -14,7 +14,7 @@ namespace portwrap {
 /// most 1 MB; at most 256 names.
 [[nodiscard]] std::vector<EnvValue> read_env_files(const std::string& directory, const std::vector<EnvFile>& files);
 
-/// The assignments of one file's text: NAME=VALUE, `export NAME=VALUE`, quotes, comments. No expansion of variables.
+/// The assignments of one file's text but for values of more than 4096 bytes: NAME=VALUE, `export NAME=VALUE`, quotes, comments. No expansion of variables.
 [[nodiscard]] std::vector<EnvValue> parse_env_file(std::string_view text, const std::string& file);
 
 }  // namespace portwrap

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <utility>
 
 #include "core/env_cascade.hpp"
 #include "core/shell_words.hpp"
@@ -88,49 +89,62 @@ std::string_view script_name(std::string_view program, Reading& reading) {
     return is_one_of(word, k_own_commands) ? std::string_view() : word;
 }
 
-/// The nearest package.json that says something of scripts; the command's other words may lead to another directory.
-struct Package {
-    std::string directory;
-    std::string text;
-};
-std::optional<Package> nearest_package(const fs::path& directory) {
-    for (fs::path path = directory.lexically_normal();; path = path.parent_path()) {
-        if (auto text = read_project_file((path / "package.json").string())) { return Package{path.string(), std::move(*text)}; }
-        if (path.empty() || path == path.parent_path()) { return std::nullopt; }
-    }
-}
-
 // A script leads to another ("dev": "npm run dev:web"), and a mistake leads in a circle.
 constexpr int k_max_scripts = 8;
 
-struct FoundScript {
-    std::string text;
-    std::optional<Package> package;
+/// What may still be looked up for one launch.
+struct Allowance {
+    int scripts = k_max_scripts;
+    std::size_t bytes = k_max_shell_text;
+    std::vector<std::pair<std::string, std::string>> seen;  ///< directory and name
 };
-FoundScript find_script(const std::vector<std::string>& command, const std::string& directory, int& budget) {
-    if (command.empty() || budget-- <= 0) { return {}; }
+
+/// A script of the nearest package.json; the command's other words may lead to another directory. The file's text is not kept: it may be
+/// long, and such scripts may lead to others.
+struct PackageScript {
+    std::string directory;  ///< of the package.json, empty: there is none
+    std::string text;
+    bool workspaces = false;  ///< the package is a root of workspaces
+};
+PackageScript package_script(const fs::path& directory, std::string_view name) {
+    for (fs::path path = directory.lexically_normal();; path = path.parent_path()) {
+        if (const auto text = read_project_file((path / "package.json").string())) {
+            const bool workspaces = has_json_member(*text, "workspaces") || is_readable_file((path / "pnpm-workspace.yaml").string());
+            return {path.string(), json_string_at(*text, {"scripts", name}), workspaces};
+        }
+        if (path.empty() || path == path.parent_path()) { return {}; }
+    }
+}
+
+PackageScript find_script(const std::vector<std::string>& command, const std::string& directory, Allowance& left) {
+    if (command.empty()) { return {}; }
     Reading reading{command, 1, directory, false};
     const std::string program = fs::path(command.front()).filename().string();
     const std::string_view name = script_name(program, reading);
-    if (name.empty() || reading.elsewhere) { return {}; }
-    FoundScript found;
-    found.package = nearest_package(reading.directory);
-    if (!found.package) { return found; }
-    found.text = json_string_at(found.package->text, {"scripts", name});
+    if (name.empty() || reading.elsewhere || left.scripts-- <= 0) { return {}; }
+    auto found = package_script(reading.directory, name);
+    const auto key = std::make_pair(found.directory, std::string(name));
+    const bool is_new = std::find(left.seen.begin(), left.seen.end(), key) == left.seen.end();
+    if (!is_new || found.text.size() >= left.bytes) { found.text.clear(); }
+    left.seen.push_back(key);
+    left.bytes -= found.text.size();
     std::string further;
     for (const auto& one : simple_commands(found.text)) {
-        const auto next = find_script(one.words, found.package->directory, budget);
-        if (!next.text.empty()) { further += "\n" + next.text; }
+        if (left.scripts <= 0) { break; }
+        const auto next = find_script(one.words, found.directory, left);
+        if (next.text.empty()) { continue; }
+        further += "\n" + next.text;
+        left.bytes -= std::min<std::size_t>(left.bytes, 1);
     }
     found.text += further;
     return found;
 }
 
 /// The script of what was typed, also behind a program that only runs it (`timeout 60 npm start`).
-FoundScript script_of_typed(const std::vector<std::string>& command, const std::string& directory) {
-    int budget = k_max_scripts;
+PackageScript script_of_typed(const std::vector<std::string>& command, const std::string& directory) {
+    Allowance left;
     const auto typed = simple_commands(command);
-    return typed.size() == 1 ? find_script(typed.front().words, directory, budget) : FoundScript{};
+    return typed.size() == 1 ? find_script(typed.front().words, directory, left) : PackageScript{};
 }
 
 }  // namespace
@@ -141,17 +155,17 @@ LaunchFiles read_launch_files(const std::vector<std::string>& command, const std
     LaunchFiles files;
     const auto found = script_of_typed(command, directory);
     files.script = found.text;
-    const std::string home = found.package ? found.package->directory : directory;
-    if (found.package) {
-        files.workspace_root = has_json_member(found.package->text, "workspaces") || is_readable_file((fs::path(home) / "pnpm-workspace.yaml").string());
-    }
+    const std::string home = found.directory.empty() ? directory : found.directory;
     constexpr std::array<std::string_view, 6> k_manifests{"package.json", "pom.xml", "build.gradle", "build.gradle.kts", "pyproject.toml", "requirements.txt"};
+    std::vector<std::string_view> packages;
     for (const auto name : k_manifests) {
-        if (const auto text = read_project_file((fs::path(home) / name).string())) { files.manifests += *text + "\n"; }
+        if (const auto text = read_project_file((fs::path(home) / name).string())) {
+            const auto more = packages_in(*text);
+            packages.insert(packages.end(), more.begin(), more.end());
+        }
     }
-    auto commands = simple_commands(command);
-    for (auto& one : simple_commands(files.script)) { commands.push_back(std::move(one)); }
-    files.env = read_env_files(home, env_files_of(commands));
+    files.traits = traits_of_launch(command, files.script, packages, found.workspaces);
+    files.env = read_env_files(home, env_files_of(files.traits.commands));
     return files;
 }
 

@@ -262,6 +262,19 @@ def test_hostile_git_files_harm_nobody(house, served, name, content):
     assert "\x1b" not in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize("script", ["craco start;" * 60_000, "npm run dev;" * 8 + "a;" * 470_000, "A=1 " * 240_000 + "node x", "env " * 200_000 + "x",
+                                    "craco start;" * 60, "dotenv -e x -- " * 60 + "x", "npm run nowhere;" * 60_000], ids=lambda script: script[:12])
+def test_a_launch_is_decided_whatever_its_package_s_files_hold(house, served, shop, script):
+    filler = "react-script " * 76_000
+    files = {name: filler for name in ("pom.xml", "build.gradle", "build.gradle.kts", "pyproject.toml", "requirements.txt", ".env")}
+    root = house.project("evil", files={"package.json": json.dumps({"scripts": {"dev": script}}), **files})
+    runs = [house.start("portwrap", "-n", "npm", "run", "dev", cwd=root) for _ in range(4)]
+    assert house.port(shop, "web")
+    for run in runs:
+        assert run.wait() == 0
+        assert "unmanaged" not in run.stderr and "runs: npm run dev" in run.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 @pytest.mark.parametrize("whose", ["runtime", "registry"])
 def test_a_directory_of_somebody_else_is_refused(house, shop, whose):

@@ -45,7 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto parts = fuzz::parts_of(text);
     std::vector<std::string> words;
     for (const auto part : parts) { words.emplace_back(part); }
-    const auto traits = traits_of_launch(words, parts.back(), parts.front(), parts.size() > 2);
+    const auto traits = traits_of_launch(words, parts.back(), packages_in(parts.front()), parts.size() > 2);
     fuzz::promise(traits.said != Port{0}, "a port that is said is a port");
     for (const auto& entry : parse_env_file(text, ".env")) {
         fuzz::promise(!entry.name.empty() && entry.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == std::string::npos,

@@ -10,7 +10,7 @@ using namespace portwrap;
 
 namespace {
 std::string name_of(const LaunchTraits& traits) { return traits.framework != nullptr ? std::string(traits.framework->name) : "none"; }
-LaunchTraits of_script(std::string_view script, std::string_view manifests = "") { return traits_of_launch({"npm", "run", "dev"}, script, manifests, false); }
+LaunchTraits of_script(std::string_view script, std::string_view manifests = "") { return traits_of_launch({"npm", "run", "dev"}, script, packages_in(manifests), false); }
 }  // namespace
 
 TEST_CASE("a shell text is read as its simple commands, quotes off, programs without directories", "[frameworks]") {
@@ -35,16 +35,16 @@ TEST_CASE("programs that only run another one are taken off", "[frameworks]") {
         CAPTURE(text);
         CHECK(name_of(of_script(text)) == "next");
     }
-    CHECK(name_of(traits_of_launch({"sh", "-c", "cd x; flask --app a run"}, "", "", false)) == "flask");
-    CHECK(name_of(traits_of_launch({"python3.11", "-m", "flask", "run"}, "", "", false)) == "flask");
+    CHECK(name_of(traits_of_launch({"sh", "-c", "cd x; flask --app a run"}, "", {}, false)) == "flask");
+    CHECK(name_of(traits_of_launch({"python3.11", "-m", "flask", "run"}, "", {}, false)) == "flask");
     for (const auto* text : {"python -u -m flask run", "python3 -X dev -m flask run", "python -Xdev -um flask run", "uv run -m flask run", "dotenv run -- flask run",
                              "python -W ignore -m flask run"}) {
         CAPTURE(text);
         CHECK(name_of(of_script(text)) == "flask");
     }
     CHECK(name_of(of_script("python3 -X dev manage.py runserver")) == "django");
-    CHECK(name_of(traits_of_launch({"poetry", "run", "uvicorn", "a:b"}, "", "", false)) == "uvicorn");
-    CHECK(name_of(traits_of_launch({"python", "manage.py", "runserver"}, "", "", false)) == "django");
+    CHECK(name_of(traits_of_launch({"poetry", "run", "uvicorn", "a:b"}, "", {}, false)) == "uvicorn");
+    CHECK(name_of(traits_of_launch({"python", "manage.py", "runserver"}, "", {}, false)) == "django");
 }
 
 TEST_CASE("words that run no server name no framework", "[frameworks]") {
@@ -57,12 +57,52 @@ TEST_CASE("words that run no server name no framework", "[frameworks]") {
     CHECK(name_of(of_script("vite preview")) == "vite preview");
 }
 
+namespace {
+std::string repeated(std::string_view text, std::size_t times) {
+    std::string all;
+    for (std::size_t i = 0; i < times; ++i) { all += text; }
+    return all;
+}
+}  // namespace
+
+TEST_CASE("what is longer than anybody's script is not read as one", "[frameworks]") {
+    CHECK(simple_commands(repeated("a;", k_max_shell_words)).size() == k_max_shell_words);
+    CHECK(simple_commands(repeated("a;", k_max_shell_words + 1)).empty());
+    CHECK(simple_commands(repeated("A=1 ", k_max_shell_words - 1) + "x").front().assignments.size() == k_max_shell_words - 1);
+    CHECK(simple_commands(repeated("env ", k_max_shell_words) + "x").empty());
+    CHECK(simple_commands(std::string(k_max_shell_text, 'a')).size() == 1);
+    CHECK(simple_commands(std::string(k_max_shell_text + 1, 'a')).empty());
+    CHECK(simple_commands_of_lines(repeated("a\n", k_max_shell_words / 2)).size() == k_max_shell_words / 2);
+    CHECK(simple_commands_of_lines(repeated("a\n", k_max_shell_words)).empty());
+    CHECK(simple_commands_of_lines(repeated("\n", k_max_shell_words + 1)).empty());
+    CHECK(of_script(repeated("next dev;", 1)).framework != nullptr);
+    CHECK(of_script(repeated("craco start;", 60'000), "react-scripts").commands.size() == 1);  // what was typed
+    CHECK(of_script("next dev\n" + repeated("a\n", 2000)).framework == nullptr);
+    // Each command of a text that a shell is given gets the assignments before the shell: a thousand times a thousand copies.
+    CHECK(simple_commands(repeated("A=1 ", 500) + "sh -c '" + repeated("x;", 500) + "'").empty());
+    CHECK(simple_commands("A=" + std::string(30'000, 'x') + " sh -c '" + repeated("x;", 500) + "'").empty());
+    const auto few = simple_commands("A=1 B=2 sh -c 'x; y'");
+    REQUIRE(few.size() == 2);
+    CHECK(few[1].assignments == few[0].assignments);
+    CHECK(few[1].assignments.size() == 2);
+}
+
+TEST_CASE("a shell that is given too long a text is still the shell that runs", "[frameworks]") {
+    const auto commands = simple_commands({"/bin/sh", "-c", repeated("a;", 30'000)});
+    REQUIRE(commands.size() == 1);
+    CHECK(commands[0].words.front() == "sh");
+    CHECK(commands[0].words.size() == 3);
+    const std::vector<std::string> many(20'000, "env");
+    CHECK(simple_commands(many).empty());
+}
+
 TEST_CASE("some commands name their framework only with a manifest that does, too", "[frameworks]") {
     CHECK(name_of(of_script("craco start")) == "none");
     CHECK(name_of(of_script("craco start", R"({"dependencies":{"react-scripts":"5.0.1"}})")) == "react-scripts");
-    CHECK(name_of(traits_of_launch({"java", "-jar", "a.jar"}, "", "", false)) == "none");
-    CHECK(name_of(traits_of_launch({"java", "-jar", "a.jar"}, "", "<artifactId>spring-boot-starter-web</artifactId>", false)) == "spring-boot");
-    CHECK_FALSE(mentions_package("my-react-scripts-x", "react-scripts"));
+    CHECK(name_of(traits_of_launch({"java", "-jar", "a.jar"}, "", {}, false)) == "none");
+    CHECK(name_of(traits_of_launch({"java", "-jar", "a.jar"}, "", packages_in("<artifactId>spring-boot-starter-web</artifactId>"), false)) == "spring-boot");
+    CHECK(packages_in("my-react-scripts-x").empty());
+    CHECK(packages_in("\"react-scripts\": \"5\", react-scripts spring-boot-starter") == std::vector<std::string_view>{"react-scripts", "spring-boot"});
 }
 
 TEST_CASE("several servers are known by who runs them", "[frameworks]") {
@@ -76,8 +116,8 @@ TEST_CASE("several servers are known by who runs them", "[frameworks]") {
         CAPTURE(text);
         CHECK(of_script(text).one_server);
     }
-    CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "node dev.js", "", true).one_server);
-    CHECK(traits_of_launch({"npm", "run", "dev"}, "next dev apps/web", "", true).one_server);
+    CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "node dev.js", {}, true).one_server);
+    CHECK(traits_of_launch({"npm", "run", "dev"}, "next dev apps/web", {}, true).one_server);
 }
 
 TEST_CASE("a port in the words is the port that the program asks for", "[frameworks]") {
@@ -87,7 +127,7 @@ TEST_CASE("a port in the words is the port that the program asks for", "[framewo
     CHECK(of_script("cross-env PORT=4000 node server.js").said == Port{4000});
     CHECK(of_script("serve -l tcp://0.0.0.0:4000").said == Port{4000});
     CHECK(of_script("python manage.py runserver 0.0.0.0:4000").said == Port{4000});
-    CHECK(traits_of_launch({"python3", "-m", "http.server", "4000"}, "", "", false).said == Port{4000});
+    CHECK(traits_of_launch({"python3", "-m", "http.server", "4000"}, "", {}, false).said == Port{4000});
     CHECK(of_script("next dev -p4000").said == Port{4000});
     CHECK(of_script("gunicorn -b127.0.0.1:4000 app:app").said == Port{4000});
     CHECK(of_script("gunicorn --bind unix:/tmp/x app:app").portless);
@@ -102,28 +142,28 @@ TEST_CASE("a port in the words is the port that the program asks for", "[framewo
 }
 
 TEST_CASE("containers and other work are told from servers", "[frameworks]") {
-    CHECK(traits_of_launch({"docker", "compose", "up"}, "", "", false).container);
-    CHECK(traits_of_launch({"podman", "run", "-p", "80:80", "x"}, "", "", false).container);
+    CHECK(traits_of_launch({"docker", "compose", "up"}, "", {}, false).container);
+    CHECK(traits_of_launch({"podman", "run", "-p", "80:80", "x"}, "", {}, false).container);
     for (const auto* text : {"docker ps", "docker exec -it web npm start", "docker logs start", "docker compose exec web npm start", "docker container ls", "docker"}) {
         CAPTURE(text);
-        CHECK_FALSE(traits_of_launch({"sh", "-c", text}, "", "", false).container);
-        CHECK(traits_of_launch({"sh", "-c", text}, "", "", false).container_client);
+        CHECK_FALSE(traits_of_launch({"sh", "-c", text}, "", {}, false).container);
+        CHECK(traits_of_launch({"sh", "-c", text}, "", {}, false).container_client);
     }
     for (const auto* text : {"docker compose -f x.yml up", "docker --context x container run y", "docker-compose -p x up -d", "sudo docker compose up", "sudo -n podman run x"}) {
         CAPTURE(text);
-        CHECK(traits_of_launch({"sh", "-c", text}, "", "", false).container);
-        CHECK(traits_of_launch({"sh", "-c", text}, "", "", false).container_client);
+        CHECK(traits_of_launch({"sh", "-c", text}, "", {}, false).container);
+        CHECK(traits_of_launch({"sh", "-c", text}, "", {}, false).container_client);
     }
-    CHECK(traits_of_launch({"npm", "run", "build"}, "vite build", "", false).other_work);
-    CHECK(traits_of_launch({"npm", "test"}, "", "", false).other_work);
-    CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "vite", "", false).other_work);
+    CHECK(traits_of_launch({"npm", "run", "build"}, "vite build", {}, false).other_work);
+    CHECK(traits_of_launch({"npm", "test"}, "", {}, false).other_work);
+    CHECK_FALSE(traits_of_launch({"npm", "run", "dev"}, "vite", {}, false).other_work);
 }
 
 TEST_CASE("a script's name is not taken for the binary that is called so", "[frameworks]") {
-    CHECK(name_of(traits_of_launch({"yarn", "next", "dev"}, "", "", false)) == "next");
-    CHECK(name_of(traits_of_launch({"yarn", "serve"}, "node server.js", "", false)) == "none");
-    CHECK(name_of(traits_of_launch({"yarn", "serve"}, "vite preview", "", false)) == "vite preview");
-    CHECK(name_of(traits_of_launch({"npm", "next", "dev"}, "", "", false)) == "none");
+    CHECK(name_of(traits_of_launch({"yarn", "next", "dev"}, "", {}, false)) == "next");
+    CHECK(name_of(traits_of_launch({"yarn", "serve"}, "node server.js", {}, false)) == "none");
+    CHECK(name_of(traits_of_launch({"yarn", "serve"}, "vite preview", {}, false)) == "vite preview");
+    CHECK(name_of(traits_of_launch({"npm", "next", "dev"}, "", {}, false)) == "none");
 }
 
 TEST_CASE("a program that takes PORT for more is known when it runs", "[frameworks]") {
@@ -135,10 +175,10 @@ TEST_CASE("a program that takes PORT for more is known when it runs", "[framewor
 }
 
 TEST_CASE("scripts that start something are told from other work by their names", "[frameworks]") {
-    for (const auto* script : {"build:web", "db:migrate", "generate-api", "test:e2e"}) { CHECK(traits_of_launch({"npm", "run", script}, "", "", false).other_work); }
-    CHECK(traits_of_launch({"npm", "--prefix", "api", "run", "build"}, "", "", false).other_work);
-    CHECK(traits_of_launch({"npm", "--prefix", "web", "test"}, "", "", false).other_work);
-    for (const auto* script : {"dev:test", "start", "web", "serve:docs"}) { CHECK_FALSE(traits_of_launch({"npm", "run", script}, "", "", false).other_work); }
+    for (const auto* script : {"build:web", "db:migrate", "generate-api", "test:e2e"}) { CHECK(traits_of_launch({"npm", "run", script}, "", {}, false).other_work); }
+    CHECK(traits_of_launch({"npm", "--prefix", "api", "run", "build"}, "", {}, false).other_work);
+    CHECK(traits_of_launch({"npm", "--prefix", "web", "test"}, "", {}, false).other_work);
+    for (const auto* script : {"dev:test", "start", "web", "serve:docs"}) { CHECK_FALSE(traits_of_launch({"npm", "run", script}, "", {}, false).other_work); }
 }
 
 namespace {
@@ -148,6 +188,14 @@ std::string files_of(std::string_view text) {
     return names;
 }
 }  // namespace
+
+TEST_CASE("of very many named .env files the last ones count", "[frameworks]") {
+    std::string text;
+    for (int i = 0; i < 200; ++i) { text += "dotenv -e f" + std::to_string(i) + " -- x;"; }
+    const auto files = env_files_of(simple_commands(text));
+    CHECK(files.size() == 4 + k_max_named_env_files);
+    CHECK(files.back().name == "f199");
+}
 
 TEST_CASE("the .env files of a launch are those that its programs read, in their order", "[frameworks]") {
     CHECK(files_of("next dev") == ".env .env.development .env.local .env.development.local");

@@ -27,7 +27,12 @@ LaunchRequest launch(std::vector<std::string> command) {
     request.place.type = "node";
     return request;
 }
-LaunchPlan plan(const LaunchRequest& request) { return std::get<LaunchPlan>(plan_launch({}, default_config(), request, quiet_facts())); }
+/// As session.open makes it: with what the words say.
+std::variant<LaunchPlan, Refusal> planned(const Registry& registry, LaunchRequest request, bool workspace_root = false) {
+    request.traits = traits_of_launch(request.command, request.script, {}, workspace_root);
+    return plan_launch(registry, default_config(), request, quiet_facts());
+}
+LaunchPlan plan(const LaunchRequest& request) { return std::get<LaunchPlan>(planned({}, request)); }
 }  // namespace
 
 TEST_CASE("a plain command is run as it is, with nothing set", "[launch]") {
@@ -68,7 +73,7 @@ TEST_CASE("configured variables and templates carry the assigned ports", "[launc
 TEST_CASE("-p that cannot be had is refused with suggestions", "[launch]") {
     auto request = launch({"npm", "start"});
     request.session.port = Port{2601};
-    const auto refused = std::get<Refusal>(plan_launch({}, default_config(), request, quiet_facts()));
+    const auto refused = std::get<Refusal>(planned({}, request));
     CHECK(refused.code == ErrorCode::system_reserved);
     CHECK(refused.suggestions.size() == 3);
 }
@@ -95,7 +100,7 @@ Registry with_taken(std::vector<Port> ports) {
     return registry;
 }
 LaunchPlan plan(const Registry& registry, const LaunchRequest& request) {
-    return std::get<LaunchPlan>(plan_launch(registry, default_config(), request, quiet_facts()));
+    return std::get<LaunchPlan>(planned(registry, request));
 }
 /// What an earlier run of `launch` in `root` left behind.
 void remember(Registry& registry, const std::string& root, const std::string& launch, Port asked, Port got, const std::string& service = "main",
@@ -159,8 +164,7 @@ TEST_CASE("no variable is set for several servers, for a port in the words, or o
         CHECK(plan(taken, request).set.empty());
     }
     request.script = "next dev";
-    request.workspace_root = true;
-    CHECK(plan(taken, request).set.size() == 1);  // the script itself says that it runs one
+    CHECK(std::get<LaunchPlan>(planned(taken, request, true)).set.size() == 1);  // the script itself says that it runs one
     request.environment_names = {"PORT"};
     CHECK(plan(taken, request).set.empty());
     request.script = "nuxt dev";  // reads PORT, too: NUXT_PORT would overrule the user

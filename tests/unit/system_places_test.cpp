@@ -1,6 +1,7 @@
 // From a directory to its project, with real repositories made by git and real files of every awkward kind.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -250,6 +251,39 @@ TEST_CASE("a config that cannot be used is named with its file and line", "[plac
     CHECK(place(fifo).problem == fifo + "/.portwrap.json: not a regular file");
     scratch.file("huge/.portwrap.json", "{}" + std::string(1'000'000, ' '));
     CHECK(place(scratch.at("huge")).problem == scratch.at("huge/.portwrap.json") + ": larger than 1 MB");
+}
+
+TEST_CASE("scripts that lead to each other are read once, and no more of them than anybody has", "[places]") {
+    Scratch scratch;
+    const auto text_of = [&scratch](const std::string& name, const std::string& scripts) {
+        scratch.file(name + "/package.json", "{\"scripts\": {" + scripts + "}}");
+        return script_of_command({"npm", "run", "dev"}, scratch.at(name));
+    };
+    CHECK(text_of("self", R"("dev": "npm run dev; npm run dev; next dev")") == "npm run dev; npm run dev; next dev");
+    CHECK(text_of("circle", R"("dev": "npm run web", "web": "npm run dev")") == "npm run web\nnpm run dev");
+    CHECK(text_of("prepared", R"("dev": "a; b; c; d; e; f; g; h; i; j; npm run web", "web": "next dev")").ends_with("\nnext dev"));
+    std::string calls;
+    std::string scripts;
+    for (int i = 0; i < 20; ++i) {
+        calls += "npm run s" + std::to_string(i) + ";";
+        scripts += ", \"s" + std::to_string(i) + "\": \"x" + std::to_string(i) + "\"";
+    }
+    const auto eight = text_of("many", "\"dev\": \"" + calls + "\"" + scripts);
+    CHECK(std::count(eight.begin(), eight.end(), '\n') == 7);
+    const std::string half(40'000, 'x');
+    CHECK(text_of("halves", R"("dev": "npm run a; npm run b", "a": ")" + half + R"(", "b": ")" + half + "\"").size() < 41'000);
+    CHECK(text_of("long", "\"dev\": \"" + std::string(70'000, 'x') + "\"").empty());
+}
+
+TEST_CASE("a launch's files say which framework runs, and values that are too long for a port are not kept", "[places]") {
+    Scratch scratch;
+    scratch.file("app/package.json", R"({"scripts": {"dev": "craco start"}, "dependencies": {"react-scripts": "5"}, "workspaces": ["a"]})");
+    scratch.file("app/.env", "API=http://localhost:4000\nLONG=" + std::string(5000, 'x') + "\n");
+    const auto files = read_launch_files({"npm", "run", "dev"}, scratch.at("app"));
+    REQUIRE(files.traits.framework != nullptr);
+    CHECK(files.traits.framework->name == "react-scripts");
+    REQUIRE(files.env.size() == 1);
+    CHECK(files.env[0].name == "API");
 }
 
 TEST_CASE("the script that a package manager runs is found", "[places]") {
