@@ -213,10 +213,10 @@ std::shared_ptr<spdlog::logger> make_log(const std::string& state, bool foregrou
 constexpr int k_start_anew = -1;
 
 int run(const std::string& level, bool foreground, Readiness& ready, PassedSocket& kept) {
-    const auto fail = [&ready](const Error& error) {
+    const auto fail = [&ready](const Error& error, int status = 1) {
         std::fprintf(stderr, "portwrap-agent: %s\n", error.message.c_str());
         ready.tell(k_cannot_start + std::string(error_code_name(error.code)) + " " + error.message);
-        return exit_status_of(error_code_name(error.code));
+        return status;
     };
     const auto runtime = runtime_directory();
     auto state = state_directory();
@@ -269,7 +269,7 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     auto opened = Store::open(system_files(), std::move(store_options));
     if (!opened) {
         log->error("registry: {}", opened.error().message);
-        return fail(opened.error());
+        return fail(opened.error(), exit_status_of(error_code_name(opened.error().code)));
     }
     if (!machine_loss.empty()) { opened->losses.push_back(machine_loss); }
     for (const auto& loss : opened->losses) { log->error("registry: {}", loss); }
