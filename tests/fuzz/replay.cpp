@@ -3,14 +3,15 @@
 //
 //     fuzz_replay [--mutations N] [--seconds N] [--seed N] [--target NAME] [DIRECTORY...]
 //
-// Each directory has a corpus for each target below its name. An input that breaks a promise is written to the working
-// directory as fuzz-finding before it is run, and removed when it was harmless.
+// Each directory has a corpus for each target below its name. The same seed gives the same inputs in the same order; one that ends
+// the program by a signal is written to the working directory as fuzz-finding.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -111,34 +112,22 @@ private:
     std::mt19937_64 m_random;
 };
 
-class Replay {
-public:
-    explicit Replay(const Target& target) : m_target(target), m_finding(::open(k_finding, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) {}
-    ~Replay() { ::close(m_finding); }
-    Replay(const Replay&) = delete;
-    Replay& operator=(const Replay&) = delete;
+/// What is being run, for whoever must write it down when it ends the program.
+std::string_view g_running;
 
-    void run(const std::string& text) {
-        const bool kept = ::pwrite(m_finding, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()) &&
-                          ::ftruncate(m_finding, static_cast<off_t>(text.size())) == 0;
-        if (!kept && m_runs == 0) { std::cerr << "fuzz-finding cannot be written: a finding would be lost" << std::endl; }
-        // In a buffer that ends where the input ends, so that a sanitizer sees a read beyond it.
-        const std::vector<std::uint8_t> bytes(text.begin(), text.end());
-        m_target.run(bytes.data(), bytes.size());
-        ++m_runs;
-    }
-    /// No finding so far.
-    std::size_t done() {
-        ::unlink(k_finding);
-        return m_runs;
-    }
+void keep_finding(int signal) {
+    const int fd = ::open("fuzz-finding", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    [[maybe_unused]] const auto written = ::write(fd, g_running.data(), g_running.size());
+    ::signal(signal, SIG_DFL);
+    ::raise(signal);
+}
 
-private:
-    static constexpr const char* k_finding = "fuzz-finding";
-    const Target& m_target;
-    int m_finding;
-    std::size_t m_runs = 0;
-};
+void run(const Target& target, const std::string& text) {
+    // In a buffer that ends where the input ends, so that a sanitizer sees a read beyond it.
+    const std::vector<std::uint8_t> bytes(text.begin(), text.end());
+    g_running = text;
+    target.run(bytes.data(), bytes.size());
+}
 
 }  // namespace
 
@@ -163,6 +152,7 @@ int main(int argc, char** argv) {
             directories.emplace_back(word);
         }
     }
+    for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) { std::signal(signal, keep_finding); }
     std::cout << "seed " << seed << std::endl;
     for (const auto& target : k_targets) {
         if (!only.empty() && only != target.name) { continue; }
@@ -177,12 +167,12 @@ int main(int argc, char** argv) {
         }
         std::sort(corpus.begin(), corpus.end());
         std::cout << target.name << ": " << std::flush;
-        Replay replay(target);
-        for (const auto& input : corpus) { replay.run(input); }
+        for (const auto& input : corpus) { run(target, input); }
         Mutator mutator(seed);
         const auto end = std::chrono::steady_clock::now() + duration;
-        for (std::size_t i = 0; i < mutations || std::chrono::steady_clock::now() < end; ++i) { replay.run(mutator.mutation_of(corpus)); }
-        std::cout << replay.done() << " executions" << std::endl;
+        std::size_t mutated = 0;
+        for (; mutated < mutations || std::chrono::steady_clock::now() < end; ++mutated) { run(target, mutator.mutation_of(corpus)); }
+        std::cout << corpus.size() + mutated << " executions" << std::endl;
     }
     return 0;
 }
