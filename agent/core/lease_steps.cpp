@@ -1,5 +1,6 @@
 #include "core/lease_steps.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/search.hpp"
@@ -120,6 +121,21 @@ Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease) 
     unclaim_others(registry, lease, decision.changes);
     decision.changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(lease)});
     return decision;
+}
+
+void forget_oldest_released(const std::vector<const Lease*>& of_project, std::vector<Change>& changes) {
+    std::vector<const Lease*> released;
+    for (const auto* lease : of_project) {
+        if (!lease->live() && !lease->claimed && lease->by_name()) { released.push_back(lease); }
+    }
+    if (released.size() <= k_most_released) { return; }
+    const auto earlier = [](const Lease* one, const Lease* other) {
+        const auto end = [](const Lease& lease) { return std::pair(lease.released_at.value_or(lease.last_used()), lease.id); };
+        return end(*one) < end(*other);
+    };
+    std::sort(released.begin(), released.end(), earlier);
+    released.resize(released.size() - k_most_released);
+    for (const auto* lease : released) { changes.emplace_back(LeaseForgotten{lease->id}); }
 }
 
 Change ended(const Registry& registry, Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts) {

@@ -54,6 +54,11 @@ void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Ch
 /// Granted to a person or script: the changes, and the lease's id as the answer.
 [[nodiscard]] Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease);
 
+/// Of what one project got by name and released no more than this is remembered, those released last.
+constexpr std::size_t k_most_released = 256;
+/// Forgets the others among the project's leases; what is live, claimed, or was a program's own is none of them.
+void forget_oldest_released(const std::vector<const Lease*>& of_project, std::vector<Change>& changes);
+
 /// The lease after its use has ended. Process leases that never listened leave nothing behind; one that was granted another
 /// port and did not listen there has its own again, and its claim on it unless somebody took that over meanwhile.
 [[nodiscard]] Change ended(const Registry& registry, Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts);

@@ -1,5 +1,6 @@
 // What ends, and when: sockets, processes, sessions, time, and the comparison with the system at start.
 #include <algorithm>
+#include <map>
 
 #include "core/lease_steps.hpp"
 
@@ -201,6 +202,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
     const auto later = [&](Time time) {
         if (!decision.answer || time < *decision.answer) { decision.answer = time; }
     };
+    std::map<std::string, std::vector<const Lease*>> released;  // by root
     // A program that runs without portwrap may be listening on it.
     const auto is_used = [&](const Lease& lease) {
         const bool udp = lease.key.protocol == Protocol::udp;
@@ -247,6 +249,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             continue;
         }
         later(forget);
+        if (lease.by_name() && !lease.claimed) { released[lease.key.root].push_back(&lease); }
         if (lease.claimed && used + config.inactive <= facts.now) {
             Lease changed = lease;
             changed.claimed = false;
@@ -255,6 +258,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             later(used + config.inactive);
         }
     }
+    for (const auto& [root, leases] : released) { forget_oldest_released(leases, decision.changes); }
     return decision;
 }
 

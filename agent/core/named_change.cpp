@@ -1,5 +1,6 @@
 // Changes of leases that exist: their words, their place, their project, their end.
 #include <algorithm>
+#include <set>
 
 #include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
@@ -228,6 +229,9 @@ Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry,
         changes.push_back(ended(registry, std::move(listened), LeaseChange::released, false, config, facts));
         released.push_back(lease->id);
     }
+    std::set<std::string> roots;
+    for (const auto* lease : chosen) { roots.insert(lease->key.root); }
+    for (const auto& root : roots) { forget_oldest_released(registry.of_project(root), changes); }
     return {std::move(changes), Answer{std::move(released)}};
 }
 

@@ -583,3 +583,33 @@ TEST_CASE("who gets a service at a number gets that number, or what the service 
     CHECK(std::get<Refusal>(get_at(place, "api", 3057)).code == ErrorCode::port_in_use);
     CHECK(world.registry.of_service("/r/a", "api").empty());
 }
+
+TEST_CASE("of what a project got by name and released only the last few hundred are remembered", "[named]") {
+    NamedWorld world;
+    const auto shop = world.place("/shop");
+    const auto blog = world.place("/blog");
+    const auto released_of = [&](const std::string& root) {
+        const auto leases = world.registry.of_project(root);
+        return static_cast<std::size_t>(std::count_if(leases.begin(), leases.end(), [](const Lease* lease) { return !lease->live(); }));
+    };
+    const auto kept = world.port_of(world.get(shop, "kept"));
+    const auto theirs = world.port_of(world.get(blog, "theirs"));
+    REQUIRE(std::holds_alternative<std::vector<LeaseId>>(world.release(blog, theirs)));
+    const auto get_and_release = [&](const std::string& service) {
+        world.now += 1s;
+        const auto port = world.port_of(world.get(shop, service));
+        REQUIRE(std::holds_alternative<std::vector<LeaseId>>(world.release(shop, port)));
+    };
+    for (std::size_t i = 0; i < k_most_released; ++i) { get_and_release("s" + std::to_string(i)); }
+    CHECK(released_of("/shop") == k_most_released);
+    CHECK_FALSE(world.registry.of_service("/shop", "s0").empty());
+    for (std::size_t i = 0; i < 2 * k_most_released; ++i) { get_and_release("t" + std::to_string(i)); }
+    CHECK(released_of("/shop") <= k_most_released + 1);
+    world.expire();
+    CHECK(released_of("/shop") == k_most_released);
+    // The oldest went first; what is live and what is another project's stays.
+    CHECK(world.registry.of_service("/shop", "s0").empty());
+    CHECK_FALSE(world.registry.of_service("/shop", "t" + std::to_string(2 * k_most_released - 1)).empty());
+    CHECK(world.port_of(world.get(shop, "kept")) == kept);
+    CHECK(world.port_of(world.get(blog, "theirs")) == theirs);
+}
