@@ -16,6 +16,10 @@ using namespace std::chrono_literals;
 
 /// How long what was read of a directory is believed outside of a session.
 constexpr auto k_place_lifetime = 1s;
+/// And of how many directories, in how much memory: the oldest are read again.
+constexpr std::size_t k_known_places = 256;
+constexpr std::size_t k_known_bytes = 2 * 1024 * 1024;
+
 /// Directories of one session that are remembered.
 constexpr std::size_t k_session_places = 64;
 
@@ -25,6 +29,41 @@ constexpr std::size_t k_ports_tried = 8;
 /// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
 bool is_project_of_its_own(const Place& place) {
     return place.project.family.starts_with("git:") || !(place.config == ProjectConfig{});
+}
+
+std::size_t memory_of(const Place& place) {
+    std::size_t bytes = sizeof place + place.problem.size();
+    for (const auto& service : place.config.services) {
+        bytes += sizeof service + service.dir.value_or("").size();
+        for (const auto& argument : service.args) { bytes += sizeof argument + argument.size(); }
+    }
+    for (const auto& [name, value] : place.config.env) { bytes += 2 * sizeof name + name.size() + value.size(); }
+    return bytes;
+}
+
+/// What a session or a connection remembers for its life: the rest is for launches and health checks, which read it anew.
+Place for_callers(const Place& place) {
+    Place kept;
+    kept.project = place.project;
+    kept.type = place.type;
+    kept.package_dir = place.package_dir;
+    kept.problem = place.problem;
+    const auto& config = place.config;
+    kept.config = {config.name, config.type, {}, {}, config.connect, config.claims, config.port_zero_kernel, config.rewrite_env};
+    if (!config.env.empty()) { kept.config.env.emplace_back(config.env.front().first, ""); }  // that there are some makes it a project of its own
+    kept.config.services.reserve(config.services.size());
+    for (const auto& service : config.services) {
+        auto& entry = kept.config.services.emplace_back();
+        entry.name = service.name;
+        entry.port = service.port;
+        entry.env = service.env;
+        entry.dir = service.dir;
+        entry.kind = service.kind;
+        entry.type = service.type;
+        entry.shared = service.shared;
+        entry.sockname_requested = service.sockname_requested;
+    }
+    return kept;
 }
 
 /// A wrapped process that belongs to no session that is known here, in the place of one; where it writes is as it inherited it.
@@ -57,6 +96,11 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
     auto found = std::make_shared<Place>();
     m_file_jobs.run(directory, [found, directory, home = m_options.home, roots = m_root_commits] { *found = find_place(directory, home, roots.get()); },
                     [this, found, directory](FileJobs::Progress progress) {
+                        if (progress == FileJobs::Progress::dropped) {
+                            const auto node = m_place_reads.extract(directory);
+                            for (const auto& waiter : node.mapped().waiters) { waiter(nullptr); }
+                            return;
+                        }
                         if (progress == FileJobs::Progress::late) {
                             m_options.log_trouble("the file system of " + printable(directory) + " does not answer");
                             auto& read = m_place_reads[directory];
@@ -65,8 +109,13 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
                             for (const auto& waiter : waiters) { waiter(nullptr); }
                             return;
                         }
-                        if (m_places.size() > 256) { m_places.clear(); }
                         with_moves(*found, [this, found, directory] {
+                            auto bytes = memory_of(*found);
+                            std::erase_if(m_places, [&bytes, now = m_outside.now()](const auto& known) {
+                                bytes += memory_of(known.second.place);
+                                return now - known.second.read_at >= k_place_lifetime;
+                            });
+                            if (m_places.size() >= k_known_places || bytes > k_known_bytes) { m_places.clear(); }
                             m_places[directory] = {*found, m_outside.now()};
                             auto node = m_place_reads.extract(directory);
                             for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
@@ -138,7 +187,7 @@ std::optional<Session> Agent::scope_of(const ProcessId& process) {
 
 void Agent::remember_place(const ProcessId& session, const std::string& directory, const Place& place) {
     auto& places = m_session_places[session];
-    if (places.size() < k_session_places) { places[directory] = place; }
+    if (places.size() < k_session_places) { places[directory] = for_callers(place); }
 }
 
 const Place* Agent::remembered_place(const ProcessId& session, const std::string& directory) const {
@@ -176,7 +225,7 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     caller->session = caller->scope ? caller->scope->outermost : caller->holder.process;
     const auto done = [exchange, caller, then = std::move(then)](const Place* place) {
         if (place == nullptr) { return then(nullptr); }
-        caller->place = *place;
+        caller->place = for_callers(*place);
         exchange->caller = std::move(*caller);
         then(&*exchange->caller);
     };

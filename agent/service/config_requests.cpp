@@ -142,7 +142,7 @@ void Agent::config_validate(const std::shared_ptr<Exchange>&, const Request& req
         if (std::exchange(*answered, true)) { return; }
         auto result = ok_shape();
         result["path"] = path;
-        const bool late = progress == FileJobs::Progress::late;
+        const bool late = progress != FileJobs::Progress::ended;
         result["valid"] = !late && read->has_value();
         result["problem"] = late ? Json("the file system does not answer") : *read ? Json(nullptr) : Json(read->error().message);
         result["warnings"] = !late && *read ? Json((*read)->warnings) : Json::array();

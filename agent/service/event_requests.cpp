@@ -88,7 +88,7 @@ void Agent::lease_wait(const std::shared_ptr<Exchange>& exchange, const Request&
         wait.exchange = exchange;
         wait.request = request;
         wait.reply = reply;
-        wait.place = place;
+        wait.place.project = place.project;  // all that is asked of it, for as long as it takes
         refresh();
         if (answer_wait(wait, true, timeout == 0)) { return; }
         const auto number = ++m_next_wait;

@@ -186,7 +186,7 @@ void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& req
         m_file_jobs.run(job->path, [job] { job->run(); }, [this, request, reply, job, dry_run, strict, answered](FileJobs::Progress progress) {
             if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
             if (request.from && request.from->closed) { return reply({}); }
-            if (progress == FileJobs::Progress::late) {
+            if (progress != FileJobs::Progress::ended) {
                 return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(job->path, 1024) + ", or of a project in it, does not answer", {}, {}});
             }
             if (!job->problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, job->name + ": " + job->problem, {}, {}}); }

@@ -61,7 +61,9 @@ void FileJobs::set_deadline(const std::shared_ptr<Job>& job) {
     job->cancel_deadline = m_outside.call_after(k_deadline, [this, job, ended = m_on_mount[job->mount].ended] {
         if (!job->has_started && m_on_mount[job->mount].ended != ended) { return set_deadline(job); }
         job->has_deadline = false;
-        job->done(Progress::late);
+        if (job->has_started) { return job->done(Progress::late); }
+        std::erase(m_waiting, job);
+        job->done(Progress::dropped);
     });
 }
 

@@ -29,8 +29,9 @@ public:
 
     /// `work`, which touches files below `path`, runs in the pool; `done` follows on the loop. It is called with `late` at
     /// the deadline if the work has not come to its end by then; and with `ended` once, whenever the work has ended. What
-    /// `work` writes to may be read after `ended` alone.
-    enum class Progress { late, ended };
+    /// `work` writes to may be read after `ended` alone. Work whose turn has not come by its deadline is `dropped` and never
+    /// done, and nothing follows: what waits for a mount that hangs must not become more and more.
+    enum class Progress { late, dropped, ended };
     void run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done);
 
     /// Jobs that come to an end by themselves: only so many of a lane at once, the others wait. Of one owner (a project; "" is

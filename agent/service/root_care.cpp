@@ -78,6 +78,7 @@ void Agent::look_at_root(const std::string& root, RootNews news) {
         job->found = find_whereabouts(project, home, roots.get());
     };
     m_file_jobs.run(root, work, [this, job, project, news](FileJobs::Progress progress) {
+        if (progress == FileJobs::Progress::dropped) { m_root_looks.erase(project.root); }
         if (progress != FileJobs::Progress::ended) { return; }
         const auto& root_looked_at = project.root;
         const auto again = m_root_looks.extract(root_looked_at);

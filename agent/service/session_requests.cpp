@@ -87,7 +87,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
             auto& session = launch.session;
             auto& files = reading->files;
             if (exchange->closed) { return reply({}); }
-            if (reading->progress == FileJobs::Progress::late) {
+            if (reading->progress != FileJobs::Progress::ended) {
                 return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(session.cwd) + " does not answer", {}, {}});
             }
             const auto stat = read_process(exchange->peer.pid);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t k_max_depth = 16;
 constexpr std::size_t k_max_text = 4096;    // bytes in one string: they end up in command lines and environments
+constexpr std::size_t k_max_values = 8192;   // many files are read at once, and a tree takes a multiple of its text
 constexpr std::size_t k_max_entries = 256;  // services, arguments of one, variables
 
 /// Counts lines as the parser takes the bytes; copies share the counter. A line end counts when the byte after it is
@@ -130,7 +131,8 @@ private:
     }
     bool within_bounds() { return m_open.empty() || bounded(*m_open.back()); }
     bool bounded(const Node& node) {
-        return node.children.size() <= k_max_entries || fail("more than 256 entries in one object or array");
+        if (node.children.size() > k_max_entries) { return fail("more than 256 entries in one object or array"); }
+        return ++m_values <= k_max_values || fail("more than 8192 values altogether");
     }
     bool leave() {
         m_open.pop_back();
@@ -145,6 +147,7 @@ private:
     std::vector<Node*> m_open;
     std::string m_key;
     std::size_t m_key_line = 1;
+    std::size_t m_values = 0;
 };
 
 }  // namespace

@@ -25,7 +25,7 @@ struct Node {
     std::vector<Node> children;
 };
 
-/// At most 16 levels, 256 entries in one object or array. The error's message is "LINE: what".
+/// At most 16 levels, 256 entries in one object or array, 8192 values altogether. The error's message is "LINE: what".
 [[nodiscard]] Result<Node> parse(std::string_view text);
 
 using Problem = std::optional<std::string>;  ///< "LINE: KEY: what"; none means that all is well

@@ -10,6 +10,10 @@ namespace {
 
 using namespace json_tree;
 
+/// What launches carry about for everybody who asks; more than any command line that people write.
+constexpr std::size_t k_max_arguments = 1024;      // of all services
+constexpr std::size_t k_max_text = 64 * 1024;      // bytes of all their arguments and paths, and of all values of variables
+
 Problem check_variable(const Node& node, const std::string& path, const std::string& name) {
     const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
     const bool good = !name.empty() && name.size() <= 128 && letter(name.front()) &&
@@ -110,12 +114,19 @@ Problem read_service(const Node& node, const std::string& path, ServiceConfig& s
 
 Problem read_services(const Node& node, std::vector<ServiceConfig>& into) {
     if (node.kind != Node::Kind::object) { return problem_at(node, "services", "must be an object"); }
+    std::size_t arguments = 0;
+    std::size_t bytes = 0;
     for (const auto& child : node.children) {
         const std::string path = path_of("services", child.key);
         if (!is_word(child.key)) { return problem_at(child, path, std::string("the name ") + k_word_rule); }
         ServiceConfig service;
         service.name = child.key;
         if (auto problem = read_service(child, path, service)) { return problem; }
+        arguments += service.args.size();
+        for (const auto& argument : service.args) { bytes += argument.size(); }
+        bytes += service.dir.value_or("").size() + service.health.value_or("").size();
+        if (arguments > k_max_arguments) { return problem_at(child, path + ".args", "makes more than 1024 arguments of all services together"); }
+        if (bytes > k_max_text) { return problem_at(child, path, "makes more than 64 KiB of arguments and paths of all services together"); }
         for (const auto& other : into) {
             if (service.env && service.env == other.env) { return problem_at(child, path + ".env", "is the variable of \"" + other.name + "\" already"); }
             if (service.port && service.port == other.port && service.dir == other.dir) {
@@ -129,11 +140,14 @@ Problem read_services(const Node& node, std::vector<ServiceConfig>& into) {
 
 Problem read_environment(const Node& node, std::vector<std::pair<std::string, std::string>>& into) {
     if (node.kind != Node::Kind::object) { return problem_at(node, "env", "must be an object"); }
+    std::size_t bytes = 0;
     for (const auto& child : node.children) {
         const std::string path = path_of("env", child.key);
         if (auto problem = check_variable(child, path, child.key)) { return problem; }
         std::string value;
         if (auto problem = read_text(child, path, value)) { return problem; }
+        bytes += value.size();
+        if (bytes > k_max_text) { return problem_at(child, path, "makes more than 64 KiB of values altogether"); }
         into.emplace_back(child.key, std::move(value));
     }
     return std::nullopt;

@@ -96,7 +96,13 @@ TEST_CASE("a job that waits in a crowd is late only when no other of its mount c
     const auto again = loop.deadlines.size() - 1;
     SECTION("the mount hangs from now on") {
         passes(again);
-        CHECK(told == std::vector{FileJobs::Progress::late});
+        CHECK(told == std::vector{FileJobs::Progress::dropped});
+        // It is forgotten: when the mount comes back, its threads are for those who ask then.
+        const auto begun = loop.pool.size();
+        loop.end(1);
+        CHECK(loop.pool.size() == begun);
+        jobs.run("/proc/new", [] {}, [](FileJobs::Progress) {});
+        CHECK(loop.pool.size() == begun + 1);
     }
     SECTION("its own turn comes, and it has the whole time for its work") {
         loop.end(1);

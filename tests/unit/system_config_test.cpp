@@ -140,3 +140,23 @@ TEST_CASE("a repository may not set variables that run its code", "[config]") {
         CHECK_FALSE(problem_of(std::string("{\"env\": {\"") + name + "\": \"x\"}}").empty());
     }
 }
+
+TEST_CASE("all arguments and all values of a project config are bounded together", "[config]") {
+    const auto services = [](int count, int arguments, std::size_t length) {
+        std::string text = "{\"services\": {";
+        for (int i = 0; i < count; ++i) {
+            text += (i == 0 ? "" : ",") + std::string("\n\"s") + std::to_string(i) + "\": {\"args\": [";
+            for (int k = 0; k < arguments; ++k) { text += (k == 0 ? "\"" : ",\"") + std::string(length, 'x') + "\""; }
+            text += "]}";
+        }
+        return text + "}}";
+    };
+    CHECK(problem_of(services(128, 8, 64)).empty());
+    CHECK(problem_of(services(129, 8, 10)) == "130: services.s128.args: makes more than 1024 arguments of all services together");
+    CHECK(problem_of(services(17, 1, 4000))== "18: services.s16: makes more than 64 KiB of arguments and paths of all services together");
+    CHECK(problem_of(services(256, 20, 4)).ends_with("makes more than 1024 arguments of all services together"));
+    CHECK(problem_of(services(256, 200, 4)).ends_with("more than 8192 values altogether"));
+    std::string variables = "{\"env\": {";
+    for (int i = 0; i < 17; ++i) { variables += (i == 0 ? "" : ",") + std::string("\n\"V") + std::to_string(i) + "\": \"" + std::string(4000, 'x') + "\""; }
+    CHECK(problem_of(variables + "}}") == "18: env.V16: makes more than 64 KiB of values altogether");
+}
