@@ -26,10 +26,15 @@
 #include "storage/recovery.hpp"
 #include "storage/snapshot.hpp"
 #include "storage/store.hpp"
+#include "system/places.hpp"
 #include "system/processes.hpp"
 #include "system/service_manager.hpp"
 
 namespace {
+
+/// Directories and services are named by whoever makes them; the log is shown on terminals.
+constexpr std::size_t k_longest_log_line = 16 * 1024;
+
 
 using namespace portwrap;
 
@@ -290,8 +295,8 @@ int run(const std::string& level, bool foreground, Readiness& ready, PassedSocke
     options.tables = tables_directory(runtime);
     options.prompts = prompts_directory(runtime);
     options.netns = own_netns();
-    options.log = [&log](const std::string& line) { log->info("{}", line); };
-    options.log_trouble = [&log](const std::string& line) { log->warn("{}", line); };
+    options.log = [&log](const std::string& line) { log->info("{}", printable(line, k_longest_log_line)); };
+    options.log_trouble = [&log](const std::string& line) { log->warn("{}", printable(line, k_longest_log_line)); };
     Agent agent(server, std::move(opened->store), std::move(opened->registry), std::move(options));
     server.serve(agent);
     agent.start();
@@ -364,6 +369,9 @@ int main(int argc, char** argv) {
     // Hanging file systems must not fill the pool: more threads than libuv's four. Set before the pool's first use.
     // And each would have a heap of its own, made and touched anew by whichever of them is woken.
     ::mallopt(M_ARENA_MAX, 2);
+    // Large buffers (files of projects, long replies) go back to the system when they are freed; glibc would else raise this
+    // threshold with the first of them, and keep all later ones.
+    ::mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     ::setenv("UV_THREADPOOL_SIZE", std::to_string(FileJobs::k_at_once + 4).c_str(), 1);
     rlimit files{};
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {

@@ -245,6 +245,43 @@ def test_a_hostile_project_config_harms_nobody(house, served, hostile):
         assert "\x1b" not in done.stdout + done.stderr and "\x07" not in done.stdout + done.stderr, (words, done.stdout, done.stderr)
 
 
+def test_projects_with_large_configs_stay_small_in_memory(house, served, shop):
+    """The largest that is taken, and one that is not, each read by many at once; and many that wait in one such project."""
+    services = {f"s{number}": {"args": ["x" * 40] * 4, "dir": "d" * 80 + str(number)} for number in range(256)}
+    large = json.dumps({"services": services, "env": {f"V{number}": "y" * 1000 for number in range(64)}})
+    refused = json.dumps({"services": {f"s{number}": {"args": ["0123456789abcdef"] * 200} for number in range(250)}}, separators=(",", ":"))
+    roots = [house.project(f"large{number}", files={".portwrap.json": large if number % 2 == 0 else refused}) for number in range(60)]
+    for _ in range(2):
+        asking = [Rpc(house) for _ in roots]
+        for connection, root in zip(asking, roots):
+            connection.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "lease.get", "params": {"cwd": str(root), "service": "web"}}).encode() + b"\n")
+        for connection in asking:
+            assert connection.line()["result"]["ok"]
+            connection.close()
+    assert SANITIZED or resident_kb(served) < LIMIT_KB
+    waiting = [Rpc(house) for _ in range(200)]
+    for number, connection in enumerate(waiting):
+        connection.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "lease.wait", "params": {"cwd": str(roots[0]), "port": 2900 + number}}).encode() + b"\n")
+    assert house.portctl("port", "web", cwd=shop).returncode == 0
+    assert SANITIZED or resident_kb(served) < LIMIT_KB
+    for connection in waiting:
+        connection.close()
+    told = house.portctl("doctor", cwd=roots[1])
+    assert "more than 8192 values" in told.stdout, told.stdout
+
+
+def test_names_of_directories_do_not_write_into_the_log(house, served):
+    root = house.project("evil\x1b]0;title\x07\x1b[2J\n2026-01-01T00:00:00.000+00:00 error forged")
+    assert house.portctl("get", "web", cwd=root).returncode == 0
+    for words in (["list", "--all", "--format", "csv"], ["list", "--all", "--format", "markdown"], ["export", "--format", "csv"],
+                  ["export", "--format", "markdown"], ["agent", "log"]):
+        done = house.portctl(*words, cwd=root)
+        assert done.returncode == 0 and "forged" in done.stdout, (words, done.stdout)
+        assert not re.search("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]", done.stdout), (words, done.stdout)
+    assert "forged" in house.log and not re.search("[\x00-\x09\x0b-\x1f\x7f]", house.log)
+    assert not [line for line in house.log.splitlines() if line.startswith("2026-01-01")]
+
+
 @pytest.mark.parametrize("name, content", [
     ("HEAD", "ref: " + "../" * 2000 + "etc/passwd"), ("HEAD", "ref: refs/heads/\x1b[2Jevil\n"), ("commondir", "/proc/self/root\n"),
     ("commondir", "../.git/" * 4000), ("config", "[remote " * 50_000), ("packed-refs", "x" * 4_000_000), ("shallow", "0" * 40 + "\n"),

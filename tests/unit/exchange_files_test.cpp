@@ -457,3 +457,20 @@ TEST_CASE("an imported row that was active and that nobody runs ends with its in
     CHECK(world.registry.leases().begin()->second.state == LeaseState::allocated);
     CHECK(world.registry.leases().begin()->second.health == Health::not_running);
 }
+
+TEST_CASE("tables that people show on a terminal have no control characters, whatever names they hold", "[exchange]") {
+    World world;
+    auto evil = row(1, 3001, "web", "/home/me/\x1b[2Jevil\n\xc2\x9b" "31m");
+    evil.description = "bell \x07 and\nline";
+    world.import({evil});
+    for (const auto format : {ExportFormat::csv, ExportFormat::markdown}) {
+        const auto text = world.text(format);
+        CHECK(text.find("evil") != std::string::npos);
+        CHECK(std::none_of(text.begin(), text.end(), [](char c) { return (c >= 0 && c < ' ' && c != '\n') || c == '\x7f'; }));
+        CHECK(text.find("\xc2\x9b") == std::string::npos);
+        CHECK(std::count(text.begin(), text.end(), '\n') == (format == ExportFormat::csv ? 2 : 3));
+    }
+    const auto own = read(world.text(ExportFormat::json));
+    REQUIRE(own.rows.size() == 1);
+    CHECK(own.rows[0].directory == evil.directory);
+}

@@ -31,6 +31,8 @@ std::string project_name(const Registry& registry, const Lease& lease) {
     return project != nullptr ? project->name : lease.key.root;
 }
 
+constexpr std::size_t k_longest_cell = 8192;
+
 constexpr Field k_fields[] = {
     {"service", "Service", [](const Registry&, const Lease& lease) { return lease.key.service; }},
     {"port", "Port", [](const Registry&, const Lease& lease) { return std::to_string(lease.port); }},
@@ -50,6 +52,10 @@ constexpr Field k_fields[] = {
     {"last_active_at", nullptr, [](const Registry&, const Lease& lease) { return text_of(lease.last_active_at); }},
     {"expires_at", "Expires", [](const Registry&, const Lease& lease) { return text_of(lease.expires_at); }},
 };
+
+/// People show these tables on their terminals, and what is in them was named by others. import takes no control character
+/// either; JSON carries them.
+std::string shown(const std::string& text) { return printable(text, k_longest_cell); }
 
 std::string csv_cell(const std::string& text) {
     const bool reads_as_nothing = text == "NULL" || text == "\\N";
@@ -74,7 +80,7 @@ std::string csv(const Registry& registry, const std::vector<const Lease*>& lease
     text += '\n';
     for (const auto* lease : leases) {
         std::string line;
-        for (const auto& field : k_fields) { line += csv_cell(field.text(registry, *lease)) + ','; }
+        for (const auto& field : k_fields) { line += csv_cell(shown(field.text(registry, *lease))) + ','; }
         line.back() = '\n';
         text += line;
     }
@@ -93,7 +99,7 @@ std::string markdown(const Registry& registry, const std::vector<const Lease*>& 
     for (const auto* lease : leases) {
         text += '|';
         for (const auto& field : k_fields) {
-            if (field.title != nullptr) { text += " " + markdown_cell(field.text(registry, *lease)) + " |"; }
+            if (field.title != nullptr) { text += " " + markdown_cell(shown(field.text(registry, *lease))) + " |"; }
         }
         text += '\n';
     }
