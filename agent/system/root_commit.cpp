@@ -24,15 +24,31 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t k_max_steps = 30'000;        ///< without a commit-graph: about half a second
-constexpr std::size_t k_max_graph_steps = 2'000'000;
-constexpr std::size_t k_max_object = 1 << 20;      ///< bytes of a commit, or of what it is a delta of
+constexpr std::size_t k_max_work = 4'000'000;      ///< in all, see Work: a second or two
+constexpr std::size_t k_max_object = 128 << 10;    ///< bytes of a commit, or of what it is a delta of
+constexpr std::size_t k_max_delta = 64 << 10;      ///< bytes of what makes one commit of another
 constexpr std::size_t k_commit_head = 512;         ///< enough for the lines "tree" and "parent"
 constexpr std::size_t k_max_packs = 256;
 constexpr std::size_t k_max_alternates = 8;
-constexpr int k_max_delta_depth = 64;
+constexpr std::size_t k_max_layers = 64;           ///< of a commit-graph
+constexpr std::size_t k_max_delta_depth = 64;
 
 using Oid = std::array<unsigned char, 20>;
 using Bytes = std::string;
+
+/// What a search may still cost: one for each system call or so, and for each few thousand bytes that are unpacked. A repository of
+/// any size stays far below it; files that were made to be walked for ever do not.
+class Work {
+public:
+    [[nodiscard]] bool take(std::size_t amount) {
+        m_left -= std::min(m_left, amount);
+        return m_left > 0;
+    }
+    [[nodiscard]] bool take_bytes(std::size_t bytes) { return take(1 + bytes / 2048); }
+
+private:
+    std::size_t m_left = k_max_work;
+};
 
 std::optional<Oid> parse_oid(std::string_view hex) {
     if (hex.size() != 40) { return std::nullopt; }
@@ -185,10 +201,12 @@ public:
     explicit Objects(const std::string& common_dir) { add(common_dir + "/objects", 0); }
 
     /// The beginning of a commit's text.
-    std::optional<Bytes> commit(const Oid& oid) {
+    std::optional<Bytes> commit(const Oid& oid, Work& work) {
+        if (!work.take(m_directories.size())) { return std::nullopt; }
         if (auto found = loose(oid)) { return found; }
         for (const auto& pack : m_packs) {
-            if (const auto offset = offset_in(pack, oid)) { return packed(pack, *offset, 0); }
+            if (!work.take(k_search)) { return std::nullopt; }
+            if (const auto offset = offset_in(pack, oid)) { return packed(pack, *offset, work); }
         }
         return std::nullopt;
     }
@@ -202,6 +220,7 @@ private:
     };
     static constexpr std::uint64_t k_fanout = 8;
     static constexpr std::uint64_t k_ids = k_fanout + 4 * 256;
+    static constexpr std::size_t k_search = 16;  ///< system calls to find an id in an index
 
     void add(const std::string& directory, std::size_t depth) {
         if (m_directories.size() > k_max_alternates || depth > 5) { return; }
@@ -215,7 +234,7 @@ private:
             m_packs.push_back(std::move(pack));
         }
         const auto alternates = read_project_file(directory + "/info/alternates").value_or("");
-        for (std::size_t at = 0; at < alternates.size();) {
+        for (std::size_t at = 0; at < alternates.size() && m_directories.size() <= k_max_alternates;) {
             const auto end = std::min(alternates.find('\n', at), alternates.size());
             const auto line = alternates.substr(at, end - at);
             if (!line.empty() && line[0] != '#') { add((fs::path(directory) / line).lexically_normal().string(), depth + 1); }
@@ -245,31 +264,36 @@ private:
         return pack.index.long_number(offsets + 4ULL * pack.count + 8ULL * (*offset & 0x7fffffffU));
     }
 
-    /// The beginning of a commit, or the whole of an object that a delta needs.
-    static std::optional<Bytes> packed(const Pack& pack, std::uint64_t offset, int depth) {
+    /// An object of a pack, as its head describes it.
+    struct Entry {
+        unsigned type = 0;
+        std::size_t size = 0;       ///< unpacked
+        std::uint64_t content = 0;  ///< where the zlib stream begins
+        std::uint64_t base = 0;     ///< of a delta: where the object is of which it is one
+    };
+    static constexpr unsigned k_commit = 1;
+    static constexpr unsigned k_offset_delta = 6;
+    static constexpr unsigned k_named_delta = 7;
+
+    static std::optional<Entry> entry_at(const Pack& pack, std::uint64_t offset) {
         const auto head = pack.objects.read(offset, 64);
         std::size_t at = 0;
         const auto next = [&]() -> std::optional<unsigned char> {
             return at < head.size() ? std::optional<unsigned char>(static_cast<unsigned char>(head[at++])) : std::nullopt;
         };
         auto byte = next();
-        if (!byte || depth > k_max_delta_depth) { return std::nullopt; }
-        const unsigned type = (*byte >> 4U) & 7U;
+        if (!byte) { return std::nullopt; }
+        Entry entry;
+        entry.type = (*byte >> 4U) & 7U;
         std::uint64_t size = *byte & 15U;
         for (unsigned shift = 4; (*byte & 128U) != 0; shift += 7) {
             byte = next();
             if (!byte || shift > 32) { return std::nullopt; }
             size |= std::uint64_t{*byte & 127U} << shift;
         }
-        if (size > k_max_object) { return std::nullopt; }
-        constexpr unsigned k_commit = 1;
-        constexpr unsigned k_offset_delta = 6;
-        constexpr unsigned k_named_delta = 7;
-        if (type == k_commit) {
-            return inflate_at(pack.objects, offset + at, depth == 0 ? std::min<std::size_t>(size, k_commit_head) : size);
-        }
-        std::optional<std::uint64_t> base_offset;
-        if (type == k_offset_delta) {
+        if (size > (entry.type == k_commit ? k_max_object : k_max_delta)) { return std::nullopt; }
+        entry.size = static_cast<std::size_t>(size);
+        if (entry.type == k_offset_delta) {
             byte = next();
             if (!byte) { return std::nullopt; }
             std::uint64_t back = *byte & 127U;
@@ -278,17 +302,47 @@ private:
                 if (!byte || back > UINT32_MAX) { return std::nullopt; }
                 back = ((back + 1) << 7U) | (*byte & 127U);
             }
-            if (back > 0 && back <= offset) { base_offset = offset - back; }
-        } else if (type == k_named_delta && head.size() >= at + 20) {
+            if (back == 0 || back > offset) { return std::nullopt; }
+            entry.base = offset - back;
+        } else if (entry.type == k_named_delta) {
             Oid base{};
+            if (head.size() < at + base.size()) { return std::nullopt; }
             std::memcpy(base.data(), head.data() + at, base.size());
             at += base.size();
-            base_offset = offset_in(pack, base);
+            const auto base_offset = offset_in(pack, base);
+            if (!base_offset) { return std::nullopt; }
+            entry.base = *base_offset;
+        } else if (entry.type != k_commit) {
+            return std::nullopt;
         }
-        if (!base_offset) { return std::nullopt; }
-        const auto delta = inflate_at(pack.objects, offset + at, size);
-        const auto base = packed(pack, *base_offset, depth + 1);
-        return delta && base ? apply_delta(*base, *delta) : std::nullopt;
+        entry.content = offset + at;
+        return entry;
+    }
+
+    /// The beginning of a commit. What it is a delta of is followed down to a whole commit before anything is unpacked, so that no more than
+    /// three objects are in memory at once, and none of a chain that leads nowhere.
+    static std::optional<Bytes> packed(const Pack& pack, std::uint64_t offset, Work& work) {
+        std::vector<Entry> deltas;
+        std::vector<std::uint64_t> visited;
+        auto entry = entry_at(pack, offset);
+        for (; entry && entry->type != k_commit; entry = entry_at(pack, offset)) {
+            visited.push_back(offset);
+            offset = entry->base;
+            const bool in_circle = std::find(visited.begin(), visited.end(), offset) != visited.end();
+            if (in_circle || deltas.size() >= k_max_delta_depth || !work.take(k_search)) { return std::nullopt; }
+            deltas.push_back(*entry);
+        }
+        if (!entry) { return std::nullopt; }
+        const auto wanted = deltas.empty() ? std::min(entry->size, k_commit_head) : entry->size;
+        if (!work.take_bytes(wanted)) { return std::nullopt; }
+        auto text = inflate_at(pack.objects, entry->content, wanted);
+        for (auto delta = deltas.rbegin(); text && delta != deltas.rend(); ++delta) {
+            if (!work.take_bytes(delta->size)) { return std::nullopt; }
+            const auto change = inflate_at(pack.objects, delta->content, delta->size);
+            text = change ? apply_delta(*text, *change) : std::nullopt;
+            if (text && !work.take_bytes(text->size())) { return std::nullopt; }
+        }
+        return text;
     }
 
     std::vector<std::string> m_directories;
@@ -302,7 +356,7 @@ public:
         if (add(objects + "/info/commit-graph")) { return; }
         const auto chain = read_project_file(objects + "/info/commit-graphs/commit-graph-chain").value_or("");
         for (std::size_t at = 0; at + 40 <= chain.size(); at += 41) {
-            if (!add(objects + "/info/commit-graphs/graph-" + chain.substr(at, 40) + ".graph")) {
+            if (m_layers.size() >= k_max_layers || !add(objects + "/info/commit-graphs/graph-" + chain.substr(at, 40) + ".graph")) {
                 m_layers.clear();  // positions would not fit any more
                 return;
             }
@@ -310,14 +364,15 @@ public:
     }
 
     /// The root that first parents lead to, none when the graph does not know the commit.
-    [[nodiscard]] std::optional<Oid> root_of(const Oid& oid) const {
+    [[nodiscard]] std::optional<Oid> root_of(const Oid& oid, Work& work) const {
         std::optional<std::uint32_t> position;
         for (const auto& layer : m_layers) {
+            if (!work.take(2)) { return std::nullopt; }
             if (const auto found = find_oid(layer.file, layer.fanout, layer.ids, oid)) { position = layer.base + *found; }
         }
         if (!position) { return std::nullopt; }
         constexpr std::uint32_t k_none = 0x70000000;
-        for (std::size_t step = 0; step < k_max_graph_steps; ++step) {
+        while (work.take(1)) {
             const auto* layer = layer_at(*position);
             if (layer == nullptr) { return std::nullopt; }
             const auto here = *position - layer->base;
@@ -381,7 +436,7 @@ std::string read_head(const std::string& git_dir, const std::string& common_dir)
     for (const auto* directory : {&git_dir, &common_dir}) {
         if (const auto text = read_project_file(*directory + below)) { return first_line(*text); }
     }
-    const auto packed = "\n" + read_project_file(common_dir + "/packed-refs").value_or("");
+    const auto packed = read_project_file(common_dir + "/packed-refs").value_or("");
     const auto entry = " " + ref + "\n";
     const auto found = packed.find(entry);
     return found == std::string::npos || found < 40 ? std::string() : packed.substr(found - 40, 40);
@@ -406,11 +461,12 @@ std::string root_of(const std::string& head, const std::string& common_dir) {
     Objects objects(common_dir);
     std::vector<CommitGraph> graphs;
     for (const auto& directory : objects.directories()) { graphs.emplace_back(directory); }
+    Work work;
     for (std::size_t step = 0; step < k_max_steps; ++step) {
         for (const auto& graph : graphs) {
-            if (const auto root = graph.root_of(*oid)) { return hex_of(*root); }
+            if (const auto root = graph.root_of(*oid, work)) { return hex_of(*root); }
         }
-        const auto commit = objects.commit(*oid);
+        const auto commit = objects.commit(*oid, work);
         if (!commit) { return {}; }
         bool good = false;
         const auto parent = first_parent(*commit, good);

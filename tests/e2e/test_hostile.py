@@ -9,7 +9,9 @@ import re
 import select
 import shutil
 import socket
+import struct
 import subprocess
+import zlib
 import threading
 from pathlib import Path
 
@@ -297,6 +299,27 @@ def test_hostile_git_files_harm_nobody(house, served, name, content):
     assert done.returncode == 0, (done.stdout, done.stderr)
     done = house.portctl("list", "--all")
     assert "\x1b" not in done.stdout, done.stdout
+
+
+def test_packs_that_unpack_to_much_more_than_they_are_take_no_memory(house, served):
+    """An object that is a delta of itself: 64 times a megabyte for each project, were it unpacked before it is followed."""
+    oid = b"\xab" * 20
+    pack = b"PACK" + struct.pack(">II", 2, 1) + b"\xf0\x80\x80\x04" + oid + zlib.compress(bytes(1 << 20))
+    index = b"\xfftOc\0\0\0\2" + b"".join(struct.pack(">I", i >= 0xAB) for i in range(256)) + oid + struct.pack(">II", 0, 12) + bytes(40)
+    roots = [house.project(f"packed{i}") for i in range(40)]
+    for root in roots:
+        (root / ".git/objects/pack").mkdir(parents=True)
+        (root / ".git/HEAD").write_text(oid.hex() + "\n")
+        (root / ".git/objects/pack/pack-1.pack").write_bytes(pack)
+        (root / ".git/objects/pack/pack-1.idx").write_bytes(index)
+    with contextlib.ExitStack() as stack:
+        asked = [(root, stack.enter_context(contextlib.closing(Rpc(house)))) for root in roots]
+        for root, rpc in asked:
+            rpc.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "lease.list", "params": {"cwd": str(root)}}).encode() + b"\n")
+        for _, rpc in asked:
+            assert rpc.line()["result"]["leases"] == []
+    if not SANITIZED:
+        assert int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{served}/status").read_text())[1]) < LIMIT_KB
 
 
 @pytest.mark.parametrize("script", ["craco start;" * 60_000, "npm run dev;" * 8 + "a;" * 470_000, "A=1 " * 240_000 + "node x", "env " * 200_000 + "x",

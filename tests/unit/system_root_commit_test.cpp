@@ -1,6 +1,8 @@
 // Repositories in every shape that git gives them, made by git itself.
 #include <catch2/catch.hpp>
 
+#include <zlib.h>
+
 #include <fstream>
 
 #include "scratch.hpp"
@@ -123,6 +125,48 @@ TEST_CASE("damaged packs and graphs give no first commit and do no harm", "[root
         std::ofstream(file, std::ios::binary | std::ios::trunc) << good;
         CHECK(root_of(scratch.at("a/.git")) == root);
     }
+}
+
+namespace {
+/// A pack whose only object is of this type and size, with a name or offset of what it is a delta of, and a text; HEAD is that object.
+std::string repository_of_pack(const Scratch& scratch, const std::string& name, unsigned type, std::size_t size, const std::string& base, const std::string& text) {
+    const std::string id(20, '\xab');
+    std::string pack("PACK\0\0\0\2\0\0\0\1", 12);
+    auto rest = size >> 4U;
+    pack += static_cast<char>((type << 4U) | (size & 15U) | (rest != 0 ? 128U : 0U));
+    for (; rest != 0; rest >>= 7U) { pack += static_cast<char>((rest & 127U) | (rest > 127 ? 128U : 0U)); }
+    pack += base;
+    auto length = ::compressBound(text.size());
+    std::string packed(length, '\0');
+    REQUIRE(::compress(reinterpret_cast<Bytef*>(packed.data()), &length, reinterpret_cast<const Bytef*>(text.data()), text.size()) == Z_OK);
+    pack += packed.substr(0, length);
+    std::string index("\xfftOc\0\0\0\2", 8);
+    for (unsigned i = 0; i < 256; ++i) { index += std::string(3, '\0') + (i >= 0xab ? '\1' : '\0'); }
+    index += id + std::string(4, '\0') + std::string("\0\0\0\x0c", 4) + std::string(40, '\0');
+    std::string hex;
+    for (int i = 0; i < 20; ++i) { hex += "ab"; }
+    scratch.file(name + "/.git/HEAD", hex + "\n");
+    scratch.file(name + "/.git/objects/pack/pack-1.pack", pack);
+    scratch.file(name + "/.git/objects/pack/pack-1.idx", index);
+    return scratch.at(name + "/.git");
+}
+}  // namespace
+
+TEST_CASE("a pack that was made to be unpacked for ever gives no first commit", "[root_commit]") {
+    Scratch scratch;
+    const std::string id(20, '\xab');
+    const auto commit = "tree " + std::string(40, 'a') + "\nauthor me\n";
+    CHECK(root_of(repository_of_pack(scratch, "plain", 1, commit.size(), "", commit)).size() == 40);
+    CHECK(root_of(repository_of_pack(scratch, "self", 7, 1 << 20, id, std::string(1 << 20, '\0'))).empty());
+    CHECK(root_of(repository_of_pack(scratch, "small", 7, 100, id, std::string(100, '\0'))).empty());
+    CHECK(root_of(repository_of_pack(scratch, "before", 6, 100, "\x0c", std::string(100, '\0'))).empty());
+    const auto circle = "tree " + std::string(40, 'a') + "\nparent " + [] {
+        std::string hex;
+        for (int i = 0; i < 20; ++i) { hex += "ab"; }
+        return hex;
+    }() + "\n";
+    CHECK(root_of(repository_of_pack(scratch, "circle", 1, circle.size(), "", circle)).empty());
+    CHECK(root_of(repository_of_pack(scratch, "huge", 1, 1 << 20, "", commit + std::string(1 << 20, 'x'))).empty());
 }
 
 TEST_CASE("a root that was found is remembered, one that was not is looked for when HEAD has moved", "[root_commit]") {
