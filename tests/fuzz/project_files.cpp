@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "fuzz.hpp"
+#include "system/compose_file.hpp"
 #include "system/git_files.hpp"
 #include "system/manifests.hpp"
 #include "system/places.hpp"
@@ -18,6 +19,7 @@ constexpr const char* k_files[] = {
     ".git/HEAD", ".git/packed-refs", ".git/refs/heads/main", ".git/commondir", ".git/config", ".git/objects/info/commit-graph",
     ".git/objects/info/alternates", ".git/shallow", "package.json", "pyproject.toml", "composer.json", "deno.json", "Cargo.toml",
     "go.mod", "package/.git", ".portwrap.json", ".git/objects/pack/pack-1.idx", ".git/objects/pack/pack-1.pack", ".git/objects/ab/cd",
+    "compose.yaml", ".git/gitdir", ".git/locked", ".env",
 };
 
 }  // namespace
@@ -53,8 +55,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         if (place.project.branch) { fuzz::promise(fuzz::is_showable(*place.project.branch), "a branch can be shown"); }
         const auto manifest = find_manifest(where);
         if (manifest) { (void)manifest_hash(*manifest); }
+        const auto whereabouts = find_whereabouts(place.project, directory.at("home"), &roots);
+        if (whereabouts.moved) { fuzz::promise(fuzz::is_showable(whereabouts.moved->project.name), "a project that has moved has a name that can be shown"); }
+        // As if nothing were at its root any more: git's files alone say what has become of it.
+        auto left = place.project;
+        left.root = directory.at("nowhere");
+        left.worktree_of = project;
+        (void)find_whereabouts(left, directory.at("home"), &roots);
     }
     (void)read_root_commit(project + "/.git", project + "/.git");
-    (void)script_of_command({"npm", "run", "dev"}, project);
+    const auto linked = linked_root(project + "/.git");
+    fuzz::promise(linked.empty() || linked[0] == '/', "a worktree's place is a path");
+    if (const auto compose = read_compose_file(project)) { fuzz::promise(!compose->services.empty(), "a compose file has services"); }
+    const auto files = read_launch_files({"npm", "run", "dev"}, project + "/package");
+    fuzz::promise(files.script.size() <= k_max_shell_text, "a script is no longer than it may be");
+    for (const auto& entry : files.env) { fuzz::promise(entry.value.size() <= 4096, "a value is no longer than one that may name a port"); }
     return 0;
 }

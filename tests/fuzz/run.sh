@@ -29,7 +29,8 @@ fi
 
 run() { # target
     mkdir -p "build/fuzz/corpus/$1"
-    # Short inputs: no reader here has states that only a long one reaches.
+    # Short inputs, so that many are tried. They reach the limits on how many there may be (1,024 words of a script, 256 entries of an
+    # object); those on how long something may be (64 KB of a script, 1 MB of a file) are tried in tests/unit and tests/e2e/test_hostile.py.
     "build/fuzz/bin/fuzz_$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
         -artifact_prefix="build/fuzz/findings/$1-" "build/fuzz/corpus/$1" "tests/fuzz/seeds/$1" > "build/fuzz/logs/$1.log" 2>&1
     local status=$?
