@@ -94,30 +94,32 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
     entry->second.waiters.push_back(std::move(then));
     if (!is_new) { return; }
     auto found = std::make_shared<Place>();
-    m_file_jobs.run(directory, [found, directory, home = m_options.home, roots = m_root_commits] { *found = find_place(directory, home, roots.get()); },
-                    [this, found, directory](FileJobs::Progress progress) {
+    // Paths may be long, and many may wait for a mount that hangs: one copy for all that is to be done.
+    const auto path = std::make_shared<const std::string>(directory);
+    m_file_jobs.run(directory, [found, path, home = m_options.home, roots = m_root_commits] { *found = find_place(*path, home, roots.get()); },
+                    [this, found, path](FileJobs::Progress progress) {
                         if (progress == FileJobs::Progress::dropped) {
-                            const auto node = m_place_reads.extract(directory);
+                            const auto node = m_place_reads.extract(*path);
                             for (const auto& waiter : node.mapped().waiters) { waiter(nullptr); }
                             return;
                         }
                         if (progress == FileJobs::Progress::late) {
-                            m_options.log_trouble("the file system of " + printable(directory) + " does not answer");
-                            auto& read = m_place_reads[directory];
+                            m_options.log_trouble("the file system of " + printable(*path) + " does not answer");
+                            auto& read = m_place_reads[*path];
                             read.late = true;
                             const auto waiters = std::exchange(read.waiters, {});
                             for (const auto& waiter : waiters) { waiter(nullptr); }
                             return;
                         }
-                        with_moves(*found, [this, found, directory] {
+                        with_moves(*found, [this, found, path] {
                             auto bytes = memory_of(*found);
                             std::erase_if(m_places, [&bytes, now = m_outside.now()](const auto& known) {
                                 bytes += memory_of(known.second.place);
                                 return now - known.second.read_at >= k_place_lifetime;
                             });
                             if (m_places.size() >= k_known_places || bytes > k_known_bytes) { m_places.clear(); }
-                            m_places[directory] = {*found, m_outside.now()};
-                            auto node = m_place_reads.extract(directory);
+                            m_places[*path] = {*found, m_outside.now()};
+                            auto node = m_place_reads.extract(*path);
                             for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
                         });
                     });
@@ -166,10 +168,11 @@ void Agent::with_named_project(const Request& request, const std::string& projec
 }
 
 void Agent::with_directory(const Request& request, const std::string& directory, const ReplyTo& reply, std::function<void(const Place&)> then) {
-    with_place(directory, [this, request, reply, directory, then = std::move(then)](const Place* place) {
+    const auto path = std::make_shared<const std::string>(directory);
+    with_place(directory, [this, request, reply, path, then = std::move(then)](const Place* place) {
         if (request.from && request.from->closed) { return reply({}); }  // it hung up before this was decided
         if (place == nullptr) {
-            return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(directory) + " does not answer", {}, {}});
+            return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(*path) + " does not answer", {}, {}});
         }
         then(*place);
     });
