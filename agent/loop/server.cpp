@@ -98,7 +98,7 @@ struct WriteRequest {
     std::function<void(int)> done;
 };
 
-std::size_t memory_of(const std::string& reply) { return reply.capacity() + sizeof reply; }
+std::size_t memory_of(const std::string& reply) { return reply.capacity() + sizeof(std::string); }
 
 std::string too_long() { return "a line is longer than " + std::to_string(k_max_line) + " bytes"; }
 

@@ -240,7 +240,9 @@ void Agent::decide_put_off() {
             continue;
         }
         request.again = true;
-        (this->*find_handler(request.method))(std::const_pointer_cast<Exchange>(request.from), request, reply);
+        if (const auto handler = find_handler(request.method); handler != nullptr) {
+            (this->*handler)(std::const_pointer_cast<Exchange>(request.from), request, reply);
+        }
     }
 }
 
