@@ -161,6 +161,7 @@ Status Server::listen(UniqueFd socket, std::string path, bool owns_file) {
     struct stat st {};
     if (::stat(path.c_str(), &st) == 0) { m_socket_inode = st.st_ino; }
     m_socket_path = std::move(path);
+    if (!keep_spare()) { return Error{ErrorCode::agent_unavailable, "no descriptors are left to serve anybody (ulimit -n)"}; }
     m_listener = initialised<uv_pipe_t>(this, [this](uv_pipe_t* pipe) { return uv_pipe_init(&m_loop, pipe, 0); });
     if (const int error = uv_pipe_open(m_listener.get(), socket.get()); error != 0) {
         return Error{ErrorCode::agent_unavailable, std::string("cannot adopt the socket: ") + uv_strerror(error)};
@@ -168,7 +169,10 @@ Status Server::listen(UniqueFd socket, std::string path, bool owns_file) {
     (void)socket.release();
     // Of a socket that was passed to us also anew: from then on SO_PEERCRED names us.
     const int error = uv_listen(reinterpret_cast<uv_stream_t*>(m_listener.get()), 4096, [](uv_stream_t* stream, int status) noexcept {
-        if (auto* server = static_cast<Server*>(stream->data); server != nullptr && status == 0) { server->accept(); }
+        auto* server = static_cast<Server*>(stream->data);
+        if (server == nullptr) { return; }
+        if (status == 0) { server->accept(); }
+        if (status == UV_EMFILE || status == UV_ENFILE) { server->spend_descriptor(); }
     });
     if (error != 0) { return Error{ErrorCode::agent_unavailable, std::string("cannot listen: ") + uv_strerror(error)}; }
     watch_socket_file();
@@ -369,6 +373,19 @@ void Server::leave_when_idle() {
     if (m_stopping && m_connections.empty()) { uv_unref(reinterpret_cast<uv_handle_t*>(m_synced.get())); }
 }
 
+bool Server::keep_spare() {
+    if (!m_spare.valid()) { m_spare.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+    return m_spare.valid();
+}
+
+/// libuv accepts again and again until it succeeds, and has no descriptor of its own left to do that with.
+void Server::spend_descriptor() {
+    if (make_room()) { return; }
+    if (m_spare.valid()) { return m_spare.reset(); }
+    m_log.error("no descriptors are left: stopping");
+    stop();
+}
+
 void Server::accept() {
     auto connection = std::make_shared<Connection>();
     connection->server = this;
@@ -380,12 +397,15 @@ void Server::accept() {
     const bool known = uv_fileno(reinterpret_cast<uv_handle_t*>(connection->pipe.get()), &fd) == 0 &&
                        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
     const bool stranger = !known || peer.uid != ::geteuid();
-    if (stranger || (is_crowded() && !make_room())) {
-        const auto line = stranger ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
+    if (stranger || (is_crowded() && !make_room()) || !keep_spare()) {
+        const auto line = stranger          ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
+                          : !m_spare.valid() ? refusal_line(ErrorCode::agent_unavailable, "the agent has no descriptors left")
                                    : refusal_line(ErrorCode::agent_unavailable, "too many connections");
         [[maybe_unused]] const auto sent = ::send(fd, (line + "\n").data(), line.size() + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         warn_rarely(m_refused, "refused a connection pid=" + std::to_string(peer.pid) + " uid=" + std::to_string(peer.uid) +
                                    " connections=" + std::to_string(m_connections.size()));
+        connection.reset();
+        (void)keep_spare();
         return;
     }
     connection->exchange->peer.pid = peer.pid;

@@ -88,6 +88,8 @@ private:
     struct Deadline;
     struct DescriptorWatch;
 
+    bool keep_spare();
+    void spend_descriptor();
     void accept();
     /// One connection more cannot be had without taking the descriptors that the agent's own work needs.
     [[nodiscard]] bool is_crowded() const;
@@ -152,6 +154,7 @@ private:
     std::uint64_t m_next_roll_call = 0;     ///< the loop's time in ms when the peers are asked again whether they are there
     std::size_t m_descriptors_allowed = 0;  ///< RLIMIT_NOFILE
     Rare m_refused, m_made_room, m_slow_readers;
+    UniqueFd m_spare;  ///< with which one more connection can be accepted and told that there is no room
     std::string m_socket_path;
     ino_t m_socket_inode = 0;
     HandlePtr<uv_fs_event_t> m_socket_events;  ///< of the socket's directory
