@@ -345,7 +345,7 @@ def test_a_directory_of_somebody_else_is_refused(house, shop, whose):
     assert done.returncode == 1 and str(directory) in done.stderr, done.stderr
     assert house.portctl("get", "web", cwd=shop).returncode == 69
     assert house.run("portwrap", "echo", "hi", cwd=shop).stdout == "hi\n"
-    assert not house.agent_pids()
+    wait_until(lambda: not house.agent_pids(), "the agent that refused has ended")
     os.chown(directory, 0, 0)
 
 
@@ -398,7 +398,7 @@ def test_a_runtime_directory_that_is_not_private_is_refused(house, shop, tmp_pat
         runtime.chmod(0o777)
     done = house.portctl("get", "web", cwd=shop)
     assert done.returncode == 69, (done.stdout, done.stderr)
-    assert not house.agent_pids()
+    wait_until(lambda: not house.agent_pids(), "the agent that refused has ended")
     # The reason is the agent's to say.
     done = house.run("portwrap-agent", "--foreground")
     assert done.returncode == 1 and "portwrap-agent: " + str(runtime) in done.stderr, done.stderr
