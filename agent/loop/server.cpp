@@ -398,9 +398,8 @@ void Server::accept() {
                        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
     const bool stranger = !known || peer.uid != ::geteuid();
     if (stranger || (is_crowded() && !make_room()) || !keep_spare()) {
-        const auto line = stranger          ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
-                          : !m_spare.valid() ? refusal_line(ErrorCode::agent_unavailable, "the agent has no descriptors left")
-                                   : refusal_line(ErrorCode::agent_unavailable, "too many connections");
+        const auto line = stranger ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
+                                   : refusal_line(ErrorCode::agent_unavailable, m_spare.valid() ? "too many connections" : "the agent has no descriptors left");
         [[maybe_unused]] const auto sent = ::send(fd, (line + "\n").data(), line.size() + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         warn_rarely(m_refused, "refused a connection pid=" + std::to_string(peer.pid) + " uid=" + std::to_string(peer.uid) +
                                    " connections=" + std::to_string(m_connections.size()));

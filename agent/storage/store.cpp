@@ -161,16 +161,18 @@ struct Store::Impl {
         return ok_status();
     }
 
+    /// Its file stays open for the next sync and snapshot; the next append begins another one.
+    void put_journal_aside() {
+        const std::lock_guard lock(mutex);
+        if (journal) { sealed.push_back(std::move(journal)); }
+        journal.reset();
+        journal_size = 0;
+        torn = false;
+    }
+
     /// Moves the journal's events into a segment and begins an empty journal. When that fails, the journal goes on.
     void seal() {
-        if (!has_directory()) {
-            const std::lock_guard lock(mutex);
-            if (journal) { sealed.push_back(std::move(journal)); }
-            journal.reset();
-            journal_size = 0;
-            torn = false;
-            return;
-        }
+        if (!has_directory()) { return put_journal_aside(); }
         if (journal_size == 0) {
             if (journal) {
                 bool poisoned = false;
@@ -189,14 +191,11 @@ struct Store::Impl {
         if (std::find(names.begin(), names.end(), name) != names.end()) { return; }
         // Where somebody has deleted it, a new one is begun all the same.
         if (const int renamed = files.rename(path(k_journal_name), path(name)); renamed != 0 && renamed != -ENOENT) { return; }
+        put_journal_aside();
         {
             const std::lock_guard lock(mutex);
-            if (journal) { sealed.push_back(std::move(journal)); }
-            journal.reset();
             directory_dirty = true;
         }
-        journal_size = 0;
-        torn = false;
         (void)open_journal();  // else the next append tries
     }
 
@@ -246,7 +245,7 @@ struct Store::Impl {
         if (!thread.joinable()) { return; }
         stop(true);
         // The thread is gone: no lock is needed from here on.
-        if (registry.last_seq() <= snapshot_seq && !is_degraded() && !snapshot_failed && !snapshot_wanted) { return; }
+        if (registry.last_seq() <= snapshot_seq && !needs_snapshot()) { return; }
         seal();
         const auto last = make_job(registry, now);
         finish(last, write_snapshot(last));
@@ -269,6 +268,9 @@ struct Store::Impl {
         return write_failures > mended_failures || (journal && journal->poisoned) ||
                std::any_of(sealed.begin(), sealed.end(), poisoned);
     }
+
+    /// Also when nothing has changed since the last one.
+    [[nodiscard]] bool needs_snapshot() const { return is_degraded() || snapshot_failed || snapshot_wanted; }
 
     // ---- the store's thread (after its end: the loop's)
 
@@ -528,8 +530,7 @@ bool Store::wants_compaction() const {
     const auto& impl = *m_impl;
     const std::lock_guard lock(impl.mutex);
     if (impl.job || impl.job_running || impl.appends < impl.retry_at) { return false; }
-    return impl.is_degraded() || impl.snapshot_failed || impl.snapshot_wanted ||
-           impl.unfolded_bytes > std::max(impl.options.compact_at_bytes, impl.snapshot_bytes);
+    return impl.needs_snapshot() || impl.unfolded_bytes > std::max(impl.options.compact_at_bytes, impl.snapshot_bytes);
 }
 
 void Store::compact(const Registry& registry, Time now) { m_impl->compact(registry, now); }

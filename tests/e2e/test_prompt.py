@@ -22,6 +22,13 @@ PROMPT = {
 
 
 @pytest.fixture
+def served(house):
+    """A project that has a port: its directory, and the port."""
+    shop = house.project("shop", files={"package.json": "{}"})
+    return shop, int(house.portctl("get", "web", cwd=shop).stdout)
+
+
+@pytest.fixture
 def open_terminal(house):
     terminals = []
 
@@ -240,9 +247,8 @@ def test_what_runs_in_the_home_directory_is_no_matter_of_the_directories_in_it(h
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_silent_ports_are_marked_and_many_are_counted(house, open_terminal, shell):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_silent_ports_are_marked_and_many_are_counted(house, open_terminal, shell, served):
+    shop, port = served
     terminal = open_terminal(shell, shop)
     terminal.expect(f":{port} ready>")
     assert "\x1b[2m" in terminal.tmux("capture-pane", "-p", "-e")
@@ -254,9 +260,8 @@ def test_silent_ports_are_marked_and_many_are_counted(house, open_terminal, shel
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_dead_agent_and_a_broken_file_show_nothing(house, open_terminal, shell, served):
+    shop, port = served
     terminal = open_terminal(shell, shop)
     terminal.expect(f":{port} ready>")
     file = house.runtime / "portwrap" / ("prompt" + str(shop).replace("/", "/@")) / "segment"
@@ -310,9 +315,8 @@ WRONG_ALIASES = "".join(f"alias {word}=false\n" for word in (
     ("zsh", "", "precmd_functions=()\neval \"$(portctl init zsh)\"\n"),
     ("fish", "", "function fish_prompt\n    printf 'ready> '\nend\nportctl init fish | source\n"),
 ])
-def test_the_users_own_settings_and_the_segment_live_together(house, open_terminal, shell, before, after):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_the_users_own_settings_and_the_segment_live_together(house, open_terminal, shell, before, after, served):
+    shop, port = served
     terminal = open_terminal(shell, shop, before=before, after=after)
     terminal.expect(f":{port} ready>")
     terminal.say("false")
@@ -333,9 +337,8 @@ def test_aliases_live_on_after_the_hook_was_read(house, open_terminal, shell):
 
 
 @pytest.mark.parametrize("before, after", [("", "PROMPT_COMMAND+=$'\\necho \"seen $?\"'"), ("PROMPT_COMMAND=(true)", "PROMPT_COMMAND+=('echo \"seen $?\"')")])
-def test_a_shell_that_ends_with_the_first_mistake_does_not_end_with_the_hook(house, open_terminal, before, after):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_shell_that_ends_with_the_first_mistake_does_not_end_with_the_hook(house, open_terminal, before, after, served):
+    shop, port = served
     terminal = open_terminal("bash", shop, before=f"{before}\n", after=f"set -e\n{after}\n")
     terminal.expect(f":{port} ready>")
     # The status that a later entry sees is the command's; its prompt looks like the one before it.
@@ -430,9 +433,8 @@ def test_a_link_that_leads_elsewhere_now_and_a_directory_that_was_moved(house, o
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_number_of_a_dead_agent_that_is_another_programs_now(house, open_terminal, shell):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_the_number_of_a_dead_agent_that_is_another_programs_now(house, open_terminal, shell, served):
+    shop, port = served
     terminal = open_terminal(shell, shop)
     terminal.expect(f":{port} ready>")
     file = house.runtime / "portwrap" / ("prompt" + str(shop).replace("/", "/@")) / "segment"
@@ -444,9 +446,8 @@ def test_the_number_of_a_dead_agent_that_is_another_programs_now(house, open_ter
     terminal.expect(f":{port} ready>")
 
 
-def test_fishs_prompt_sees_the_status_of_each_part_of_a_pipeline(house, open_terminal):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_fishs_prompt_sees_the_status_of_each_part_of_a_pipeline(house, open_terminal, served):
+    shop, port = served
     terminal = open_terminal("fish", shop, after="function fish_prompt\n    echo -n \"[$pipestatus/$status] ready> \"\nend\nportctl init fish | source\n")
     terminal.expect(rf":{port} \[0/0\] ready>")
     for command, seen in (("true", "0/0"), ("true | false", "0 1/1"), ("sh -c 'exit 3' | false | true", "3 1 0/0"), ("not true", "1/1"),
@@ -457,9 +458,8 @@ def test_fishs_prompt_sees_the_status_of_each_part_of_a_pipeline(house, open_ter
 
 
 @pytest.mark.parametrize("follow", ("", "\nPROMPT_COMMAND+=$'\\ntrue'"))
-def test_a_shell_that_inherits_the_prompts_command_without_the_hook_says_nothing(house, open_terminal, follow):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_shell_that_inherits_the_prompts_command_without_the_hook_says_nothing(house, open_terminal, follow, served):
+    shop, port = served
     terminal = open_terminal("bash", shop, before="export PS1 PROMPT_COMMAND='mine=1'\n", after=f"{follow}\nPS1='ready> '\n")
     terminal.expect(f":{port} ready>")
     for options in ("", " -u", " -e", " -o posix"):
@@ -472,9 +472,8 @@ def test_a_shell_that_inherits_the_prompts_command_without_the_hook_says_nothing
         terminal.expect(f":{port} ready>")
 
 
-def test_a_zsh_that_names_directories_by_parameters_gets_no_names_from_the_hook(house, open_terminal):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_zsh_that_names_directories_by_parameters_gets_no_names_from_the_hook(house, open_terminal, served):
+    shop, port = served
     terminal = open_terminal("zsh", shop, before="setopt auto_name_dirs\n", after="PROMPT='%~ ready> '\n")
     for _ in range(2):
         terminal.expect(rf":{port} ~/shop ready>")
@@ -487,9 +486,8 @@ def test_a_zsh_that_names_directories_by_parameters_gets_no_names_from_the_hook(
 
 @pytest.mark.parametrize("shell, prompt", [
     ("bash", "PS1=$'\\n[two]\\nready> '"), ("bash", "PS1=$'\\n\\\\n\\n[two]\\nready> '"), ("zsh", "PROMPT=$'\\n[two]\\nready> '")])
-def test_a_prompt_of_two_lines_behind_an_empty_one_has_the_segment_in_its_first(house, open_terminal, shell, prompt):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_prompt_of_two_lines_behind_an_empty_one_has_the_segment_in_its_first(house, open_terminal, shell, prompt, served):
+    shop, port = served
     terminal = open_terminal(shell, shop, after=f"{prompt}\n")
     terminal.expect("ready>")
 
@@ -502,9 +500,8 @@ def test_a_prompt_of_two_lines_behind_an_empty_one_has_the_segment_in_its_first(
     wait_until(seen, terminal.screen)
 
 
-def test_the_previous_directory_is_exported_as_in_a_shell_without_the_hook(house, open_terminal):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_the_previous_directory_is_exported_as_in_a_shell_without_the_hook(house, open_terminal, served):
+    shop, port = served
     terminal = open_terminal("bash", shop, before="unset OLDPWD; declare -x OLDPWD\n")
     terminal.expect(f":{port} ready>")
     terminal.do("env | grep -c OLDPWD; declare -p OLDPWD")
@@ -527,9 +524,8 @@ def test_a_directory_that_becomes_a_project_under_the_shells_feet(house, open_te
         terminal.expect(f":{port} ready>")
 
 
-def test_a_prompts_reference_is_nothing_in_a_shell_without_the_hook(house, open_terminal):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_prompts_reference_is_nothing_in_a_shell_without_the_hook(house, open_terminal, served):
+    shop, port = served
     terminal = open_terminal("bash", shop, after="export PS1\n")
     terminal.expect(f":{port} ready>")
     terminal.say("bash --norc -u")
@@ -539,10 +535,9 @@ def test_a_prompts_reference_is_nothing_in_a_shell_without_the_hook(house, open_
 
 
 @pytest.mark.parametrize("shell", ("bash", "zsh"))
-def test_a_line_is_as_wide_as_it_looks(house, open_terminal, shell):
+def test_a_line_is_as_wide_as_it_looks(house, open_terminal, shell, served):
     """What switches to dim and back has no width: a long line is broken where the terminal ends."""
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+    shop, port = served
     terminal = open_terminal(shell, shop)
     terminal.tmux("resize-window", "-x", "40", "-y", "20")
     terminal.expect(f":{port} ready>")
@@ -580,16 +575,14 @@ def test_a_worktree_of_a_submodule_is_a_project_and_a_submodule_of_a_worktree_is
 @pytest.mark.parametrize("shell, before", [
     ("zsh", "setopt prompt_subst\nRPROMPT='${PORTWRAP_PROMPT}'\n"),
     ("fish", "function fish_right_prompt\n    echo -n \"$PORTWRAP_PROMPT\"\nend\n")])
-def test_a_segment_on_the_right_is_not_on_the_left_too(house, open_terminal, shell, before):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_segment_on_the_right_is_not_on_the_left_too(house, open_terminal, shell, before, served):
+    shop, port = served
     terminal = open_terminal(shell, shop, before=before)
     terminal.expect(rf"ready> +:{port}")
 
 
-def test_a_quoted_prompt_keeps_its_quotes_and_the_status(house, open_terminal):
-    shop = house.project("shop", files={"package.json": "{}"})
-    port = int(house.portctl("get", "web", cwd=shop).stdout)
+def test_a_quoted_prompt_keeps_its_quotes_and_the_status(house, open_terminal, served):
+    shop, port = served
     terminal = open_terminal("bash", shop, after="PS1=\"'\\\"\\$?\\\"' ready> \"\n")
     terminal.say("false")
     terminal.expect(rf""":{port} '"1"' ready>""")

@@ -43,6 +43,15 @@ def two_listeners_run(house, listener, managed=None):
     assert ports[0] != ports[1] and all(port > 0 and is_listening(port) for port in ports), ports
 
 
+def fill(directory):
+    """A file that takes the rest of the disk; truncate it to free the disk."""
+    file = open(directory / "filler", "wb", buffering=0)
+    with pytest.raises(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return file
+
+
 def test_the_files_are_private_and_readable_json(house):
     root = house.project("shop")
     port = get(house, "web", root)
@@ -193,11 +202,7 @@ def test_a_full_disk_refuses_names_keeps_the_old_ones_and_programs_get_ports(hou
         pytest.skip("a small file system can be mounted by root only")
     root = house.project("shop")
     acknowledged = {"web": get(house, "web", root)}
-    filler = house.registry / "filler"
-    with pytest.raises(OSError):
-        with open(filler, "wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+    filler = fill(house.registry)
 
     # The journal's last page has room for some more events; whatever is granted there must be kept as well.
     refused = None
@@ -215,7 +220,8 @@ def test_a_full_disk_refuses_names_keeps_the_old_ones_and_programs_get_ports(hou
     house.kill_agent()
     assert services(house, root) == acknowledged
 
-    filler.unlink()
+    filler.truncate(0)
+    filler.close()
     acknowledged["after"] = get(house, "after", root)
     house.kill_agent()
     assert services(house, root) == acknowledged
@@ -242,15 +248,6 @@ def test_the_first_agent_on_a_disk_that_takes_nothing_gives_ports_to_programs(ho
     port = get(house, "web", root)
     house.kill_agent()
     assert services(house, root) == {"web": port}
-
-
-def fill(directory):
-    """A file that takes the rest of the disk; truncate it to free the disk."""
-    file = open(directory / "filler", "wb", buffering=0)
-    with pytest.raises(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    return file
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
