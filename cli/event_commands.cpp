@@ -1,6 +1,7 @@
 // portctl history, watch, wait: what happened to ports, what happens, and what is to happen.
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 
 #include "cli11.hpp"
@@ -43,15 +44,33 @@ int run_history(Globals& globals, const Words& arguments) {
         if (!seconds) { return report(globals, seconds.error()); }
         (*parameters)["since_s"] = *seconds;
     }
-    (*parameters)["limit"] = limit;
-    return ask(globals, "lease.history", *parameters, [&](const Json& result) {
-        if (globals.json) { return print_json(result); }
-        const auto style = style_of_stdout();
-        std::string text;
-        for (const auto& event : inner_field(result, "events")) { text += render_event(event, style); }
-        if (text.empty()) { write_line(STDERR_FILENO, "portctl: no history" + std::string(since.given ? " in that time" : "")); }
-        return print_text(text);
-    });
+    // The newest first, a page at a time: each page ends before the oldest event of the last one.
+    constexpr std::size_t k_page = 1000;
+    Json all;
+    std::vector<Json> newest_first;
+    for (bool more = true; more;) {
+        const auto wanted = std::min(k_page, static_cast<std::size_t>(limit) - newest_first.size());
+        (*parameters)["limit"] = wanted;
+        const int status = ask(globals, "lease.history", *parameters, [&](const Json& result) {
+            const auto& page = inner_field(result, "events");
+            newest_first.insert(newest_first.end(), page.rbegin(), page.rend());
+            more = page.size() == wanted && newest_first.size() < static_cast<std::size_t>(limit);
+            if (more) { (*parameters)["before"] = number_field(page.front(), "seq").value_or(0); }
+            all = result;
+            return 0;
+        });
+        if (status != 0) { return status; }
+    }
+    std::reverse(newest_first.begin(), newest_first.end());
+    if (globals.json) {
+        all["events"] = newest_first;
+        return print_json(all);
+    }
+    const auto style = style_of_stdout();
+    std::string text;
+    for (const auto& event : newest_first) { text += render_event(event, style); }
+    if (text.empty()) { write_line(STDERR_FILENO, "portctl: no history" + std::string(since.given ? " in that time" : "")); }
+    return print_text(text);
 }
 
 int run_watch(Globals& globals, const Words& arguments) {

@@ -24,7 +24,7 @@ std::string_view file_name(std::string_view path) { return path.substr(path.rfin
 RangeQuery range_query(const Caller& caller, const std::string& service) {
     RangeQuery query;
     query.service = service;
-    for (const auto& entry : caller.place.config.services) {
+    for (const auto& entry : caller.place->config.services) {
         if (entry.name == service) {
             query.kind = entry.kind;
             query.type = entry.type.value_or("");
@@ -42,9 +42,9 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
         const auto called = std::string_view(caller.arguments.front());
         query.kind = kind_of_program(file_name(called.substr(0, called.find_first_of(" :"))));
     }
-    if (query.type.empty()) { query.type = caller.place.config.type.value_or(""); }
+    if (query.type.empty()) { query.type = caller.place->config.type.value_or(""); }
     if (query.type.empty()) { query.type = type_of_program(caller.executable, caller.arguments); }
-    if (query.type.empty()) { query.type = caller.place.type; }
+    if (query.type.empty()) { query.type = caller.place->type; }
     return query;
 }
 
@@ -52,7 +52,7 @@ RangeQuery range_query(const Caller& caller, const std::string& service) {
 /// for the caller's next run it teaches nothing.
 Lease bound_by(Lease lease, const Caller& caller, Port asked, const Facts& facts) {
     const bool offered = lease.live() && lease.sockets.empty() && is_own_session(lease, caller.session, facts);
-    const bool meant = lease.key.requested == asked && lease.key.service == service_of(caller.place, caller.scope, asked);
+    const bool meant = lease.key.requested == asked && lease.key.service == service_of(*caller.place, caller.scope, asked);
     if (caller.scope && (meant || offered)) {
         // What `-p` said is this one run's; the number that its code asks for is not known by it.
         const bool by_user = caller.scope->port && caller.scope->port == lease.key.requested;
@@ -94,8 +94,8 @@ Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const Rang
     lease = moved_to(std::move(lease), port, std::move(range));
     lease.environment = query.environment;
     lease.kind = query.kind;
-    if (const auto service = configured(caller.place, lease.key.service)) { lease.shared = service->shared; }
-    lease.claims = caller.place.config.claims;
+    if (const auto service = configured(*caller.place, lease.key.service)) { lease.shared = service->shared; }
+    lease.claims = caller.place->config.claims;
     auto granted = bound_by(std::move(lease), caller, asked, facts);
     const auto id = granted.id;
     return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
@@ -131,10 +131,10 @@ std::optional<int> earlier_instance(const Registry& registry, const LeaseKey& ke
 Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& config, const Caller& caller,
                                       const BindRequest& request, const Facts& facts) {
     Decision<BindAnswer> kernel_chooses{{}, {0, 0, {}}};
-    if (is_test_runner(caller.arguments) || config.port_zero_kernel || caller.place.config.port_zero_kernel) { return kernel_chooses; }
+    if (is_test_runner(caller.arguments) || config.port_zero_kernel || caller.place->config.port_zero_kernel) { return kernel_chooses; }
     std::size_t alive = 0;
     bool further = false;
-    LeaseKey key{caller.place.project.root, service_of(caller.place, caller.scope, std::nullopt), Protocol::tcp, Port{0}, 0};
+    LeaseKey key{caller.place->project.root, service_of(*caller.place, caller.scope, std::nullopt), Protocol::tcp, Port{0}, 0};
     for (const auto* lease : registry.of_session(caller.session)) {
         if (!lease->live() || lease->key.requested != Port{0}) { continue; }
         ++alive;
@@ -143,7 +143,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
     if (alive >= k_max_port_zero) { return kernel_chooses; }
     key = lowest_instance(registry, std::move(key), is_over);
     const auto query = range_query(caller, key.service);
-    const auto serving = serving_ranges(registry, config, caller.place.project, query, facts);
+    const auto serving = serving_ranges(registry, config, caller.place->project, query, facts);
     auto lease = new_lease(registry, key, facts);
     const auto dropped = facts.dropped.find(lease.port);
     const bool anothers = dropped != facts.dropped.end() && dropped->second != caller.holder.process;
@@ -154,7 +154,7 @@ Decision<BindAnswer> decide_port_zero(const Registry& registry, const Config& co
         auto range = lease.range;
         return grant(std::move(lease), port, std::move(range), query, caller, 0, facts, {});
     }
-    Search search(registry, config, facts, caller.place, key);
+    Search search(registry, config, facts, *caller.place, key);
     search.exclude(request.refused);
     search.set_asker(caller.holder.process);
     if (further) { search.use_upper_half(); }
@@ -226,11 +226,11 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     // UDP sockets that mean to share a number (receivers of a multicast group) do so: the kernel decides.
     if (udp && request.reuse_port) {
         const auto* owner = owner_of(registry, request.port);
-        const bool anothers = owner != nullptr && (owner->key.root != caller.place.project.root ||
+        const bool anothers = owner != nullptr && (owner->key.root != caller.place->project.root ||
                                                    (owner->live() && !is_own_session(*owner, caller.session, facts)));
         if (anothers || (owner == nullptr && facts.in_use(request.port, false, true))) { return {{}, {request.port, 0, {}}}; }
     }
-    const auto& root = caller.place.project.root;
+    const auto& root = caller.place->project.root;
     const Port asked = request.port;
     const auto own = registry.of_session(caller.session);
 
@@ -242,7 +242,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
                               facts.is_alive(lease.holder->process) && lease.key.requested && *lease.key.requested != asked;
         if (anothers && !request.reuse_port) { return false; }
         const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
-        return lease.sockets.empty() || same_process || lease.key.service == service_of(caller.place, caller.scope, lease.key.requested);
+        return lease.sockets.empty() || same_process || lease.key.service == service_of(*caller.place, caller.scope, lease.key.requested);
     };
     // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol.
     const auto can_join = [&](const Lease& lease) {
@@ -259,9 +259,9 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         }
     }
 
-    LeaseKey key{root, service_of(caller.place, caller.scope, asked), request.protocol, asked, 0};
+    LeaseKey key{root, service_of(*caller.place, caller.scope, asked), request.protocol, asked, 0};
     const auto query = range_query(caller, key.service);
-    const auto serving = serving_ranges(registry, config, caller.place.project, query, facts);
+    const auto serving = serving_ranges(registry, config, caller.place->project, query, facts);
     const auto& ranges = serving.ranges;
 
     // Asked for before in this session: the same answer, whoever listens.
@@ -332,7 +332,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         }
     }
 
-    Search search(registry, config, facts, caller.place, key);
+    Search search(registry, config, facts, *caller.place, key);
     search.exclude(request.refused);
     search.set_asker(caller.holder.process);
     const auto [port, range] = search.run(ranges);
@@ -366,7 +366,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     if (known != nullptr && (!known->live() || known->port != port)) { known = nullptr; }
     if (known == nullptr) {
         for (const auto* lease : registry.on_port(port)) {
-            const bool ours = lease->live() && (lease->key.root == caller.place.project.root || is_own_session(*lease, caller.session, facts));
+            const bool ours = lease->live() && (lease->key.root == caller.place->project.root || is_own_session(*lease, caller.session, facts));
             if (ours) { known = lease; }
         }
     }
@@ -379,11 +379,11 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         const auto* owner = owner_of(registry, port);
         if (!facts.in_use(port, true, false)) { return {{}, 0}; }  // gone already, or never was
         if (facts.ephemeral.contains(port) || (owner != nullptr && owner->live())) { return {{}, 0}; }
-        const auto key = lowest_instance(registry, {caller.place.project.root, service_of(caller.place, caller.scope, port), Protocol::tcp, port, 0}, is_over);
+        const auto key = lowest_instance(registry, {caller.place->project.root, service_of(*caller.place, caller.scope, port), Protocol::tcp, port, 0}, is_over);
         const auto query = range_query(caller, key.service);
         lease = new_lease(registry, key, facts);
         lease.port = port;
-        lease.range = range_name_at(config, port, serving_ranges(registry, config, caller.place.project, query, facts).ranges);
+        lease.range = range_name_at(config, port, serving_ranges(registry, config, caller.place->project, query, facts).ranges);
         lease = bound_by(std::move(lease), caller, port, facts);
     }
     // A number that is used with both protocols is listed as TCP's.

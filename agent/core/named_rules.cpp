@@ -141,7 +141,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
 
     Caller caller;
     caller.session = request.session.outermost;
-    caller.place = request.place;
+    caller.place = std::make_shared<const Place>(request.place);
     LeaseKey key{root, request.service, Protocol::tcp, request.natural, 0};
     if (request.wanted && !request.natural) { key.requested = request.wanted; }
     key = lowest_instance(registry, std::move(key), [&](const Lease& known) { return is_over(known) || is_adoptable(known, caller.session, facts); });

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <variant>
@@ -53,7 +54,7 @@ struct Caller {
     std::string executable;
     ProcessId session;            ///< the outermost portwrap run; the process itself where there is none
     std::optional<Session> scope; ///< the innermost portwrap run above the process
-    Place place;
+    std::shared_ptr<const Place> place;  ///< never null; one for all that ask from the same directory
 };
 
 /// Why a program did not get the port that it asked for.

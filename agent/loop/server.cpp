@@ -380,7 +380,7 @@ bool Server::keep_spare() {
 
 /// libuv accepts again and again until it succeeds, and has no descriptor of its own left to do that with.
 void Server::spend_descriptor() {
-    if (make_room()) { return; }
+    if (make_room(0)) { return; }
     if (m_spare.valid()) { return m_spare.reset(); }
     m_log.error("no descriptors are left: stopping");
     stop();
@@ -397,7 +397,7 @@ void Server::accept() {
     const bool known = uv_fileno(reinterpret_cast<uv_handle_t*>(connection->pipe.get()), &fd) == 0 &&
                        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
     const bool stranger = !known || peer.uid != ::geteuid();
-    if (stranger || (is_crowded() && !make_room()) || !keep_spare()) {
+    if (stranger || (is_crowded() && !make_room(peer.pid)) || !keep_spare()) {
         const auto line = stranger ? refusal_line(ErrorCode::permission_denied, "this agent serves its own user alone")
                                    : refusal_line(ErrorCode::agent_unavailable, m_spare.valid() ? "too many connections" : "the agent has no descriptors left");
         [[maybe_unused]] const auto sent = ::send(fd, (line + "\n").data(), line.size() + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -421,29 +421,46 @@ bool Server::is_crowded() const {
     return m_connections.size() >= std::clamp(left, limits.connections_always, limits.connections);
 }
 
-bool Server::make_room() {
+bool Server::make_room(pid_t newcomer) {
+    const auto drop_for_newcomer = [this](Connection& connection, std::string_view why) {
+        const auto line = refusal_line(ErrorCode::agent_unavailable, "too many connections; " + std::string(why)) + "\n";
+        if (int fd = -1; uv_fileno(reinterpret_cast<const uv_handle_t*>(connection.pipe.get()), &fd) == 0) {
+            [[maybe_unused]] const auto sent = ::send(fd, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        }
+        warn_rarely(m_made_room, "dropped a connection for a new one pid=" + std::to_string(connection.exchange->peer.pid) +
+                                     " connections=" + std::to_string(m_connections.size()));
+        drop(connection);
+    };
     for (auto* connection : m_by_use) {
         pollfd state{};
         state.events = POLLIN;
         if (!connection->idle() || uv_fileno(reinterpret_cast<const uv_handle_t*>(connection->pipe.get()), &state.fd) != 0) { continue; }
         // It has asked something that this turn of the loop has not come to.
         if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLIN | POLLHUP)) == POLLIN) { continue; }
-        const auto line = refusal_line(ErrorCode::agent_unavailable, "too many connections; of those that wait for nothing this was idle longest") + "\n";
-        [[maybe_unused]] const auto sent = ::send(state.fd, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        warn_rarely(m_made_room, "dropped an idle connection for a new one pid=" + std::to_string(connection->exchange->peer.pid) +
-                                     " connections=" + std::to_string(m_connections.size()));
-        drop(*connection);
+        drop_for_newcomer(*connection, "of those that wait for nothing this was idle longest");
         return true;
     }
-    if (uv_now(&m_loop) < m_next_roll_call) { return false; }
-    m_next_roll_call = uv_now(&m_loop) + Limits{}.roll_call_ms;
-    // Those whose reading pauses have not been heard to hang up.
-    std::vector<std::shared_ptr<Connection>> gone;
-    for (const auto& [key, connection] : m_connections) {
-        if (has_hung_up(*connection->pipe)) { gone.push_back(connection); }
+    if (uv_now(&m_loop) >= m_next_roll_call) {
+        m_next_roll_call = uv_now(&m_loop) + Limits{}.roll_call_ms;
+        // Those whose reading pauses have not been heard to hang up.
+        std::vector<std::shared_ptr<Connection>> gone;
+        for (const auto& [key, connection] : m_connections) {
+            if (has_hung_up(*connection->pipe)) { gone.push_back(connection); }
+        }
+        for (const auto& connection : gone) { drop(*connection); }
+        if (!gone.empty()) { return true; }
     }
-    for (const auto& connection : gone) { drop(*connection); }
-    return !gone.empty();
+    // All have something under way: who has more of them than anybody needs gives up the one that has waited longest.
+    std::map<pid_t, std::size_t> of_process;
+    for (const auto* connection : m_by_use) { ++of_process[connection->exchange->peer.pid]; }
+    const auto greediest = std::max_element(of_process.begin(), of_process.end(), [](const auto& one, const auto& other) { return one.second < other.second; });
+    if (greediest == of_process.end() || greediest->first == newcomer || greediest->second <= m_connections.size() / Limits{}.shares) { return false; }
+    for (auto* connection : m_by_use) {
+        if (connection->exchange->peer.pid != greediest->first || connection->exchange->lease != 0) { continue; }
+        drop_for_newcomer(*connection, "this process has most of them");
+        return true;
+    }
+    return false;
 }
 
 void Server::warn_rarely(Rare& rare, const std::string& text) {

@@ -266,11 +266,13 @@ private:
     /// The innermost session above a process.
     [[nodiscard]] std::optional<Session> scope_of(const ProcessStat& process);
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process);
-    void remember_place(const ProcessId& session, const std::string& directory, const Place& place);
-    /// Null when the session has not been there.
-    [[nodiscard]] const Place* remembered_place(const ProcessId& session, const std::string& directory) const;
-    /// Of a directory that was removed: the innermost known project around it, without what its files said.
-    [[nodiscard]] std::optional<Place> place_that_was(const std::string& directory) const;
+    /// What callers from a directory need of its place: one for all of them, while it says the same.
+    [[nodiscard]] std::shared_ptr<const Place> shared_place(const std::string& directory, const Place& place);
+    void remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place);
+    /// Null when the session has not been there, or too much is remembered already.
+    [[nodiscard]] std::shared_ptr<const Place> remembered_place(const ProcessId& session, const std::string& directory) const;
+    /// Of a directory that was removed: the innermost known project around it, without what its files said. Null when there is none.
+    [[nodiscard]] std::shared_ptr<const Place> place_that_was(const std::string& directory) const;
     /// Looks who listens on those of these leases whose listener the registry does not know (a program without portwrap, a
     /// stranger, the heir of a dead holder's socket); then `then` runs.
     void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);
@@ -350,7 +352,10 @@ private:
     std::unordered_map<std::string, KnownPlace> m_places;
     std::unordered_map<std::string, PlaceRead> m_place_reads;  ///< under way
     KnownProcesses m_processes;
-    std::map<ProcessId, std::map<std::string, Place>> m_session_places;  ///< read at the session's start; good for its life
+    /// Read at the session's start; good for its life.
+    std::map<ProcessId, std::map<std::string, std::shared_ptr<const Place>>> m_session_places;
+    std::unordered_map<std::string, std::weak_ptr<const Place>> m_shared_places;  ///< of a directory: the last one
+    std::shared_ptr<std::size_t> m_shared_bytes = std::make_shared<std::size_t>(0);  ///< of all that still live
     std::map<LeaseId, Move> m_moves;              ///< why a lease is not where it was asked for
     std::set<std::pair<ProcessId, LeaseId>> m_noticed;  ///< said once a session
     struct Dropped {

@@ -20,8 +20,9 @@ constexpr auto k_place_lifetime = 1s;
 constexpr std::size_t k_known_places = 256;
 constexpr std::size_t k_known_bytes = 2 * 1024 * 1024;
 
-/// Directories of one session that are remembered.
+/// Directories of one session that are remembered, and how much memory those of all sessions may have: what is more is read again.
 constexpr std::size_t k_session_places = 64;
+constexpr std::size_t k_session_bytes = 4 * 1024 * 1024;
 
 /// Ports that are tried on the loop before somebody is asked who listens; more of them are looked at together, in the pool.
 constexpr std::size_t k_ports_tried = 8;
@@ -98,16 +99,15 @@ void Agent::with_place(const std::string& directory, std::function<void(const Pl
     const auto path = std::make_shared<const std::string>(directory);
     m_file_jobs.run(directory, [found, path, home = m_options.home, roots = m_root_commits] { *found = find_place(*path, home, roots.get()); },
                     [this, found, path](FileJobs::Progress progress) {
-                        if (progress == FileJobs::Progress::dropped) {
-                            const auto node = m_place_reads.extract(*path);
-                            for (const auto& waiter : node.mapped().waiters) { waiter(nullptr); }
-                            return;
-                        }
-                        if (progress == FileJobs::Progress::late) {
-                            m_options.log_trouble("the file system of " + printable(*path) + " does not answer");
+                        if (progress != FileJobs::Progress::ended) {
                             auto& read = m_place_reads[*path];
-                            read.late = true;
                             const auto waiters = std::exchange(read.waiters, {});
+                            if (progress == FileJobs::Progress::late) {
+                                read.late = true;
+                                m_options.log_trouble("the file system of " + printable(*path) + " does not answer");
+                            } else {
+                                m_place_reads.erase(*path);
+                            }
                             for (const auto& waiter : waiters) { waiter(nullptr); }
                             return;
                         }
@@ -188,27 +188,46 @@ std::optional<Session> Agent::scope_of(const ProcessId& process) {
     return stat && stat->id == process ? scope_of(*stat) : std::nullopt;
 }
 
-void Agent::remember_place(const ProcessId& session, const std::string& directory, const Place& place) {
-    auto& places = m_session_places[session];
-    if (places.size() < k_session_places) { places[directory] = for_callers(place); }
+std::shared_ptr<const Place> Agent::shared_place(const std::string& directory, const Place& place) {
+    auto wanted = for_callers(place);
+    if (const auto known = m_shared_places.find(directory); known != m_shared_places.end()) {
+        if (auto shared = known->second.lock(); shared && *shared == wanted) { return shared; }
+    }
+    if (m_shared_places.size() >= k_known_places) {
+        std::erase_if(m_shared_places, [](const auto& known) { return known.second.expired(); });
+    }
+    const auto bytes = memory_of(wanted);
+    *m_shared_bytes += bytes;
+    // Connections keep it, and may end after the agent.
+    std::shared_ptr<const Place> shared(new Place(std::move(wanted)), [bytes, sum = m_shared_bytes](const Place* ended) {
+        *sum -= bytes;
+        delete ended;
+    });
+    m_shared_places[directory] = shared;
+    return shared;
 }
 
-const Place* Agent::remembered_place(const ProcessId& session, const std::string& directory) const {
+void Agent::remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place) {
+    auto& places = m_session_places[session];
+    if (places.size() < k_session_places && *m_shared_bytes <= k_session_bytes) { places[directory] = std::move(place); }
+}
+
+std::shared_ptr<const Place> Agent::remembered_place(const ProcessId& session, const std::string& directory) const {
     const auto places = m_session_places.find(session);
     if (places == m_session_places.end()) { return nullptr; }
     const auto known = places->second.find(directory);
-    return known != places->second.end() ? &known->second : nullptr;
+    return known != places->second.end() ? known->second : nullptr;
 }
 
-std::optional<Place> Agent::place_that_was(const std::string& directory) const {
+std::shared_ptr<const Place> Agent::place_that_was(const std::string& directory) const {
     const Project* innermost = nullptr;
     for (const auto& [root, project] : m_registry.projects()) {
         if (is_below(directory, root) && (innermost == nullptr || root.size() > innermost->root.size())) { innermost = &project; }
     }
-    if (innermost == nullptr) { return std::nullopt; }
+    if (innermost == nullptr) { return nullptr; }
     Place place;
     place.project = *innermost;
-    return place;
+    return std::make_shared<const Place>(std::move(place));
 }
 
 void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const ProcessId& hint, std::function<void(const Caller*)> then) {
@@ -226,23 +245,26 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     const bool orphan = claimed != nullptr;
     if (orphan) { caller->scope = *claimed; }
     caller->session = caller->scope ? caller->scope->outermost : caller->holder.process;
-    const auto done = [exchange, caller, then = std::move(then)](const Place* place) {
-        if (place == nullptr) { return then(nullptr); }
-        caller->place = for_callers(*place);
+    using Shared = std::shared_ptr<const Place>;
+    const auto done = [exchange, caller, then = std::move(then)](const Shared& place) {
+        if (!place) { return then(nullptr); }
+        caller->place = place;
         exchange->caller = std::move(*caller);
         then(&*exchange->caller);
     };
     // Read once a session: what was read of a directory is good for the session's life.
-    const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Place*)> use) {
-        if (!scope) { return with_place(path, std::move(use)); }
-        if (const auto* known = remembered_place(scope->outermost, path)) { return use(known); }
-        with_place(path, [this, session = scope->outermost, path, use = std::move(use)](const Place* place) {
-            if (place != nullptr && m_registry.find_session(session) != nullptr) { remember_place(session, path, *place); }
-            use(place);
+    const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Shared&)> use) {
+        const auto session = scope ? scope->outermost : ProcessId{};
+        if (const auto known = remembered_place(session, path)) { return use(known); }
+        with_place(path, [this, session, path, use = std::move(use)](const Place* place) {
+            if (place == nullptr) { return use(nullptr); }
+            const auto shared = shared_place(path, *place);
+            if (m_registry.find_session(session) != nullptr) { remember_place(session, path, shared); }
+            use(shared);
         });
     };
-    auto decide = [caller, orphan, done, with_known_place](const Place* place) {
-        if (place == nullptr || !caller->scope || place->project.root == caller->scope->root) { return done(place); }
+    auto decide = [caller, orphan, done, with_known_place](const Shared& place) {
+        if (!place || !caller->scope || place->project.root == caller->scope->root) { return done(place); }
         if (is_project_of_its_own(*place)) {
             // An identity that was inherited through the environment alone proves nothing in another project: what the
             // user said to that session is not meant for this one.
@@ -260,7 +282,7 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
         // There is nothing to read any more: the project is taken as it is known, unless the session's own directory says more.
         const auto was = place_that_was(directory);
         const bool says_more = caller->scope && was && caller->scope->root == was->project.root && !is_below(caller->scope->cwd, directory);
-        if (was && !says_more) { return decide(&*was); }
+        if (was && !says_more) { return decide(was); }
         if (caller->scope) { directory.clear(); }
     }
     if (directory.empty()) { directory = caller->scope ? caller->scope->cwd : "/"; }

@@ -20,24 +20,27 @@ Json event_shape(const Registry& registry, std::uint64_t seq, Time at, std::stri
 }  // namespace
 
 void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
-    constexpr std::uint64_t k_max_events = 10'000;
+    constexpr std::uint64_t k_max_events = 1000;  // of one reply: whoever wants more asks for those before
     Params params(request.params);
     const auto port = params.port("port");
     const auto service = params.text("service", 64);
     const auto since_s = params.number("since_s", UINT32_MAX);
-    const auto limit = params.number("limit", k_max_events).value_or(1000);
+    const auto limit = params.number("limit", k_max_events).value_or(k_max_events);
+    const auto before = params.number("before", UINT64_MAX);
     const bool all = params.flag("all");
     if (port && service) { params.fail("port", "and \"service\" exclude each other"); }
-    const auto answer = [this, request, reply, port, service, since_s, limit](const std::optional<std::string>& root) {
+    const auto answer = [this, request, reply, port, service, since_s, limit, before](const std::optional<std::string>& root) {
         HistoryQuery query;
         query.limit = limit;
+        query.before = before.value_or(UINT64_MAX);
         query.since = m_outside.now() - m_config.history;
         if (since_s) { query.since = std::max(query.since, m_outside.now() - std::chrono::seconds(*since_s)); }
         query.wanted = [root, port, service](const Lease& lease) {
             return (!root || lease.key.root == *root) && (!port || lease.port == *port) && (!service || lease.key.service == *service);
         };
         auto events = std::make_shared<std::vector<Event>>();
-        m_file_jobs.run(FileJobs::Lane::processes, {}, [events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
+        // All who ask share one owner's part of the lane: a journal's text takes a megabyte or more.
+        m_file_jobs.run(FileJobs::Lane::processes, "history", [events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
                               [this, request, reply, events] {
                                   auto result = ok_shape();
                                   result["events"] = Json::array();

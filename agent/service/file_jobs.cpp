@@ -1,23 +1,31 @@
 #include "service/file_jobs.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace portwrap {
 
 void FileJobs::run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done) {
-    add(std::make_shared<Job>(Job{m_mounts.of(path), {}, std::move(work), std::move(done), true, false, [] {}}));
+    add(std::make_shared<Job>(Job{m_mounts.of(path), {}, path.size(), std::move(work), std::move(done), true, false, [] {}}));
 }
 
 void FileJobs::run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done) {
     // No path is named like this.
     const char* name = lane == Lane::processes ? "processes" : "health";
-    add(std::make_shared<Job>(Job{name, owner, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, [] {}}));
+    add(std::make_shared<Job>(Job{name, owner, 0, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, [] {}}));
 }
 
 void FileJobs::add(const std::shared_ptr<Job>& job) {
     if (may_start(*job)) { return start(job); }
+    if (m_waiting_bytes + job->path_bytes > k_waiting_bytes) { return job->done(Progress::dropped); }
     set_deadline(job);
     m_waiting.push_back(job);
+    m_waiting_bytes += job->path_bytes;
+}
+
+void FileJobs::remove_waiting(std::deque<std::shared_ptr<Job>>::iterator job) {
+    m_waiting_bytes -= (*job)->path_bytes;
+    m_waiting.erase(job);
 }
 
 bool FileJobs::may_start(const Job& job) const {
@@ -25,7 +33,7 @@ bool FileJobs::may_start(const Job& job) const {
     const auto of_owner = m_of_owner.find(job.owner);
     if (of_owner != m_of_owner.end() && of_owner->second.running >= k_at_once_of_an_owner) { return false; }
     const auto on_mount = m_on_mount.find(job.mount);
-    return job.mount == "/" || on_mount == m_on_mount.end() || on_mount->second.running < k_at_once_on_a_mount;
+    return on_mount == m_on_mount.end() || on_mount->second.running < (job.mount == "/" ? k_at_once_on_root : k_at_once_on_a_mount);
 }
 
 void FileJobs::start(const std::shared_ptr<Job>& job) {
@@ -62,7 +70,7 @@ void FileJobs::set_deadline(const std::shared_ptr<Job>& job) {
         if (!job->has_started && m_on_mount[job->mount].ended != ended) { return set_deadline(job); }
         job->has_deadline = false;
         if (job->has_started) { return job->done(Progress::late); }
-        std::erase(m_waiting, job);
+        remove_waiting(std::find(m_waiting.begin(), m_waiting.end(), job));
         job->done(Progress::dropped);
     });
 }
@@ -80,7 +88,7 @@ void FileJobs::start_waiting() {
         }
         if (next == m_waiting.end()) { return; }
         const auto job = *next;
-        m_waiting.erase(next);
+        remove_waiting(next);
         start(job);
     }
 }

@@ -1,5 +1,5 @@
 // Jobs that touch users' files: any of them may hang in a file system that does not answer (a dead network mount). They have
-// a part of the pool's threads, each mount but "/" only a few of those, and a deadline, so that nobody waits for ever.
+// a part of the pool's threads, each mount only a few of those, and a deadline, so that nobody waits for ever.
 // Long jobs of other sorts (walks of /proc, the journal's history, health checks) have a lane each, with as few threads, so that many clients cannot
 // fill the pool with them.
 #pragma once
@@ -21,9 +21,14 @@ public:
     /// Threads of the pool that such jobs may have; the pool has more (main.cpp).
     static constexpr int k_at_once = 28;
     static constexpr int k_at_once_on_a_mount = 4;
+    static constexpr int k_at_once_on_root = 8;  ///< that answers; but each job may hold a file of a megabyte
     /// A job is late when its work has taken this long, or when it has waited this long for its turn and no other of its mount has
     /// come to an end meanwhile: a crowd is slow although its file system is well. Less than the clients' own deadline of 5 s.
     static constexpr std::chrono::milliseconds k_deadline{3000};
+
+    /// Bytes of the paths of all jobs that wait for their turn. Each asker keeps several copies of its path until it is answered. A
+    /// thousand launches at once, two jobs each, fit in; what comes on top is dropped at once, within run().
+    static constexpr std::size_t k_waiting_bytes = 384 * 1024;
 
     explicit FileJobs(Outside& outside) : m_outside(outside) {}
 
@@ -44,6 +49,7 @@ private:
     struct Job {
         std::string mount;  ///< or the lane
         std::string owner;
+        std::size_t path_bytes = 0;
         std::function<void()> work;
         std::function<void(Progress)> done;
         bool has_deadline = false;  ///< and it is not past
@@ -59,6 +65,7 @@ private:
         std::uint64_t last_start = 0;  ///< in the order of starts
     };
     void add(const std::shared_ptr<Job>& job);
+    void remove_waiting(std::deque<std::shared_ptr<Job>>::iterator job);
     [[nodiscard]] bool may_start(const Job& job) const;
     void start(const std::shared_ptr<Job>& job);
     void start_waiting();
@@ -71,6 +78,7 @@ private:
     std::map<std::string, OfOwner> m_of_owner;  ///< those with jobs that run or wait
     std::uint64_t m_starts = 0;
     std::deque<std::shared_ptr<Job>> m_waiting;
+    std::size_t m_waiting_bytes = 0;  ///< of their paths
 };
 
 }  // namespace portwrap

@@ -124,7 +124,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 remember_moves(ready.changes, session);
                 see_project(place.project, ready.changes);
                 (void)commit(std::move(ready.changes));
-                remember_place(session.outermost, session.cwd, place);
+                remember_place(session.outermost, session.cwd, shared_place(session.cwd, place));
                 m_outside.watch_process(session.id);
             }
             auto result = ok_shape();

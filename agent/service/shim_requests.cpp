@@ -23,7 +23,7 @@ bool may_be_told(const Caller& caller, const std::vector<std::uint64_t>& error_f
 /// Does the program compare the port that it got with the one that it asked for, and die of the difference? A service
 /// can say so; the primary of a node cluster has workers when it binds for them.
 bool must_see_requested(const Caller& caller, const Lease& lease) {
-    if (const auto service = configured(caller.place, lease.key.service); service && service->sockname_requested) { return true; }
+    if (const auto service = configured(*caller.place, lease.key.service); service && service->sockname_requested) { return true; }
     return caller.executable.starts_with("node") && has_child_with_variable(caller.holder.process.pid, "NODE_UNIQUE_ID");
 }
 
@@ -68,7 +68,7 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
 void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
     if (exchange->closed) { return reply({}); }  // it hung up before this was decided: nothing was granted
     // Another project's lease that would move the program is looked at below.
-    refresh(&exchange->caller->place.project.root);
+    refresh(&exchange->caller->place->project.root);
     const auto before = exchange->lease;
     auto decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
     // A lease that stands in the way of a program is looked at before it is believed: its holder may be a zombie, or live and
@@ -82,7 +82,7 @@ void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request
         decision = decide_bind(m_registry, m_config, *exchange->caller, exchange->bind, facts());
     }
     if (exchange->bind.port == 0) { ++m_rotation; }
-    if (!decision.changes.empty()) { see_project(exchange->caller->place.project, decision.changes); }
+    if (!decision.changes.empty()) { see_project(exchange->caller->place->project, decision.changes); }
     const auto& answer = decision.answer;
     set_granted(*exchange, answer.lease);
     if (answer.lease != 0 && answer.move.reason != MoveReason::none) { m_moves[answer.lease] = answer.move; }
@@ -146,7 +146,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
             return reply(answer(""));
         }
         auto decision = decide_listening(m_registry, m_config, caller, port, cookie, facts(), protocol);
-        if (!decision.changes.empty()) { see_project(caller.place.project, decision.changes); }
+        if (!decision.changes.empty()) { see_project(caller.place->project, decision.changes); }
         (void)commit(std::move(decision.changes));
         if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
         const auto* lease = m_registry.find(decision.answer);
@@ -172,11 +172,11 @@ void Agent::shim_table(const std::shared_ptr<Exchange>& exchange, const Request&
         if (caller == nullptr) { return reply(answer(0, false)); }
         // Outside of every session nobody has asked for anything.
         if (!caller->scope) { return reply(answer(0, false)); }
-        const auto& project = caller->place.project;
+        const auto& project = caller->place->project;
         std::vector<Change> changes;
         see_project(project, changes);
         (void)commit(std::move(changes));
-        const bool connect = caller->scope->connect && caller->place.config.connect && m_config.connect;
+        const bool connect = caller->scope->connect && caller->place->config.connect && m_config.connect;
         reply(answer(m_tables.open(project.root, caller->scope->id, m_registry), connect));
     });
 }
@@ -192,7 +192,7 @@ void Agent::shim_refused(const std::shared_ptr<Exchange>& exchange, const Reques
     if (exchange->peer.pid <= 0) { return reply(answer("")); }
     with_caller(exchange, hint, [this, reply, port, error_file, answer](const Caller* caller) {
         if (caller == nullptr || !may_be_told(*caller, error_file)) { return reply(answer("")); }
-        const auto& root = caller->place.project.root;
+        const auto& root = caller->place->project.root;
         const auto* theirs = m_registry.find(m_tables.refused_by(root, port));
         if (theirs == nullptr || !m_noticed.emplace(caller->session, theirs->id).second) { return reply(answer("")); }
         reply(answer(refused_notice(m_registry, root, *theirs)));

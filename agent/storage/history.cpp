@@ -2,26 +2,34 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
+#include <iterator>
 
 #include "storage/recovery.hpp"
 
 namespace portwrap {
 
 std::vector<Event> read_history(Files& files, const std::string& directory, const HistoryQuery& query) {
-    std::vector<Event> newest_first;
-    std::uint64_t before = UINT64_MAX;  // the lowest number seen so far
+    std::deque<Event> found;
+    std::uint64_t before = query.before;  // the lowest number seen so far
     // False when nothing older can be wanted.
     const auto take = [&](const std::string& name) {
-        auto events = read_journal(read_file(files, directory + "/" + name).text).events;
-        // Events that a later file repeats were never applied, or that file was sealed a moment ago.
-        std::erase_if(events, [before](const Event& event) { return event.seq >= before; });
-        for (auto event = events.rbegin(); event != events.rend(); ++event) {
-            before = event->seq;
-            if (event->at < query.since || newest_first.size() >= query.limit) { return false; }
-            const auto* changed = std::get_if<LeaseEvent>(&event->change);
-            if (changed != nullptr && query.wanted(changed->lease)) { newest_first.push_back(std::move(*event)); }
-        }
-        return true;
+        std::deque<Event> wanted;  // the newest of this file
+        std::uint64_t lowest = before;
+        bool has_older = false;
+        for_each_event(read_file(files, directory + "/" + name).text, [&](Event& event, std::string_view) {
+            // Events that a later file repeats were never applied, or that file was sealed a moment ago.
+            if (event.seq >= before) { return; }
+            lowest = std::min(lowest, event.seq);
+            has_older = has_older || event.at < query.since;
+            const auto* changed = std::get_if<LeaseEvent>(&event.change);
+            if (event.at < query.since || changed == nullptr || !query.wanted(changed->lease)) { return; }
+            wanted.push_back(std::move(event));
+            if (wanted.size() + found.size() > query.limit) { wanted.pop_front(); }
+        });
+        before = lowest;
+        found.insert(found.begin(), std::make_move_iterator(wanted.begin()), std::make_move_iterator(wanted.end()));
+        return !has_older && found.size() < query.limit;
     };
     // The journal before the list of segments: one that is sealed in between is then read twice, not missed.
     bool more = take(std::string(k_journal_name));
@@ -30,8 +38,7 @@ std::vector<Event> read_history(Files& files, const std::string& directory, cons
     for (auto name = names.rbegin(); more && name != names.rend(); ++name) {
         if (segment_seq(*name)) { more = take(*name); }
     }
-    std::reverse(newest_first.begin(), newest_first.end());
-    return newest_first;
+    return {std::make_move_iterator(found.begin()), std::make_move_iterator(found.end())};
 }
 
 }  // namespace portwrap

@@ -330,8 +330,8 @@ int sync_directory(Files& files, const std::string& directory) {
     return result;
 }
 
-JournalText read_journal(std::string_view text) {
-    JournalText journal;
+JournalState for_each_event(std::string_view text, const std::function<void(Event& event, std::string_view line)>& take) {
+    JournalState journal;
     journal.ends_with_newline = text.empty() || text.back() == '\n';
     while (!text.empty()) {
         const auto end = text.find('\n');
@@ -348,9 +348,7 @@ JournalText read_journal(std::string_view text) {
             }
         }
         if (event) {
-            journal.events.push_back(std::move(*event));
-            journal.good += line;
-            journal.good += '\n';
+            take(*event, line);
         } else if (event.error().code == ErrorCode::version_mismatch) {
             journal.newer = event.error();
         } else if (whole) {
@@ -359,6 +357,16 @@ JournalText read_journal(std::string_view text) {
             journal.torn_bytes = line.size();
         }
     }
+    return journal;
+}
+
+JournalText read_journal(std::string_view text) {
+    JournalText journal;
+    static_cast<JournalState&>(journal) = for_each_event(text, [&journal](Event& event, std::string_view line) {
+        journal.events.push_back(std::move(event));
+        journal.good += line;
+        journal.good += '\n';
+    });
     return journal;
 }
 

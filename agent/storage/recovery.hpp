@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,14 +35,18 @@ inline constexpr std::size_t k_largest_file = std::size_t{256} << 20U;
 [[nodiscard]] int write_all(Files& files, int fd, std::string_view text);
 [[nodiscard]] int sync_directory(Files& files, const std::string& directory);
 
-/// The good lines of one journal file.
-struct JournalText {
-    std::vector<Event> events;
-    std::string good;             ///< the lines of `events`
+/// What there is besides good lines in one journal file.
+struct JournalState {
     std::size_t lost = 0;         ///< damaged lines
     std::size_t torn_bytes = 0;   ///< at the end, of a line that was never finished
     bool ends_with_newline = true;
     std::optional<Error> newer;   ///< a line that a newer portwrap wrote
+};
+/// `take` gets the event of each good line with that line, in their order, and may keep it.
+JournalState for_each_event(std::string_view text, const std::function<void(Event& event, std::string_view line)>& take);
+struct JournalText : JournalState {
+    std::vector<Event> events;
+    std::string good;  ///< the lines of `events`
 };
 [[nodiscard]] JournalText read_journal(std::string_view text);
 /// Adds events in the order of the files. One that is there already is passed over (a line or a file that was copied). Another

@@ -409,8 +409,9 @@ struct Store::Impl {
             if (age == segment_ages.end()) {
                 const auto file = read_file(files, path(name));
                 if (file.error != 0) { return; }
-                const auto events = read_journal(file.text).events;
-                age = segment_ages.emplace(*seq, events.empty() ? Time{} : events.back().at).first;
+                Time newest{};
+                for_each_event(file.text, [&newest](const Event& event, std::string_view) { newest = event.at; });
+                age = segment_ages.emplace(*seq, newest).first;
             }
             if (age->second >= oldest) { return; }
             files.unlink(path(name));

@@ -60,6 +60,12 @@ std::optional<std::string> read_project_file(const std::string& path) {
     return std::nullopt;
 }
 
+std::unique_lock<std::mutex> turn_for(std::string_view text) {
+    constexpr std::size_t k_small = 64 * 1024;
+    static std::mutex mutex;
+    return text.size() <= k_small ? std::unique_lock<std::mutex>() : std::unique_lock(mutex);
+}
+
 bool is_readable_file(const std::string& path) {
     struct stat status {};
     return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode) &&

@@ -317,7 +317,9 @@ std::optional<ComposeFile> read_compose_file(const std::string& root, const std:
         break;
     }
     if (!given.empty()) { text = read_project_file(given); }
-    auto services = parse_compose(text.value_or(""));
+    if (!text) { return std::nullopt; }
+    const auto turn = turn_for(*text);
+    auto services = parse_compose(*text);
     if (services.empty()) { return std::nullopt; }
     return ComposeFile{std::move(name), std::move(services)};
 }

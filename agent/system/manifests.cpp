@@ -136,6 +136,7 @@ std::string manifest_name(const Manifest& manifest) {
     if (!json && !toml) { return {}; }
     const auto text = read_project_file(manifest.path);
     if (!text) { return {}; }
+    const auto turn = turn_for(*text);
     if (json) { return printable(json_string_at(*text, {"name"})); }
     if (file == "Cargo.toml") { return toml_name(*text, {"package"}); }
     return toml_name(*text, {"project", "tool.poetry"});

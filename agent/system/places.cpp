@@ -137,6 +137,7 @@ Place find_place(const std::string& directory, const std::string& home, RootComm
     }
 
     if (config) {
+        const auto turn = turn_for(config->text);
         auto parsed = parse_project_config(config->text);
         if (parsed) {
             place.config = std::move(parsed).value();

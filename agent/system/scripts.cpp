@@ -109,7 +109,9 @@ struct PackageScript {
 PackageScript package_script(const fs::path& directory, std::string_view name) {
     for (fs::path path = directory.lexically_normal();; path = path.parent_path()) {
         if (const auto text = read_project_file((path / "package.json").string())) {
-            const bool workspaces = has_json_member(*text, "workspaces") || is_readable_file((path / "pnpm-workspace.yaml").string());
+            const bool has_list = is_readable_file((path / "pnpm-workspace.yaml").string());
+            const auto turn = turn_for(*text);
+            const bool workspaces = has_list || has_json_member(*text, "workspaces");
             return {path.string(), json_string_at(*text, {"scripts", name}), workspaces};
         }
         if (path.empty() || path == path.parent_path()) { return {}; }

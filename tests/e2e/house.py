@@ -488,6 +488,11 @@ def assert_active(lease, *, port, asked, root):
     assert really_listens(lease["holder"]["pid"], port), (lease, listening_inodes().get(port))
 
 
+def peak_kb(pid):
+    """The most memory that a process has had resident."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+
+
 def connect_to_agent(house):
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(PATIENCE)

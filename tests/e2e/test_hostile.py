@@ -17,17 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from house import SANITIZED, Rpc, connect_to_agent, wait_until
+from house import SANITIZED, Rpc, connect_to_agent, peak_kb, wait_until
 
 LIMIT_KB = 32 * 1024
 
 
 def resident_kb(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
-
-
-def peak_kb(pid):
-    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
 
 
 @pytest.fixture
@@ -205,8 +201,30 @@ def test_connections_that_wait_for_nothing_make_room_for_new_ones(house, shop):
     with socket.create_server(("127.0.0.1", 3999)):
         assert waiting.line()["result"]["listening"]
     # It was said once, not for each of them.
-    assert house.log.count("dropped an idle connection") == 1
+    assert house.log.count("dropped a connection for a new one") == 1
     for connection in (*crowd, watching, waiting, half, idle):
+        connection.close()
+
+
+def test_a_process_with_most_of_the_connections_makes_room_for_others(house, shop):
+    """All of its connections wait for something; those of another process, which is no newcomer, stay."""
+    assert house.run("prlimit", "--nofile=256:256", "portctl", "agent", "start").returncode == 0
+    watching = house.start("portctl", "watch", cwd=shop)
+    house.portctl("get", "first", cwd=shop)
+    watching.wait_for("first", "stdout")
+    waiting = [Rpc(house) for _ in range(200)]
+    for connection in waiting:
+        with contextlib.suppress(OSError):  # those that find no room are closed at once
+            connection.send(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "lease.wait", "params": {"cwd": str(shop), "port": 3999}}).encode() + b"\n")
+    assert "too many connections" in waiting[-1].line()["error"]["message"]
+    for number in range(20):
+        assert house.portctl("get", f"s{number}", cwd=shop).returncode == 0
+    told = waiting[0].line()["error"]
+    assert told["data"]["code"] == "AGENT_UNAVAILABLE" and "this process has most of them" in told["message"]
+    watching.wait_for("s19", "stdout")
+    with socket.create_server(("127.0.0.1", 3999)):
+        assert waiting[100].line()["result"]["listening"]
+    for connection in waiting:
         connection.close()
 
 
@@ -333,6 +351,48 @@ def test_a_launch_is_decided_whatever_its_package_s_files_hold(house, served, sh
     for run in runs:
         assert run.wait() == 0
         assert "unmanaged" not in run.stderr and "runs: npm run dev" in run.stderr
+
+
+def test_many_launches_among_large_files_at_once_take_little_memory(house, served):
+    scripts = ["A=1 " * 240_000 + "node x", "craco start;" * 80_000, "env " * 240_000 + "x"]
+    filler = 'name = "x"\n' * 80_000
+    roots = [house.project(f"large{number}", files={"package.json": json.dumps({"name": "x", "scripts": {"dev": script}}), "pom.xml": filler, "pyproject.toml": filler})
+             for number, script in enumerate(scripts * 8)]
+    runs = [house.start("portwrap", "-n", "npm", "run", "dev", cwd=root) for root in roots]
+    for run in runs:
+        assert run.wait() == 0
+        assert "unmanaged" not in run.stderr and "runs: npm run dev" in run.stderr
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
+
+
+def test_sessions_in_a_project_with_the_largest_config_share_it(house, served):
+    services = {f"s{number}": {"dir": "d" * 80 + str(number)} for number in range(256)}
+    root = house.project("large", files={".portwrap.json": json.dumps({"services": services})})
+    before = resident_kb(served)
+    runs = [house.wrap("sh", "-c", "echo up; sleep 600", cwd=root) for _ in range(100)]
+    for run in runs:
+        run.wait_for("^up$", "stdout")
+    # A session itself takes a kilobyte or two; the largest config fifty times as much.
+    assert SANITIZED or resident_kb(served) - before < 6000
+
+
+def test_a_long_history_is_told_in_pages_and_takes_little_memory(house, served, shop):
+    connection = Rpc(house)
+    for number in range(1500):
+        for method in ("get", "release"):
+            assert connection.call(f"lease.{method}", {"cwd": str(shop), "service": f"s{number % 50}"})["result"]["ok"]
+    whole = house.ask("history", "--limit", "10000", cwd=shop)["events"]
+    assert len(whole) == 3001 and [event["seq"] for event in whole] == sorted({event["seq"] for event in whole})
+    for limit in (1, 1000, 1001, 2500, 3001):
+        assert house.ask("history", "--limit", str(limit), cwd=shop)["events"] == whole[-limit:]
+    assert house.portctl("history", "--limit", "1200", cwd=shop).stdout.count("\n") == 1200
+    assert "limit" in connection.call("lease.history", {"cwd": str(shop), "limit": 1001})["error"]["message"]
+    asking = flood(house, connections=60, requests=3, method="lease.history", params=json.dumps({"cwd": str(shop)}))
+    assert house.port(shop, "web")
+    assert len(connection.call("lease.history", {"cwd": str(shop)})["result"]["events"]) == 1000
+    for one in (connection, *asking):
+        one.close()
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")

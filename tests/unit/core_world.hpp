@@ -57,7 +57,7 @@ struct World {
         session.boot_id = "boot";
         apply({SessionOpened{session}});
         caller.scope = session;
-        caller.place = place;
+        caller.place = std::make_shared<const Place>(place);
         return caller;
     }
     BindAnswer ask(const Caller& caller, Port port, std::map<Port, int> refused = {}) {

@@ -69,12 +69,12 @@ TEST_CASE("a job on files that hangs is told late, and ended when it comes back 
 TEST_CASE("a mount that hangs has a few threads only, and the others go on", "[file_jobs]") {
     HandLoop loop;
     FileJobs jobs(loop);
-    // The test's own mounts are unknown: /proc is a mount on every Linux machine, and / is never bounded.
+    // The test's own mounts are unknown: /proc is a mount on every Linux machine, and / has a bound of its own.
     for (int i = 0; i < 20; ++i) { jobs.run("/proc/" + std::to_string(i), [] {}, [](FileJobs::Progress) {}); }
     CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount);
     int ended = 0;
     for (int i = 0; i < 20; ++i) { jobs.run("/", [] {}, [&](FileJobs::Progress) { ++ended; }); }
-    CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount + 20);
+    CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount + FileJobs::k_at_once_on_root);
     for (std::size_t i = FileJobs::k_at_once_on_a_mount; i < FileJobs::k_at_once_on_a_mount + 20; ++i) { loop.end(i); }
     CHECK(ended == 20);
     // One comes back, the next of its mount begins.
@@ -120,10 +120,31 @@ TEST_CASE("jobs beyond the bound wait their turn", "[file_jobs]") {
     HandLoop loop;
     FileJobs jobs(loop);
     std::vector<int> order;
-    for (int i = 0; i < FileJobs::k_at_once + 3; ++i) { jobs.run("/", [] {}, [&order, i](FileJobs::Progress) { order.push_back(i); }); }
-    CHECK(loop.pool.size() == FileJobs::k_at_once);
+    for (int i = 0; i < FileJobs::k_at_once_on_root + 3; ++i) { jobs.run("/", [] {}, [&order, i](FileJobs::Progress) { order.push_back(i); }); }
+    CHECK(loop.pool.size() == FileJobs::k_at_once_on_root);
     for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
-    CHECK(order.size() == FileJobs::k_at_once + 3);
+    CHECK(order.size() == FileJobs::k_at_once_on_root + 3);
+}
+
+TEST_CASE("the memory of what waits is bounded: jobs with long paths beyond it are dropped at once, later ones are taken again", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    const std::string path = "/proc/" + std::string(4000, 'x');
+    constexpr auto k_fit = FileJobs::k_at_once_on_a_mount + FileJobs::k_waiting_bytes / 4006;
+    int dropped = 0, ended = 0;
+    const auto run = [&] {
+        jobs.run(path, [] {}, [&](FileJobs::Progress progress) { ++(progress == FileJobs::Progress::dropped ? dropped : ended); });
+    };
+    for (std::size_t i = 0; i < k_fit; ++i) { run(); }
+    CHECK(dropped == 0);
+    run();
+    CHECK(dropped == 1);
+    jobs.run("/", [] {}, [&](FileJobs::Progress) { ++ended; });
+    CHECK(loop.pool.size() == FileJobs::k_at_once_on_a_mount + 1);
+    for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
+    CHECK(ended == static_cast<int>(k_fit) + 1);
+    for (std::size_t i = 0; i < k_fit; ++i) { run(); }
+    CHECK(dropped == 1);
 }
 
 TEST_CASE("a lane has a few threads, and the others go on", "[file_jobs]") {

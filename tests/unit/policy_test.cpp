@@ -28,8 +28,9 @@ TEST_CASE("the second project moves into the range of its type", "[policy]") {
     World world;
     world.serve(world.start(world.place("/a")), 3000);
     CHECK(world.serve(world.start(world.place("/b")), 3000).port == 3001);
-    auto python = world.start(world.place("/c"));
-    python.place.type = "";
+    auto typeless = world.place("/c");
+    typeless.type = "";
+    auto python = world.start(typeless);
     python.executable = "python3.11";
     python.arguments = {"python3", "app.py"};
     CHECK(world.serve(python, 3000).port == 5000);
@@ -74,9 +75,9 @@ TEST_CASE("what listened remembers the command that started it, and the next run
     app.scope->command = "npm run dev";
     app.scope->cwd = "/a/web";
     world.serve(app, 3000);
-    CHECK(earlier_runs(world.registry, app.place.project, "npm run dev (in web)").listener == KnownListener{"main", 3000, std::nullopt});
-    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "npm run dev").listener);
-    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "").listener);
+    CHECK(earlier_runs(world.registry, app.place->project, "npm run dev (in web)").listener == KnownListener{"main", 3000, std::nullopt});
+    CHECK_FALSE(earlier_runs(world.registry, app.place->project, "npm run dev").listener);
+    CHECK_FALSE(earlier_runs(world.registry, app.place->project, "").listener);
 }
 
 TEST_CASE("two services of a launch that listen at the same time are noted, one after the other are not", "[policy]") {
@@ -86,14 +87,14 @@ TEST_CASE("two services of a launch that listen at the same time are noted, one 
     const auto before = world.serve(app, 3000);
     world.close(before.cookie);
     const auto after = world.serve(app, 3100);  // a watcher starts it again, and its code has changed
-    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    CHECK_FALSE(earlier_runs(world.registry, app.place->project, "npm run dev").several);
     (void)world.serve(app, 9229);  // its inspector
-    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    CHECK_FALSE(earlier_runs(world.registry, app.place->project, "npm run dev").several);
     const auto api = world.serve(app, 4000);
-    CHECK(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    CHECK(earlier_runs(world.registry, app.place->project, "npm run dev").several);
     world.close(after.cookie);
     world.close(api.cookie);
-    CHECK(earlier_runs(world.registry, app.place.project, "npm run dev").several);
+    CHECK(earlier_runs(world.registry, app.place->project, "npm run dev").several);
 }
 
 TEST_CASE("nothing is learnt from a program that takes PORT for more than its port", "[policy]") {
@@ -102,7 +103,7 @@ TEST_CASE("nothing is learnt from a program that takes PORT for more than its po
     app.scope->command = "make serve";
     app.arguments = {"/usr/bin/python3", "/usr/bin/gunicorn", "app:app"};
     world.serve(app, 8000);
-    CHECK_FALSE(earlier_runs(world.registry, app.place.project, "make serve").listener);
+    CHECK_FALSE(earlier_runs(world.registry, app.place->project, "make serve").listener);
 }
 
 TEST_CASE("a port that others were told of is taken by whoever runs the service, in any session of the project", "[policy]") {
@@ -324,9 +325,10 @@ TEST_CASE("ports that browsers refuse are never chosen", "[policy]") {
 TEST_CASE("an automatic choice does not land in an exclusive range", "[policy]") {
     World world;
     for (Port port = 5000; port < 5432; ++port) { world.external.insert(port); }
-    auto app = world.start(world.place("/a"));
+    auto place = world.place("/a");
+    place.type = "python";
+    auto app = world.start(place);
     app.executable = "python3";
-    app.place.type = "python";
     CHECK(world.ask(app, 5000).port == 5440);
     auto database = world.start(world.place("/b"));
     database.executable = "postgres";
@@ -471,7 +473,7 @@ TEST_CASE("-p takes the port that the user named, claims of others included, liv
     const auto held = world.serve(world.start(a), 3000);
     auto app = world.start(world.place("/b"));
     app.scope->port = Port{3000};
-    OfferRequest offer{*app.scope, app.place, "main", "node", std::nullopt, Port{3000}, "me"};
+    OfferRequest offer{*app.scope, *app.place, "main", "node", std::nullopt, Port{3000}, "me"};
     CHECK(std::get<Refusal>(decide_offer(world.registry, world.config, offer, world.facts()).answer).code == ErrorCode::port_in_use);
     world.close(held.cookie);
     world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
@@ -489,15 +491,17 @@ TEST_CASE("-p takes the port that the user named, claims of others included, liv
 TEST_CASE("another service of the session is not handed a port that this one listens on", "[policy]") {
     World world;
     world.external.insert(3000);
-    auto web = world.start(world.place("/a"));
-    web.place.package_dir = "web";
+    auto package = world.place("/a");
+    package.package_dir = "web";
+    auto web = world.start(package);
     web.holder.cwd = "/a/web";
     const auto bound = world.serve(web, 3000);
     REQUIRE(bound.port == 3001);
     auto api = web;
     api.holder.process = {++world.next_pid, 1};
     api.holder.cwd = "/a/api";
-    api.place.package_dir = "api";
+    package.package_dir = "api";
+    api.place = std::make_shared<const Place>(package);
     CHECK(world.ask(api, 3001).port == 3002);
     auto worker = web;
     worker.holder.process = {++world.next_pid, 1};

@@ -167,7 +167,7 @@ private:
         for (int attempt = 0; attempt < 4; ++attempt) {
             auto decision = decide_bind(registry, config, caller, request, facts());
             const auto answer = decision.answer;
-            tell("bind " + std::to_string(request.port) + " in " + caller.place.project.root + ": " + std::to_string(answer.port));
+            tell("bind " + std::to_string(request.port) + " in " + caller.place->project.root + ": " + std::to_string(answer.port));
             apply(std::move(decision.changes));
             if (!granted.empty() && granted.back() != answer.lease) { apply(decide_unbound(registry, config, granted.back(), true, facts())); }
             granted.push_back(answer.lease);
