@@ -34,6 +34,7 @@ struct Server::Connection {
     std::string refusal;            ///< why it ends; said once it is this connection's turn
     std::deque<std::string> replies;  ///< that the kernel has not taken yet
     std::size_t sent = 0;           ///< of the first of them
+    std::uint64_t read_at = 0;      ///< the loop's time in ms when the kernel last took some of them, or the first of them came
     bool writing = false;           ///< libuv tells when the kernel takes more
     bool waiting = false;           ///< in m_waiting
     std::uint64_t turn = 0;         ///< the last one in which a line of it was decided,
@@ -538,10 +539,16 @@ void Server::bound_input() {
 }
 
 void Server::bound_replies() {
+    // Whose reading stands still for longest: most bytes may be those of somebody who has just asked for much. Those with little do not help.
+    const auto is_slower = [](const Connection& one, const Connection& other) {
+        const bool has_much = one.unread > Limits{}.unread;
+        if (has_much != (other.unread > Limits{}.unread)) { return has_much; }
+        return has_much ? one.read_at < other.read_at : one.unread > other.unread;
+    };
     while (m_unwritten > Limits{}.all_queued_bytes) {
         Connection* slowest = nullptr;
         for (const auto& [key, connection] : m_connections) {
-            if (slowest == nullptr || connection->unread > slowest->unread) { slowest = key; }
+            if (slowest == nullptr || is_slower(*connection, *slowest)) { slowest = key; }
         }
         if (slowest == nullptr || slowest->unread == 0) { return; }
         warn_rarely(m_slow_readers, "dropped a connection that does not read pid=" + std::to_string(slowest->exchange->peer.pid) +
@@ -704,6 +711,7 @@ void Server::write(const std::shared_ptr<Connection>& connection, Reply reply) {
     if (reply.line.empty()) { return go_on(); }
     reply.line += '\n';
     if (!connection->has_unwritten()) {
+        connection->read_at = uv_now(&m_loop);
         // Most replies fit into the socket's buffer: no request, no allocation, no turn of the loop.
         uv_buf_t whole = uv_buf_init(reply.line.data(), static_cast<unsigned>(reply.line.size()));
         const int written = uv_try_write(reinterpret_cast<uv_stream_t*>(connection->pipe.get()), &whole, 1);
@@ -748,6 +756,7 @@ bool Server::flush(const std::shared_ptr<Connection>& connection) {
         const int written = uv_try_write(stream, &rest, 1);
         if (written < 0 && written != UV_EAGAIN) { return false; }
         if (written <= 0) { break; }
+        connection->read_at = uv_now(&m_loop);
         connection->sent += static_cast<std::size_t>(written);
         forget_what_is_sent();
     }

@@ -43,7 +43,7 @@ public:
         std::size_t spare_descriptors = 128;         ///< kept for the agent's own files
         std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read, besides the last: then it is dropped
         std::size_t queued_stream = 256 * 1024;      ///< the same for a stream of events
-        std::size_t all_queued_bytes = 8 * 1024 * 1024;  ///< of all peers together: then the slowest reader is dropped
+        std::size_t all_queued_bytes = 8 * 1024 * 1024;  ///< of all peers together: then who has read nothing for longest is dropped
         std::size_t unread = 16 * 1024;              ///< bytes of replies: no more of this peer is decided until it has read
         std::size_t all_input = 4 * 1024 * 1024;     ///< of all connections together: then the oldest half message is refused
         std::uint64_t half_message_ms = 10'000;      ///< for the end of a message that has begun
