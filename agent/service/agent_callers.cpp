@@ -36,9 +36,9 @@ std::size_t memory_of(const Place& place) {
     std::size_t bytes = sizeof place + place.problem.size();
     for (const auto& service : place.config.services) {
         bytes += sizeof service + service.dir.value_or("").size();
-        for (const auto& argument : service.args) { bytes += sizeof argument + argument.size(); }
+        for (const auto& argument : service.args) { bytes += sizeof(std::string) + argument.size(); }
     }
-    for (const auto& [name, value] : place.config.env) { bytes += 2 * sizeof name + name.size() + value.size(); }
+    for (const auto& [name, value] : place.config.env) { bytes += 2 * sizeof(std::string) + name.size() + value.size(); }
     return bytes;
 }
 

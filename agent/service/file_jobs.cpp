@@ -23,7 +23,7 @@ void FileJobs::add(const std::shared_ptr<Job>& job) {
     m_waiting_bytes += job->path_bytes;
 }
 
-void FileJobs::remove_waiting(std::deque<std::shared_ptr<Job>>::iterator job) {
+void FileJobs::remove_waiting(const std::deque<std::shared_ptr<Job>>::iterator& job) {
     m_waiting_bytes -= (*job)->path_bytes;
     m_waiting.erase(job);
 }

@@ -65,7 +65,7 @@ private:
         std::uint64_t last_start = 0;  ///< in the order of starts
     };
     void add(const std::shared_ptr<Job>& job);
-    void remove_waiting(std::deque<std::shared_ptr<Job>>::iterator job);
+    void remove_waiting(const std::deque<std::shared_ptr<Job>>::iterator& job);
     [[nodiscard]] bool may_start(const Job& job) const;
     void start(const std::shared_ptr<Job>& job);
     void start_waiting();
