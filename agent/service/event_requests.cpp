@@ -42,13 +42,12 @@ void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& reque
         // All who ask share one owner's part of the lane: a journal's text takes a megabyte or more.
         m_file_jobs.run(FileJobs::Lane::processes, "history", [events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
                               [this, request, reply, events] {
-                                  auto result = ok_shape();
-                                  result["events"] = Json::array();
-                                  for (const auto& event : *events) {
+                                  const auto shape = [&](std::size_t index) {
+                                      const auto& event = (*events)[index];
                                       const auto& changed = std::get<LeaseEvent>(event.change);
-                                      result["events"].push_back(event_shape(m_registry, event.seq, event.at, word(changed.change), changed.lease));
-                                  }
-                                  reply({result_line(request.id, result), false});
+                                      return event_shape(m_registry, event.seq, event.at, word(changed.change), changed.lease);
+                                  };
+                                  reply({result_line(request.id, ok_shape(), "events", events->size(), shape), false});
                               });
     };
     // Who had a number: whoever that was.

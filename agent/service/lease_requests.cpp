@@ -192,10 +192,7 @@ void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request,
             auto chosen = list_leases(m_registry, chosen_by);
             // A number of the kernel's choice that is on its way to its program.
             std::erase_if(chosen, [](const Lease* lease) { return lease->key.requested == Port{0} && lease->state != LeaseState::active; });
-            auto result = ok_shape();
-            result["leases"] = Json::array();
-            for (const auto* lease : chosen) { result["leases"].push_back(lease_shape(m_registry, *lease)); }
-            reply({result_line(request.id, result), false});
+            reply({result_line(request.id, ok_shape(), "leases", chosen.size(), [&](std::size_t index) { return lease_shape(m_registry, *chosen[index]); }), false});
         });
     };
     if (all || orphans) {

@@ -68,6 +68,21 @@ std::string result_line(const Json& id, const Json& result) {
     return "{\"id\":" + text_of(id) + ",\"jsonrpc\":\"2.0\",\"result\":" + text_of(result) + "}";
 }
 
+std::string result_line(const Json& id, const Json& result, std::string_view array, std::size_t count,
+                        const std::function<Json(std::size_t index)>& element) {
+    auto line = result_line(id, result);
+    line.erase(line.size() - 2);  // the ends of the result and of the line
+    if (!result.empty()) { line += ','; }
+    line += '"';
+    line += array;
+    line += "\":[";
+    for (std::size_t index = 0; index < count; ++index) {
+        if (index > 0) { line += ','; }
+        line += text_of(element(index));
+    }
+    return line += "]}}";
+}
+
 std::string error_line(const Json& id, int code, const std::string& message, const Json& data) {
     Json error{{"code", code}, {"message", message}};
     if (!data.is_null()) { error["data"] = data; }

@@ -1,6 +1,7 @@
 // JSON-RPC lines in and out: strict reading of requests and their parameters.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -65,6 +66,9 @@ struct RequestError {
 [[nodiscard]] std::variant<Request, RequestError> parse_request(std::string_view line);
 
 [[nodiscard]] std::string result_line(const Json& id, const Json& result);
+/// With one more member, a long array, which is written element by element: a tree of all of them takes a multiple of their text.
+[[nodiscard]] std::string result_line(const Json& id, const Json& result, std::string_view array, std::size_t count,
+                                      const std::function<Json(std::size_t index)>& element);
 /// `data` may be null.
 [[nodiscard]] std::string error_line(const Json& id, int code, const std::string& message, const Json& data);
 

@@ -376,6 +376,21 @@ def test_sessions_in_a_project_with_the_largest_config_share_it(house, served):
     assert SANITIZED or resident_kb(served) - before < 6000
 
 
+def test_a_list_that_is_longer_than_all_replies_together_may_be_is_told_to_who_reads_it(house, shop):
+    assert house.ask("get", "web", cwd=shop)["ok"]
+    connection = Rpc(house)
+    deep = house.project("/".join(["p" * 200] * 3))
+    words = {"description": "d" * 250, "hostname": ".".join(["h" * 60] * 4)}
+    for number in range(6):
+        assert connection.call("lease.allocate", {"cwd": str(deep), "service": f"s{number}", "count": 1000, "range": "default", **words})["result"]["ok"]
+    listed = house.portctl("list", "--all", "--json", cwd=shop)
+    assert len(json.loads(listed.stdout)["leases"]) == 6001 and len(listed.stdout) > 8 * 1024 * 1024
+    asking = flood(house, connections=20, requests=2)
+    assert house.port(shop, "web")
+    for one in (connection, *asking):
+        one.close()
+
+
 def test_a_long_history_is_told_in_pages_and_takes_little_memory(house, served, shop):
     connection = Rpc(house)
     for number in range(1500):

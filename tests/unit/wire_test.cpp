@@ -75,6 +75,19 @@ TEST_CASE("bad bytes in a reply are replaced, not thrown about", "[wire]") {
     CHECK(result_line(1, Json{{"a", "\xff"}}).find("\xEF\xBF\xBD") != std::string::npos);
 }
 
+TEST_CASE("a long array of a reply is written element by element", "[wire]") {
+    const std::vector<Json> elements{Json{{"port", 3000}}, Json("b"), Json(nullptr)};
+    const auto element = [&](std::size_t index) { return elements[index]; };
+    for (std::size_t count = 0; count <= elements.size(); ++count) {
+        const Json array(std::vector<Json>(elements.begin(), elements.begin() + static_cast<std::ptrdiff_t>(count)));
+        for (const auto& rest : {Json{{"ok", true}, {"zero", 0}}, Json::object()}) {
+            auto whole = rest;
+            whole["list"] = count == 0 ? Json::array() : array;
+            CHECK(Json::parse(result_line("a", rest, "list", count, element)) == Json::parse(result_line("a", whole)));
+        }
+    }
+}
+
 TEST_CASE("a request's parameters outlive the request and its line", "[wire]") {
     auto line = std::make_unique<std::string>(R"({"jsonrpc":"2.0","id":"a","method":"x","params":{"service":"caf\u00e9","command":["a","b"],"session":[1,2],"force":true,"cwd":null}})");
     auto request = std::make_unique<Request>(std::get<Request>(parse_request(*line)));
