@@ -54,9 +54,10 @@ int run_history(Globals& globals, const Words& arguments) {
         const int status = ask(globals, "lease.history", *parameters, [&](const Json& result) {
             const auto& page = inner_field(result, "events");
             newest_first.insert(newest_first.end(), page.rbegin(), page.rend());
-            more = page.size() == wanted && newest_first.size() < static_cast<std::size_t>(limit);
+            more = result.value("more", false) && !page.empty() && newest_first.size() < static_cast<std::size_t>(limit);
             if (more) { (*parameters)["before"] = number_field(page.front(), "seq").value_or(0); }
             all = result;
+            all.erase("more");
             return 0;
         });
         if (status != 0) { return status; }

@@ -1,6 +1,7 @@
 #include "core/lease_steps.hpp"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "core/search.hpp"
@@ -123,19 +124,44 @@ Decision<Outcome<LeaseId>> taken_by_name(const Registry& registry, Lease lease) 
     return decision;
 }
 
-void forget_oldest_released(const std::vector<const Lease*>& of_project, std::vector<Change>& changes) {
-    std::vector<const Lease*> released;
-    for (const auto* lease : of_project) {
-        if (!lease->live() && !lease->claimed && lease->by_name()) { released.push_back(lease); }
+namespace {
+
+/// The leases of these that are only remembered, those that ended first in front.
+std::vector<const Lease*> remembered_among(const std::vector<const Lease*>& leases) {
+    std::vector<const Lease*> remembered;
+    for (const auto* lease : leases) {
+        if (lease->only_remembered()) { remembered.push_back(lease); }
     }
-    if (released.size() <= k_most_released) { return; }
-    const auto earlier = [](const Lease* one, const Lease* other) {
+    std::sort(remembered.begin(), remembered.end(), [](const Lease* one, const Lease* other) {
         const auto end = [](const Lease& lease) { return std::pair(lease.released_at.value_or(lease.last_used()), lease.id); };
         return end(*one) < end(*other);
-    };
-    std::sort(released.begin(), released.end(), earlier);
+    });
+    return remembered;
+}
+
+}  // namespace
+
+void forget_oldest_released(const std::vector<const Lease*>& of_project, std::vector<Change>& changes) {
+    auto released = remembered_among(of_project);
+    if (released.size() <= k_most_released) { return; }
     released.resize(released.size() - k_most_released);
     for (const auto* lease : released) { changes.emplace_back(LeaseForgotten{lease->id}); }
+}
+
+void forget_oldest_remembered(const Registry& registry, std::vector<Change>& changes) {
+    auto bytes = registry.remembered_bytes();
+    if (bytes <= k_most_remembered_bytes) { return; }
+    std::set<LeaseId> forgotten;
+    for (const auto& change : changes) {
+        if (const auto* one = std::get_if<LeaseForgotten>(&change)) { forgotten.insert(one->id); }
+    }
+    std::vector<const Lease*> all;
+    for (const auto& [id, lease] : registry.leases()) { all.push_back(&lease); }
+    for (const auto* lease : remembered_among(all)) {
+        if (bytes <= k_most_remembered_bytes * 3 / 4) { return; }
+        bytes -= Registry::bytes_of(*lease);
+        if (!forgotten.contains(lease->id)) { changes.emplace_back(LeaseForgotten{lease->id}); }
+    }
 }
 
 Change ended(const Registry& registry, Lease lease, LeaseChange change, bool keeps_claim, const Config& config, const Facts& facts) {

@@ -58,6 +58,10 @@ void unclaim_others(const Registry& registry, const Lease& taken, std::vector<Ch
 constexpr std::size_t k_most_released = 256;
 /// Forgets the others among the project's leases; what is live, claimed, or was a program's own is none of them.
 void forget_oldest_released(const std::vector<const Lease*>& of_project, std::vector<Change>& changes);
+/// Of all projects together no more memory than this, some 4,000 leases, is taken by what was released like that.
+constexpr std::size_t k_most_remembered_bytes = 8 * 1024 * 1024;
+/// Forgets the oldest where it is more, and then some, for each time looks through all leases.
+void forget_oldest_remembered(const Registry& registry, std::vector<Change>& changes);
 
 /// The lease after its use has ended. Process leases that never listened leave nothing behind; one that was granted another
 /// port and did not listen there has its own again, and its claim on it unless somebody took that over meanwhile.

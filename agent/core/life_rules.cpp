@@ -259,6 +259,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
         }
     }
     for (const auto& [root, leases] : released) { forget_oldest_released(leases, decision.changes); }
+    forget_oldest_remembered(registry, decision.changes);
     return decision;
 }
 

@@ -232,6 +232,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry,
     std::set<std::string> roots;
     for (const auto* lease : chosen) { roots.insert(lease->key.root); }
     for (const auto& root : roots) { forget_oldest_released(registry.of_project(root), changes); }
+    forget_oldest_remembered(registry, changes);
     return {std::move(changes), Answer{std::move(released)}};
 }
 

@@ -63,6 +63,8 @@ void Registry::apply(const Event& event) {
     if (const auto* leased = std::get_if<LeaseEvent>(&event.change)) {
         const auto& lease = leased->lease;
         const auto entry = m_leases.find(lease.id);
+        if (entry != m_leases.end() && entry->second.only_remembered()) { m_remembered_bytes -= bytes_of(entry->second); }
+        if (lease.only_remembered()) { m_remembered_bytes += bytes_of(lease); }
         if (entry == m_leases.end()) {
             m_leases.emplace(lease.id, lease);
             index(lease);
@@ -80,6 +82,7 @@ void Registry::apply(const Event& event) {
         const auto entry = m_leases.find(forgotten->id);
         if (entry != m_leases.end()) {
             const auto port = entry->second.port;
+            if (entry->second.only_remembered()) { m_remembered_bytes -= bytes_of(entry->second); }
             unindex(entry->second);
             m_leases.erase(entry);
             mark_live(port);
@@ -174,6 +177,12 @@ std::vector<const Lease*> Registry::of_session(const ProcessId& outermost) const
 void Registry::resume_at(std::uint64_t last_seq, LeaseId next_id) {
     m_last_seq = last_seq;
     m_next_id = std::max(m_next_id, next_id);
+}
+
+std::size_t Registry::bytes_of(const Lease& lease) {
+    // Its root stands in the lease and in the indexes, its service in the key's.
+    return 2 * sizeof(Lease) + 4 * lease.key.root.size() + 2 * lease.key.service.size() + lease.description.value_or("").size() +
+           lease.hostname.value_or("").size() + lease.allocated_by.size() + lease.started_by.size();
 }
 
 void Registry::index(const Lease& lease) {

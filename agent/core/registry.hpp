@@ -50,6 +50,10 @@ public:
     /// Every lease that this session (its outermost process) has.
     [[nodiscard]] std::vector<const Lease*> of_session(const ProcessId& outermost) const;
 
+    /// About how much memory the leases take that are only remembered.
+    [[nodiscard]] std::size_t remembered_bytes() const { return m_remembered_bytes; }
+    [[nodiscard]] static std::size_t bytes_of(const Lease& lease);
+
     /// For a snapshot's reader: where sequence numbers and ids go on. Never moves the next id back.
     void resume_at(std::uint64_t last_seq, LeaseId next_id);
 
@@ -77,6 +81,7 @@ private:
     std::map<std::string, std::map<Port, int>> m_requested;        ///< by root
     std::map<std::string, std::set<std::string>> m_by_family;      ///< roots; families and root commits apart
     std::map<std::string, std::set<std::string>> m_by_root_commit;
+    std::size_t m_remembered_bytes = 0;
     std::uint64_t m_last_seq = 0;
     LeaseId m_next_id = 1;
 };

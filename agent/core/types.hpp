@@ -202,6 +202,8 @@ struct Lease {
     }
     /// From here its claim, its inactivity and its memory are counted.
     [[nodiscard]] Time last_used() const { return last_active_at ? std::max(*last_active_at, allocated_at) : allocated_at; }
+    /// Got by name, released, and claimed by nobody: of these a limited number is remembered.
+    [[nodiscard]] bool only_remembered() const { return !live() && !claimed && by_name(); }
     [[nodiscard]] bool by_name() const { return origin != LeaseOrigin::process; }
     [[nodiscard]] bool listening() const {
         for (const auto& socket : sockets) {

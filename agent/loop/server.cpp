@@ -425,7 +425,8 @@ bool Server::is_crowded() const {
 bool Server::make_room(pid_t newcomer) {
     const auto drop_for_newcomer = [this](Connection& connection, std::string_view why) {
         const auto line = refusal_line(ErrorCode::agent_unavailable, "too many connections; " + std::string(why)) + "\n";
-        if (int fd = -1; uv_fileno(reinterpret_cast<const uv_handle_t*>(connection.pipe.get()), &fd) == 0) {
+        // Not into the midst of a reply.
+        if (int fd = -1; !connection.has_unwritten() && uv_fileno(reinterpret_cast<const uv_handle_t*>(connection.pipe.get()), &fd) == 0) {
             [[maybe_unused]] const auto sent = ::send(fd, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         }
         warn_rarely(m_made_room, "dropped a connection for a new one pid=" + std::to_string(connection.exchange->peer.pid) +
@@ -451,11 +452,13 @@ bool Server::make_room(pid_t newcomer) {
         for (const auto& connection : gone) { drop(*connection); }
         if (!gone.empty()) { return true; }
     }
-    // All have something under way: who has more of them than anybody needs gives up the one that has waited longest.
+    // All have something under way: the process that has most of them, if that is more than the newcomer's own, gives up the one
+    // that has waited longest.
     std::map<pid_t, std::size_t> of_process;
     for (const auto* connection : m_by_use) { ++of_process[connection->exchange->peer.pid]; }
+    const auto has = of_process[newcomer];
     const auto greediest = std::max_element(of_process.begin(), of_process.end(), [](const auto& one, const auto& other) { return one.second < other.second; });
-    if (greediest == of_process.end() || greediest->first == newcomer || greediest->second <= m_connections.size() / Limits{}.shares) { return false; }
+    if (greediest->second <= std::max(Limits{}.connections_of_one, has + 1)) { return false; }
     for (auto* connection : m_by_use) {
         if (connection->exchange->peer.pid != greediest->first || connection->exchange->lease != 0) { continue; }
         drop_for_newcomer(*connection, "this process has most of them");

@@ -39,7 +39,7 @@ public:
     struct Limits {
         std::size_t connections = 4096;              ///< or fewer, where the process may not have so many descriptors
         std::size_t connections_always = 16;
-        std::size_t shares = 8;                      ///< more than one of so many parts of all connections is more than a process needs
+        std::size_t connections_of_one = 16;         ///< that a process keeps although others find no room
         std::size_t spare_descriptors = 128;         ///< kept for the agent's own files
         std::size_t queued_bytes = 4 * 1024 * 1024;  ///< of replies that a peer does not read, besides the last: then it is dropped
         std::size_t queued_stream = 256 * 1024;      ///< the same for a stream of events
@@ -95,7 +95,7 @@ private:
     /// One connection more cannot be had without taking the descriptors that the agent's own work needs.
     [[nodiscard]] bool is_crowded() const;
     /// Ends the connection that has been idle longest, or those whose peers are gone, or one of the process that has by far too
-    /// many. False when all have something under way, and nobody has more than a share of them or only the newcomer has. A newcomer that cannot be accepted yet is 0.
+    /// many. False when all have something under way, and nobody has many, or more than the newcomer. A newcomer that cannot be accepted yet is 0.
     [[nodiscard]] bool make_room(pid_t newcomer);
     void drop(Connection& connection);
     /// Again after each pause, with the callbacks: uv_read_stop forgets them.

@@ -134,6 +134,7 @@ private:
         std::function<void()> cancel;  ///< its deadline
     };
     struct PlaceRead {
+        std::shared_ptr<const std::string> directory;  ///< its key's text
         std::vector<std::function<void(const Place*)>> waiters;
         bool late = false;  ///< its file system does not answer: nobody waits for it any more
     };
@@ -246,7 +247,8 @@ private:
     void wake_by(Time time);
 
     /// Finds the place of a directory, from the pool unless it was read a moment ago; null when its file system hangs.
-    void with_place(const std::string& directory, std::function<void(const Place*)> then);
+    /// Paths may be long, and many may wait for a mount that hangs: there is one copy for all that is to be done.
+    void with_place(const std::shared_ptr<const std::string>& directory, std::function<void(const Place*)> then);
     /// The project that a request means (cwd, or project by name or path). `then` does not follow for a peer that has hung
     /// up by then; a project that cannot be found is refused here.
     /// The directory of a project that is named, or given as a path.
@@ -350,7 +352,7 @@ private:
     bool m_looking = false;
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;
-    std::unordered_map<std::string, PlaceRead> m_place_reads;  ///< under way
+    std::unordered_map<std::string_view, PlaceRead> m_place_reads;  ///< under way
     KnownProcesses m_processes;
     /// Read at the session's start; good for its life.
     std::map<ProcessId, std::map<std::string, std::shared_ptr<const Place>>> m_session_places;

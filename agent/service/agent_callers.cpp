@@ -33,7 +33,9 @@ bool is_project_of_its_own(const Place& place) {
 }
 
 std::size_t memory_of(const Place& place) {
-    std::size_t bytes = sizeof place + place.problem.size();
+    const auto& project = place.project;
+    std::size_t bytes = sizeof place + place.problem.size() + place.package_dir.size() + project.root.size() + project.name.size() + project.family.size() +
+                        project.git_dir.size() + project.worktree_of.value_or("").size();
     for (const auto& service : place.config.services) {
         bytes += sizeof service + service.dir.value_or("").size();
         for (const auto& argument : service.args) { bytes += sizeof(std::string) + argument.size(); }
@@ -85,44 +87,43 @@ Session session_of_its_own(const Caller& caller, const Place& place) {
 
 }  // namespace
 
-void Agent::with_place(const std::string& directory, std::function<void(const Place*)> then) {
-    if (const auto known = m_places.find(directory); known != m_places.end()) {
+void Agent::with_place(const std::shared_ptr<const std::string>& directory, std::function<void(const Place*)> then) {
+    if (const auto known = m_places.find(*directory); known != m_places.end()) {
         if (m_outside.now() - known->second.read_at < k_place_lifetime) { return then(&known->second.place); }
         m_places.erase(known);
     }
-    const auto [entry, is_new] = m_place_reads.try_emplace(directory);
+    const auto [entry, is_new] = m_place_reads.try_emplace(*directory);
     if (entry->second.late) { return then(nullptr); }
     entry->second.waiters.push_back(std::move(then));
     if (!is_new) { return; }
+    entry->second.directory = directory;
     auto found = std::make_shared<Place>();
-    // Paths may be long, and many may wait for a mount that hangs: one copy for all that is to be done.
-    const auto path = std::make_shared<const std::string>(directory);
-    m_file_jobs.run(directory, [found, path, home = m_options.home, roots = m_root_commits] { *found = find_place(*path, home, roots.get()); },
-                    [this, found, path](FileJobs::Progress progress) {
-                        if (progress != FileJobs::Progress::ended) {
-                            auto& read = m_place_reads[*path];
-                            const auto waiters = std::exchange(read.waiters, {});
-                            if (progress == FileJobs::Progress::late) {
-                                read.late = true;
-                                m_options.log_trouble("the file system of " + printable(*path) + " does not answer");
-                            } else {
-                                m_place_reads.erase(*path);
-                            }
-                            for (const auto& waiter : waiters) { waiter(nullptr); }
-                            return;
-                        }
-                        with_moves(*found, [this, found, path] {
-                            auto bytes = memory_of(*found);
-                            std::erase_if(m_places, [&bytes, now = m_outside.now()](const auto& known) {
-                                bytes += memory_of(known.second.place);
-                                return now - known.second.read_at >= k_place_lifetime;
-                            });
-                            if (m_places.size() >= k_known_places || bytes > k_known_bytes) { m_places.clear(); }
-                            m_places[*path] = {*found, m_outside.now()};
-                            auto node = m_place_reads.extract(*path);
-                            for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
-                        });
-                    });
+    const auto work = [found, directory, home = m_options.home, roots = m_root_commits] { *found = find_place(*directory, home, roots.get()); };
+    m_file_jobs.run(*directory, work, [this, found, directory](FileJobs::Progress progress) {
+        if (progress != FileJobs::Progress::ended) {
+            auto& read = m_place_reads[*directory];
+            const auto waiters = std::exchange(read.waiters, {});
+            if (progress == FileJobs::Progress::late) {
+                read.late = true;
+                m_options.log_trouble("the file system of " + printable(*directory) + " does not answer");
+            } else {
+                m_place_reads.erase(*directory);
+            }
+            for (const auto& waiter : waiters) { waiter(nullptr); }
+            return;
+        }
+        with_moves(*found, [this, found, directory] {
+            auto bytes = memory_of(*found);
+            std::erase_if(m_places, [&bytes, now = m_outside.now()](const auto& known) {
+                bytes += memory_of(known.second.place);
+                return now - known.second.read_at >= k_place_lifetime;
+            });
+            if (m_places.size() >= k_known_places || bytes > k_known_bytes) { m_places.clear(); }
+            m_places[*directory] = {*found, m_outside.now()};
+            auto node = m_place_reads.extract(*directory);
+            for (const auto& waiter : node.mapped().waiters) { waiter(found.get()); }
+        });
+    });
 }
 
 Outcome<std::string> Agent::directory_of(const std::string& project) const {
@@ -169,7 +170,7 @@ void Agent::with_named_project(const Request& request, const std::string& projec
 
 void Agent::with_directory(const Request& request, const std::string& directory, const ReplyTo& reply, std::function<void(const Place&)> then) {
     const auto path = std::make_shared<const std::string>(directory);
-    with_place(directory, [this, request, reply, path, then = std::move(then)](const Place* place) {
+    with_place(path, [this, request, reply, path, then = std::move(then)](const Place* place) {
         if (request.from && request.from->closed) { return reply({}); }  // it hung up before this was decided
         if (place == nullptr) {
             return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(*path) + " does not answer", {}, {}});
@@ -196,7 +197,7 @@ std::shared_ptr<const Place> Agent::shared_place(const std::string& directory, c
     if (m_shared_places.size() >= k_known_places) {
         std::erase_if(m_shared_places, [](const auto& known) { return known.second.expired(); });
     }
-    const auto bytes = memory_of(wanted);
+    const auto bytes = memory_of(wanted) + 2 * directory.size();
     *m_shared_bytes += bytes;
     // Connections keep it, and may end after the agent.
     std::shared_ptr<const Place> shared(new Place(std::move(wanted)), [bytes, sum = m_shared_bytes](const Place* ended) {
@@ -256,7 +257,7 @@ void Agent::with_caller(const std::shared_ptr<Exchange>& exchange, const Process
     const auto with_known_place = [this](const std::optional<Session>& scope, const std::string& path, std::function<void(const Shared&)> use) {
         const auto session = scope ? scope->outermost : ProcessId{};
         if (const auto known = remembered_place(session, path)) { return use(known); }
-        with_place(path, [this, session, path, use = std::move(use)](const Place* place) {
+        with_place(std::make_shared<const std::string>(path), [this, session, path, use = std::move(use)](const Place* place) {
             if (place == nullptr) { return use(nullptr); }
             const auto shared = shared_place(path, *place);
             if (m_registry.find_session(session) != nullptr) { remember_place(session, path, shared); }

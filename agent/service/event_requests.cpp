@@ -20,7 +20,9 @@ Json event_shape(const Registry& registry, std::uint64_t seq, Time at, std::stri
 }  // namespace
 
 void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
-    constexpr std::uint64_t k_max_events = 1000;  // of one reply: whoever wants more asks for those before
+    // Of one reply: whoever wants more asks for those before.
+    constexpr std::uint64_t k_max_events = 1000;
+    constexpr std::size_t k_max_bytes = 768 * 1024;
     Params params(request.params);
     const auto port = params.port("port");
     const auto service = params.text("service", 64);
@@ -33,22 +35,26 @@ void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& reque
         HistoryQuery query;
         query.limit = limit;
         query.before = before.value_or(UINT64_MAX);
+        query.max_bytes = k_max_bytes;
         query.since = m_outside.now() - m_config.history;
         if (since_s) { query.since = std::max(query.since, m_outside.now() - std::chrono::seconds(*since_s)); }
         query.wanted = [root, port, service](const Lease& lease) {
             return (!root || lease.key.root == *root) && (!port || lease.port == *port) && (!service || lease.key.service == *service);
         };
-        auto events = std::make_shared<std::vector<Event>>();
-        // All who ask share one owner's part of the lane: a journal's text takes a megabyte or more.
-        m_file_jobs.run(FileJobs::Lane::processes, "history", [events, query, directory = m_options.state] { *events = read_history(system_files(), directory, query); },
-                              [this, request, reply, events] {
-                                  const auto shape = [&](std::size_t index) {
-                                      const auto& event = (*events)[index];
-                                      const auto& changed = std::get<LeaseEvent>(event.change);
-                                      return event_shape(m_registry, event.seq, event.at, word(changed.change), changed.lease);
-                                  };
-                                  reply({result_line(request.id, ok_shape(), "events", events->size(), shape), false});
-                              });
+        auto history = std::make_shared<History>();
+        // Whoever asks again and again takes turns with the others.
+        const auto owner = request.from ? std::to_string(request.from->peer.pid) : std::string();
+        m_file_jobs.run(FileJobs::Lane::history, owner, [history, query, directory = m_options.state] { *history = read_history(system_files(), directory, query); },
+                        [this, request, reply, history] {
+                            const auto shape = [&](std::size_t index) {
+                                const auto& event = history->events[index];
+                                const auto& changed = std::get<LeaseEvent>(event.change);
+                                return event_shape(m_registry, event.seq, event.at, word(changed.change), changed.lease);
+                            };
+                            auto result = ok_shape();
+                            result["more"] = history->more;
+                            reply({result_line(request.id, result, "events", history->events.size(), shape), false});
+                        });
     };
     // Who had a number: whoever that was.
     if (all || (port && !params.has("project"))) {

@@ -1,23 +1,33 @@
 #include "service/file_jobs.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace portwrap {
+namespace {
+
+constexpr const char* k_history = "history";
+/// Each has a file of the journal in memory.
+constexpr int k_histories_at_once = 2;
+
+}  // namespace
 
 void FileJobs::run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done) {
-    add(std::make_shared<Job>(Job{m_mounts.of(path), {}, path.size(), std::move(work), std::move(done), true, false, [] {}}));
+    add(std::make_shared<Job>(Job{m_mounts.of(path), {}, path.size(), std::move(work), std::move(done), true, false, false, [] {}}));
 }
 
 void FileJobs::run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done) {
     // No path is named like this.
-    const char* name = lane == Lane::processes ? "processes" : "health";
-    add(std::make_shared<Job>(Job{name, owner, 0, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, [] {}}));
+    constexpr std::array k_names{"processes", "health", k_history};
+    const auto* name = k_names[static_cast<std::size_t>(lane)];
+    add(std::make_shared<Job>(Job{name, owner, 0, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, false, [] {}}));
 }
 
 void FileJobs::add(const std::shared_ptr<Job>& job) {
     if (may_start(*job)) { return start(job); }
-    if (m_waiting_bytes + job->path_bytes > k_waiting_bytes) { return job->done(Progress::dropped); }
+    const auto limit = m_on_mount[job->mount].late > 0 ? k_waiting_bytes_where_late : k_waiting_bytes;
+    if (m_waiting_bytes + job->path_bytes > limit) { return job->done(Progress::dropped); }
     set_deadline(job);
     m_waiting.push_back(job);
     m_waiting_bytes += job->path_bytes;
@@ -33,7 +43,8 @@ bool FileJobs::may_start(const Job& job) const {
     const auto of_owner = m_of_owner.find(job.owner);
     if (of_owner != m_of_owner.end() && of_owner->second.running >= k_at_once_of_an_owner) { return false; }
     const auto on_mount = m_on_mount.find(job.mount);
-    return on_mount == m_on_mount.end() || on_mount->second.running < (job.mount == "/" ? k_at_once_on_root : k_at_once_on_a_mount);
+    const int limit = job.mount == "/" ? k_at_once_on_root : job.mount == k_history ? k_histories_at_once : k_at_once_on_a_mount;
+    return on_mount == m_on_mount.end() || on_mount->second.running < limit;
 }
 
 void FileJobs::start(const std::shared_ptr<Job>& job) {
@@ -51,6 +62,7 @@ void FileJobs::start(const std::shared_ptr<Job>& job) {
                               --m_running;
                               auto& on_mount = m_on_mount[job->mount];
                               --on_mount.running;
+                              if (job->is_late) { --on_mount.late; }
                               ++on_mount.ended;
                               if (!job->owner.empty()) { --m_of_owner[job->owner].running; }
                               start_waiting();
@@ -69,7 +81,11 @@ void FileJobs::set_deadline(const std::shared_ptr<Job>& job) {
     job->cancel_deadline = m_outside.call_after(k_deadline, [this, job, ended = m_on_mount[job->mount].ended] {
         if (!job->has_started && m_on_mount[job->mount].ended != ended) { return set_deadline(job); }
         job->has_deadline = false;
-        if (job->has_started) { return job->done(Progress::late); }
+        if (job->has_started) {
+            job->is_late = true;
+            ++m_on_mount[job->mount].late;
+            return job->done(Progress::late);
+        }
         remove_waiting(std::find(m_waiting.begin(), m_waiting.end(), job));
         job->done(Progress::dropped);
     });

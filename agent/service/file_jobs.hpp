@@ -26,9 +26,10 @@ public:
     /// come to an end meanwhile: a crowd is slow although its file system is well. Less than the clients' own deadline of 5 s.
     static constexpr std::chrono::milliseconds k_deadline{3000};
 
-    /// Bytes of the paths of all jobs that wait for their turn. Each asker keeps several copies of its path until it is answered. A
-    /// thousand launches at once, two jobs each, fit in; what comes on top is dropped at once, within run().
-    static constexpr std::size_t k_waiting_bytes = 384 * 1024;
+    /// Bytes of the paths of all jobs that wait for their turn: what comes on top is dropped at once, within run(). Each asker keeps
+    /// copies of its path until it is answered. Where a job is late already, fewer need be let wait.
+    static constexpr std::size_t k_waiting_bytes = 1024 * 1024;
+    static constexpr std::size_t k_waiting_bytes_where_late = 256 * 1024;
 
     explicit FileJobs(Outside& outside) : m_outside(outside) {}
 
@@ -41,7 +42,7 @@ public:
 
     /// Jobs that come to an end by themselves: only so many of a lane at once, the others wait. Of one owner (a project; "" is
     /// nobody) only a part of those, and the owners that wait take turns: one whose jobs are slow delays the others by no more than one job.
-    enum class Lane { processes, health };
+    enum class Lane { processes, health, history };
     static constexpr int k_at_once_of_an_owner = k_at_once_on_a_mount / 2;
     void run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done);
 
@@ -54,10 +55,12 @@ private:
         std::function<void(Progress)> done;
         bool has_deadline = false;  ///< and it is not past
         bool has_started = false;
+        bool is_late = false;
         std::function<void()> cancel_deadline;
     };
     struct OnMount {
         int running = 0;
+        int late = 0;             ///< how many of them are
         std::uint64_t ended = 0;  ///< how many came to an end so far
     };
     struct OfOwner {

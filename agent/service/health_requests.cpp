@@ -182,7 +182,7 @@ void Agent::check_all_health() {
     if (roots.empty()) { return again(); }
     auto left = std::make_shared<std::size_t>(roots.size());
     for (const auto& root : roots) {
-        with_place(root, [this, job, left, again](const Place* place) {
+        with_place(std::make_shared<const std::string>(root), [this, job, left, again](const Place* place) {
             if (place != nullptr) { add_to_health_job(*job, *place, std::nullopt, true, std::nullopt); }
             if (--*left == 0) { check_health(job, {}, again); }
         });

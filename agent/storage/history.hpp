@@ -17,9 +17,14 @@ struct HistoryQuery {
     std::uint64_t before = UINT64_MAX;          ///< only events with lower numbers
     std::function<bool(const Lease&)> wanted;
     std::size_t limit = 1000;                   ///< the newest so many
+    std::size_t max_bytes = SIZE_MAX;           ///< of their lines in the journal: fewer of them, but one at least
 };
-/// Lease events in rising order. One file's text is in memory at a time, and of its events those that may be wanted. Safe while the store writes: a segment that is sealed
+struct History {
+    std::vector<Event> events;  ///< in rising order
+    bool more = false;          ///< there are, or may be, earlier ones
+};
+/// Lease events. One file's text is in memory at a time, and of its events those that may be wanted. Safe while the store writes: a segment that is sealed
 /// meanwhile is recognised by its sequence numbers.
-[[nodiscard]] std::vector<Event> read_history(Files& files, const std::string& directory, const HistoryQuery& query);
+[[nodiscard]] History read_history(Files& files, const std::string& directory, const HistoryQuery& query);
 
 }  // namespace portwrap

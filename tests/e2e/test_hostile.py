@@ -210,8 +210,8 @@ def test_a_process_with_most_of_the_connections_makes_room_for_others(house, sho
     """All of its connections wait for something; those of another process, which is no newcomer, stay."""
     assert house.run("prlimit", "--nofile=256:256", "portctl", "agent", "start").returncode == 0
     watching = house.start("portctl", "watch", cwd=shop)
-    house.portctl("get", "first", cwd=shop)
-    watching.wait_for("first", "stdout")
+    # It watches when an event arrives that happened afterwards.
+    wait_until(lambda: house.portctl("get", "first", cwd=shop) and house.portctl("release", "first", cwd=shop) and watching.stdout, "an event is printed")
     waiting = [Rpc(house) for _ in range(200)]
     for connection in waiting:
         with contextlib.suppress(OSError):  # those that find no room are closed at once

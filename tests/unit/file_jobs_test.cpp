@@ -133,7 +133,10 @@ TEST_CASE("the memory of what waits is bounded: jobs with long paths beyond it a
     constexpr auto k_fit = FileJobs::k_at_once_on_a_mount + FileJobs::k_waiting_bytes / 4006;
     int dropped = 0, ended = 0;
     const auto run = [&] {
-        jobs.run(path, [] {}, [&](FileJobs::Progress progress) { ++(progress == FileJobs::Progress::dropped ? dropped : ended); });
+        jobs.run(path, [] {}, [&](FileJobs::Progress progress) {
+            dropped += progress == FileJobs::Progress::dropped ? 1 : 0;
+            ended += progress == FileJobs::Progress::ended ? 1 : 0;
+        });
     };
     for (std::size_t i = 0; i < k_fit; ++i) { run(); }
     CHECK(dropped == 0);
@@ -147,6 +150,24 @@ TEST_CASE("the memory of what waits is bounded: jobs with long paths beyond it a
     CHECK(dropped == 1);
 }
 
+TEST_CASE("where a job is late fewer are let wait, until it has ended", "[file_jobs]") {
+    HandLoop loop;
+    FileJobs jobs(loop);
+    const std::string path = "/proc/" + std::string(4000, 'x');
+    constexpr auto k_fit = FileJobs::k_waiting_bytes_where_late / 4006;
+    int dropped = 0;
+    const auto run = [&] { jobs.run(path, [] {}, [&](FileJobs::Progress progress) { dropped += progress == FileJobs::Progress::dropped ? 1 : 0; }); };
+    for (int i = 0; i < FileJobs::k_at_once_on_a_mount; ++i) { run(); }
+    loop.deadlines[0]();
+    for (std::size_t i = 0; i < k_fit; ++i) { run(); }
+    CHECK(dropped == 0);
+    run();
+    CHECK(dropped == 1);
+    loop.end(0);
+    run();
+    CHECK(dropped == 1);
+}
+
 TEST_CASE("a lane has a few threads, and the others go on", "[file_jobs]") {
     HandLoop loop;
     FileJobs jobs(loop);
@@ -156,9 +177,11 @@ TEST_CASE("a lane has a few threads, and the others go on", "[file_jobs]") {
     CHECK(loop.deadlines.empty());
     jobs.run(FileJobs::Lane::health, {}, [] {}, [&] { ++done; });
     CHECK(loop.pool.size() == static_cast<std::size_t>(FileJobs::k_at_once_on_a_mount) + 1);
+    for (int i = 0; i < 5; ++i) { jobs.run(FileJobs::Lane::history, {}, [] {}, [&] { ++done; }); }
+    CHECK(loop.pool.size() == static_cast<std::size_t>(FileJobs::k_at_once_on_a_mount) + 3);
     for (std::size_t i = 0; i < loop.pool.size(); ++i) { loop.end(i); }
-    CHECK(loop.pool.size() == 11);
-    CHECK(done == 11);
+    CHECK(loop.pool.size() == 16);
+    CHECK(done == 16);
 }
 
 TEST_CASE("in a lane an owner has a part of the threads, and those who wait take turns", "[file_jobs]") {

@@ -584,6 +584,31 @@ TEST_CASE("who gets a service at a number gets that number, or what the service 
     CHECK(world.registry.of_service("/r/a", "api").empty());
 }
 
+TEST_CASE("of what all projects together got by name and released the oldest is forgotten beyond some memory", "[named]") {
+    NamedWorld world;
+    const auto kept = world.port_of(world.get(world.place("/kept"), "web"));
+    const std::string deep = "/" + std::string(3000, 'x');
+    std::size_t most = 0;
+    for (int project = 0; project < 12; ++project) {
+        const auto place = world.place(deep + std::to_string(project));
+        for (int service = 0; service < 100; ++service) {
+            world.now += 1s;
+            const auto port = world.port_of(world.get(place, "s" + std::to_string(service)));
+            REQUIRE(std::holds_alternative<std::vector<LeaseId>>(world.release(place, port)));
+            most = std::max(most, world.registry.remembered_bytes());
+        }
+    }
+    CHECK(most > k_most_remembered_bytes);
+    CHECK(most < k_most_remembered_bytes + 2 * (4 * 3010 + 2048));
+    CHECK(world.registry.of_service(deep + "0", "s0").empty());
+    CHECK_FALSE(world.registry.of_service(deep + "11", "s99").empty());
+    CHECK(world.port_of(world.get(world.place("/kept"), "web")) == kept);
+    // The sum is what the leases say one by one.
+    std::size_t sum = 0;
+    for (const auto& [id, lease] : world.registry.leases()) { sum += lease.only_remembered() ? Registry::bytes_of(lease) : 0; }
+    CHECK(sum == world.registry.remembered_bytes());
+}
+
 TEST_CASE("of what a project got by name and released only the last few hundred are remembered", "[named]") {
     NamedWorld world;
     const auto shop = world.place("/shop");
