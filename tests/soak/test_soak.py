@@ -323,6 +323,9 @@ class World:
         own_key = [server.key] if self.last.get(server.key) is server and server.key[:3] == server.group else []
         key = next(key for key in (*own_key, *((*server.group, i) for i in range(MOST_SERVERS * 2))) if key not in used)
         taken, expected = self.taken(), self.sticky.get(key)
+        # Who had its instance last is not known where keys were forgotten since, nor, of one that was forked, whether its session, which
+        # may have ended with its parent, is still known to have had it.
+        known = server.key in self.last and not server.forked and not server.adopted
         own = {lease["port"] for lease in self.leases(states=EVERY_STATE) if lease["project"]["root"] == str(server.root) and
                (lease["service"], lease["requested_port"], lease["instance"]) != key[1:]}
         server.process.say("open\n")
@@ -331,8 +334,6 @@ class World:
         server.key, server.open = key, True
         self.last[key] = server
         self.say(f"opened {server}")
-        # The session of one that was forked may have ended with its parent: whether its instance is still known as its own is open.
-        known = not server.forked and not server.adopted
         if expected is not None and expected not in taken and server.asked not in own and known:
             assert server.port == expected, f"{server} had {expected}; {self.story(expected)}"
             return
