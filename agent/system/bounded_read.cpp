@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <semaphore>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ bool read_up_to(int fd, std::size_t limit, std::string& into) {
     }
     return true;
 }
+
+std::counting_semaphore<2> turns(2);
 
 FileContent failure(int error) {
     if (error == ENOENT || error == ENOTDIR || error == ELOOP || error == ENAMETOOLONG) { return FileAbsent{}; }
@@ -60,10 +63,17 @@ std::optional<std::string> read_project_file(const std::string& path) {
     return std::nullopt;
 }
 
-std::unique_lock<std::mutex> turn_for(std::string_view text) {
+Turn::Turn(bool wanted) : m_has(wanted) {
+    if (m_has) { turns.acquire(); }
+}
+
+Turn::~Turn() {
+    if (m_has) { turns.release(); }
+}
+
+Turn turn_for(std::string_view text) {
     constexpr std::size_t k_small = 64 * 1024;
-    static std::mutex mutex;
-    return text.size() <= k_small ? std::unique_lock<std::mutex>() : std::unique_lock(mutex);
+    return Turn(text.size() > k_small);
 }
 
 bool is_readable_file(const std::string& path) {

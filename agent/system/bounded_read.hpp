@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,9 +26,19 @@ using FileContent = std::variant<FileAbsent, FileRefused, std::string>;
 /// True for a regular file that this user may read, of any size.
 [[nodiscard]] bool is_readable_file(const std::string& path);
 
-/// Looking through a text takes a multiple of its memory: those who look through large ones take turns. Held meanwhile, and never
-/// while a file is read, which may hang; small texts wait for nobody. Any thread.
-[[nodiscard]] std::unique_lock<std::mutex> turn_for(std::string_view text);
+/// Looking through a text takes a multiple of its memory: of those who look through large ones two do so at once, the others wait
+/// for their turn. Held meanwhile, and never while a file is read, which may hang; small texts wait for nobody. Any thread.
+class Turn {
+public:
+    explicit Turn(bool wanted);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+private:
+    bool m_has = false;
+};
+[[nodiscard]] Turn turn_for(std::string_view text);
 
 /// The first `limit` bytes of a file of procfs or /etc, whose st_size says nothing.
 [[nodiscard]] std::optional<std::string> read_system_file(const std::string& path, std::size_t limit);
