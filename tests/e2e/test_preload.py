@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from house import NODE_MODULES, RANGES, compile_c, fetch, wait_until
+from house import NODE_MODULES, RANGES, SANITIZED, compile_c, fetch, wait_until
 from test_socket_habits import ASKED, HOLD, own_port, start, taken  # noqa: F401 (a fixture)
 
 OTHER = r"""
@@ -70,6 +70,8 @@ def build(tmp_path):
 
 @pytest.mark.parametrize("before", [True, False], ids=["theirs in LD_PRELOAD before", "theirs added after ours"])
 def test_another_preload_library_is_called_and_calls_on(house, taken, build, before):  # noqa: F811
+    if before and SANITIZED:
+        pytest.skip("the sanitizer that portwrap is built with here wants to be the first library")
     other = build("gcc", OTHER, "other.so", "-shared", "-fPIC", "-ldl")
     script = HOLD.replace("print(", 'socket.create_connection(("127.0.0.1", 23100)); print(')
     if before:
