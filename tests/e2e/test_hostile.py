@@ -346,7 +346,7 @@ def test_a_launch_is_decided_whatever_its_package_s_files_hold(house, served, sh
     filler = "react-script " * 76_000
     files = {name: filler for name in ("pom.xml", "build.gradle", "build.gradle.kts", "pyproject.toml", "requirements.txt", ".env")}
     root = house.project("evil", files={"package.json": json.dumps({"scripts": {"dev": script}}), **files})
-    runs = [house.start("portwrap", "-n", "npm", "run", "dev", cwd=root) for _ in range(4)]
+    runs = [house.start("portwrap", "-n", "npm", "run", "dev", cwd=root) for _ in range(1 if SANITIZED else 4)]
     assert house.port(shop, "web")
     for run in runs:
         assert run.wait() == 0
