@@ -198,8 +198,11 @@ class Process:
 
     def kill(self):
         """SIGKILL for the command and all its descendants that stayed in its process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        # Once it has been waited for, its number may be that of somebody else's process. While there are members of its group the
+        # kernel gives it to nobody.
+        if self._popen.returncode is None or not os.path.exists(f"/proc/{self.pid}"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
     def dispose(self):
