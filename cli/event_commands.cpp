@@ -7,6 +7,7 @@
 #include "cli11.hpp"
 #include "command.hpp"
 #include "options.hpp"
+#include "portwrap/protocol.hpp"
 #include "render.hpp"
 #include "text.hpp"
 
@@ -19,7 +20,7 @@ using Words = std::vector<std::string>;
 int run_history(Globals& globals, const Words& arguments) {
     Word target;
     Word since;
-    int limit = 1000;
+    std::size_t limit = 1000;
     const auto end = parse_command(
         globals, "history [PORT|SERVICE] [--since DURATION] [OPTIONS]", "Shows who had a port, and when; of a PORT in every project.",
         "  portctl history\n"
@@ -45,27 +46,25 @@ int run_history(Globals& globals, const Words& arguments) {
         (*parameters)["since_s"] = *seconds;
     }
     // The newest first, a page at a time: each page ends before the oldest event of the last one.
-    constexpr std::size_t k_page = 1000;
-    Json all;
+    Json last;
     std::vector<Json> newest_first;
     for (bool more = true; more;) {
-        const auto wanted = std::min(k_page, static_cast<std::size_t>(limit) - newest_first.size());
-        (*parameters)["limit"] = wanted;
+        (*parameters)["limit"] = std::min(k_history_page, limit - newest_first.size());
         const int status = ask(globals, "lease.history", *parameters, [&](const Json& result) {
             const auto& page = inner_field(result, "events");
             newest_first.insert(newest_first.end(), page.rbegin(), page.rend());
-            more = result.value("more", false) && !page.empty() && newest_first.size() < static_cast<std::size_t>(limit);
+            more = result.value("more", false) && !page.empty() && newest_first.size() < limit;
             if (more) { (*parameters)["before"] = number_field(page.front(), "seq").value_or(0); }
-            all = result;
-            all.erase("more");
+            if (!more) { last = result; }
             return 0;
         });
         if (status != 0) { return status; }
     }
     std::reverse(newest_first.begin(), newest_first.end());
     if (globals.json) {
-        all["events"] = newest_first;
-        return print_json(all);
+        last.erase("more");
+        last["events"] = newest_first;
+        return print_json(last);
     }
     const auto style = style_of_stdout();
     std::string text;

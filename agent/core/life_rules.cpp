@@ -249,7 +249,7 @@ Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Conf
             continue;
         }
         later(forget);
-        if (lease.by_name() && !lease.claimed) { released[lease.key.root].push_back(&lease); }
+        if (lease.only_remembered()) { released[lease.key.root].push_back(&lease); }
         if (lease.claimed && used + config.inactive <= facts.now) {
             Lease changed = lease;
             changed.claimed = false;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/named_rules.hpp"
+#include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "service/requests.hpp"
 #include "storage/event_codec.hpp"
@@ -20,14 +21,12 @@ Json event_shape(const Registry& registry, std::uint64_t seq, Time at, std::stri
 }  // namespace
 
 void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
-    // Of one reply: whoever wants more asks for those before.
-    constexpr std::uint64_t k_max_events = 1000;
-    constexpr std::size_t k_max_bytes = 768 * 1024;
+    constexpr std::size_t k_max_bytes = 768 * 1024;  // of one reply
     Params params(request.params);
     const auto port = params.port("port");
     const auto service = params.text("service", 64);
     const auto since_s = params.number("since_s", UINT32_MAX);
-    const auto limit = params.number("limit", k_max_events).value_or(k_max_events);
+    const auto limit = params.number("limit", k_history_page).value_or(k_history_page);
     const auto before = params.number("before", UINT64_MAX);
     const bool all = params.flag("all");
     if (port && service) { params.fail("port", "and \"service\" exclude each other"); }

@@ -5,23 +5,21 @@
 #include <utility>
 
 namespace portwrap {
-namespace {
-
-constexpr const char* k_history = "history";
-/// Each has a file of the journal in memory.
-constexpr int k_histories_at_once = 2;
-
-}  // namespace
 
 void FileJobs::run(const std::string& path, std::function<void()> work, std::function<void(Progress)> done) {
-    add(std::make_shared<Job>(Job{m_mounts.of(path), {}, path.size(), std::move(work), std::move(done), true, false, false, [] {}}));
+    auto mount = m_mounts.of(path);
+    const int at_once = mount == "/" ? k_at_once_on_root : k_at_once_on_a_mount;
+    add(std::make_shared<Job>(Job{std::move(mount), at_once, {}, path.size(), std::move(work), std::move(done), true, false, false, [] {}}));
 }
 
 void FileJobs::run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done) {
-    // No path is named like this.
-    constexpr std::array k_names{"processes", "health", k_history};
-    const auto* name = k_names[static_cast<std::size_t>(lane)];
-    add(std::make_shared<Job>(Job{name, owner, 0, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, false, [] {}}));
+    struct Known {
+        const char* name;  // no path is named like this
+        int at_once;
+    };
+    constexpr std::array k_lanes{Known{"processes", k_at_once_on_a_mount}, Known{"health", k_at_once_on_a_mount}, Known{"history", k_histories_at_once}};
+    const auto& known = k_lanes[static_cast<std::size_t>(lane)];
+    add(std::make_shared<Job>(Job{known.name, known.at_once, owner, 0, std::move(work), [done = std::move(done)](Progress) { done(); }, false, false, false, [] {}}));
 }
 
 void FileJobs::add(const std::shared_ptr<Job>& job) {
@@ -43,8 +41,7 @@ bool FileJobs::may_start(const Job& job) const {
     const auto of_owner = m_of_owner.find(job.owner);
     if (of_owner != m_of_owner.end() && of_owner->second.running >= k_at_once_of_an_owner) { return false; }
     const auto on_mount = m_on_mount.find(job.mount);
-    const int limit = job.mount == "/" ? k_at_once_on_root : job.mount == k_history ? k_histories_at_once : k_at_once_on_a_mount;
-    return on_mount == m_on_mount.end() || on_mount->second.running < limit;
+    return on_mount == m_on_mount.end() || on_mount->second.running < job.at_once;
 }
 
 void FileJobs::start(const std::shared_ptr<Job>& job) {

@@ -43,12 +43,14 @@ public:
     /// Jobs that come to an end by themselves: only so many of a lane at once, the others wait. Of one owner (a project; "" is
     /// nobody) only a part of those, and the owners that wait take turns: one whose jobs are slow delays the others by no more than one job.
     enum class Lane { processes, health, history };
+    static constexpr int k_histories_at_once = 2;  ///< each has a file of the journal in memory
     static constexpr int k_at_once_of_an_owner = k_at_once_on_a_mount / 2;
     void run(Lane lane, const std::string& owner, std::function<void()> work, std::function<void()> done);
 
 private:
     struct Job {
         std::string mount;  ///< or the lane
+        int at_once = 0;    ///< jobs that this mount or lane may have
         std::string owner;
         std::size_t path_bytes = 0;
         std::function<void()> work;

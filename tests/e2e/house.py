@@ -491,6 +491,10 @@ def assert_active(lease, *, port, asked, root):
     assert really_listens(lease["holder"]["pid"], port), (lease, listening_inodes().get(port))
 
 
+def resident_kb(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+
+
 def peak_kb(pid):
     """The most memory that a process has had resident."""
     return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])

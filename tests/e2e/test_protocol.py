@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from house import SANITIZED, Rpc, connect_to_agent, wait_until
+from house import SANITIZED, Rpc, connect_to_agent, resident_kb, wait_until
 
 
 @pytest.fixture
@@ -137,17 +137,13 @@ def test_a_line_just_within_the_bound_is_read(rpc):
 
 
 def test_an_endless_line_does_not_grow_the_agent(house, rpc):
-    def resident():
-        with open(f"/proc/{house.agent_pids()[0]}/status") as status:
-            return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
-
-    before = resident()
+    before = resident_kb(house.agent_pids()[0])
     try:
         for _ in range(512):
             rpc.send(b"x" * 65536)
     except (BrokenPipeError, ConnectionResetError):
         pass
-    assert resident() - before < 8192
+    assert resident_kb(house.agent_pids()[0]) - before < 8192
 
 
 def test_a_request_fed_one_byte_at_a_time_is_answered(rpc):
@@ -215,16 +211,12 @@ def test_half_a_message_is_told_so_and_ends(rpc):
 
 
 def test_a_flood_of_half_messages_is_bounded_and_the_oldest_are_told_so(house, unharmed):
-    def resident():
-        with open(f"/proc/{house.agent_pids()[0]}/status") as status:
-            return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
-
     flood = [Rpc(house) for _ in range(400)]
     for connection in flood:
         connection.send(b"x" * 60000)
     assert "too many unfinished" in flood[0].line()["error"]["message"]
     if not SANITIZED:  # their own bookkeeping doubles every byte
-        assert resident() < 32 * 1024
+        assert resident_kb(house.agent_pids()[0]) < 32 * 1024
     for connection in flood:
         connection.close()
 

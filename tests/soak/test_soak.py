@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from house import PATIENCE, SANITIZED, House, Rpc, is_alive, is_listening, really_listens, wait_until
+from house import PATIENCE, SANITIZED, House, Rpc, is_alive, is_listening, really_listens, resident_kb, wait_until
 
 SECONDS = float(os.environ.get("PORTWRAP_SOAK_SECONDS", "180"))
 SEED = int(os.environ.get("PORTWRAP_SOAK_SEED", str(random.randrange(1 << 30))))
@@ -489,10 +489,6 @@ class World:
     def step(self):
         (step,) = self.rng.choices(list(self.STEPS), list(self.STEPS.values()))
         step(self)
-
-
-def resident_kb(pid):
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
 
 
 def test_days_of_real_servers_are_as_the_model_says(house):
