@@ -176,7 +176,9 @@ Result<Locks> take_over_locks(const std::string& state, const std::string& runti
 }
 
 Result<UniqueFd> make_socket(const std::string& path) {
+    const auto impossible = [&path] { return Error{ErrorCode::agent_unavailable, "cannot bind " + path + ": " + std::strerror(errno)}; };
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (!socket.valid()) { return impossible(); }
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
@@ -189,9 +191,7 @@ Result<UniqueFd> make_socket(const std::string& path) {
         }
     }
     ::unlink(path.c_str());
-    if (!socket.valid() || ::bind(socket.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), 0600) != 0) {
-        return Error{ErrorCode::agent_unavailable, "cannot bind " + path + ": " + std::strerror(errno)};
-    }
+    if (::bind(socket.get(), where, sizeof address) != 0 || ::chmod(path.c_str(), 0600) != 0) { return impossible(); }
     return socket;
 }
 

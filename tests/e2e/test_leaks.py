@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from house import SANITIZED, SERVERS, Rpc, fetch, wait_until
+from house import SANITIZED, SERVERS, Rpc, fetch, resident_kb, wait_until
 
 REQUESTS = int(os.environ.get("PORTWRAP_TEST_REQUESTS", "6000"))
 
@@ -23,7 +23,7 @@ def holdings(pid):
     maps = (proc / "maps").read_text().splitlines()
     status = (proc / "status").read_text()
     return {"descriptors": len(descriptors), "watches": watches, "tables": sum("/tables/" in line for line in maps), "maps": len(maps),
-            "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]), "kilobytes": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
+            "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]), "kilobytes": resident_kb(pid)}
 
 
 def test_requests_leave_nothing_behind_in_the_agent(house, listener):
