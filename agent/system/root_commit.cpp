@@ -50,6 +50,23 @@ private:
     std::size_t m_left = k_max_work;
 };
 
+/// Notices that a walk goes in a circle, within three times the circle's length and the way to it (Brent's algorithm): damaged files
+/// may name a commit as its own ancestor.
+template <typename T>
+class Circle {
+public:
+    [[nodiscard]] bool closes_at(const T& here) {
+        if (m_steps > 0 && here == m_mark) { return true; }
+        if ((m_steps & (m_steps - 1)) == 0) { m_mark = here; }
+        ++m_steps;
+        return false;
+    }
+
+private:
+    T m_mark{};
+    std::size_t m_steps = 0;
+};
+
 std::optional<Oid> parse_oid(std::string_view hex) {
     if (hex.size() != 40) { return std::nullopt; }
     Oid oid{};
@@ -323,13 +340,11 @@ private:
     /// three objects are in memory at once, and none of a chain that leads nowhere.
     static std::optional<Bytes> packed(const Pack& pack, std::uint64_t offset, Work& work) {
         std::vector<Entry> deltas;
-        std::vector<std::uint64_t> visited;
+        Circle<std::uint64_t> circle;
         auto entry = entry_at(pack, offset);
         for (; entry && entry->type != k_commit; entry = entry_at(pack, offset)) {
-            visited.push_back(offset);
             offset = entry->base;
-            const bool in_circle = std::find(visited.begin(), visited.end(), offset) != visited.end();
-            if (in_circle || deltas.size() >= k_max_delta_depth || !work.take(k_search)) { return std::nullopt; }
+            if (circle.closes_at(offset) || deltas.size() >= k_max_delta_depth || !work.take(k_search)) { return std::nullopt; }
             deltas.push_back(*entry);
         }
         if (!entry) { return std::nullopt; }
@@ -372,7 +387,8 @@ public:
         }
         if (!position) { return std::nullopt; }
         constexpr std::uint32_t k_none = 0x70000000;
-        while (work.take(1)) {
+        Circle<std::uint32_t> circle;
+        while (!circle.closes_at(*position) && work.take(1)) {
             const auto* layer = layer_at(*position);
             if (layer == nullptr) { return std::nullopt; }
             const auto here = *position - layer->base;
@@ -462,7 +478,8 @@ std::string root_of(const std::string& head, const std::string& common_dir) {
     std::vector<CommitGraph> graphs;
     for (const auto& directory : objects.directories()) { graphs.emplace_back(directory); }
     Work work;
-    for (std::size_t step = 0; step < k_max_steps; ++step) {
+    Circle<Oid> circle;
+    for (std::size_t step = 0; step < k_max_steps && !circle.closes_at(*oid); ++step) {
         for (const auto& graph : graphs) {
             if (const auto root = graph.root_of(*oid, work)) { return hex_of(*root); }
         }

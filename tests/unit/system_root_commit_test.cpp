@@ -127,6 +127,23 @@ TEST_CASE("damaged packs and graphs give no first commit and do no harm", "[root
     }
 }
 
+TEST_CASE("a commit-graph that goes in a circle is left for the commits themselves", "[root_commit]") {
+    Scratch scratch;
+    const auto root = repository_with_history(scratch, "a");
+    scratch.git("a", {"commit-graph", "write", "--reachable"});
+    const auto file = scratch.at("a/.git/objects/info/commit-graph");
+    std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+    std::ifstream in(file, std::ios::binary);
+    std::string graph{std::istreambuf_iterator<char>(in), {}};
+    // gitformat-commit-graph(5): who has no parent says 0x70000000 in its place; here it has the first of the table.
+    const std::string no_parents("\x70\0\0\0\x70\0\0\0", 8);
+    const auto at = graph.find(no_parents);
+    REQUIRE(at != std::string::npos);
+    graph.replace(at, 4, 4, '\0');
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << graph;
+    CHECK(root_of(scratch.at("a/.git")) == root);
+}
+
 namespace {
 /// A pack whose only object is of this type and size, with a name or offset of what it is a delta of, and a text; HEAD is that object.
 std::string repository_of_pack(const Scratch& scratch, const std::string& name, unsigned type, std::size_t size, const std::string& base, const std::string& text) {
