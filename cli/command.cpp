@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <cstring>
 
@@ -18,13 +19,19 @@ namespace portwrap {
 
 namespace {
 
+/// JSON carries no other text: two directories would become one.
+Result<std::string> in_utf8(std::string path, const char* what) {
+    if (!is_utf8(path)) { return Error{ErrorCode::invalid_request, std::string(what) + " is not UTF-8"}; }
+    return path;
+}
+
 Result<std::string> working_directory() {
     std::string path(PATH_MAX, '\0');
     if (::getcwd(path.data(), path.size()) == nullptr || path[0] != '/') {
         return Error{ErrorCode::invalid_request, std::string("no working directory: ") + std::strerror(errno)};
     }
     path.resize(std::strlen(path.c_str()));
-    return path;
+    return in_utf8(std::move(path), "the working directory's path");
 }
 
 }  // namespace
@@ -38,6 +45,7 @@ void add_global_options(CLI::App& app, Globals& globals) {
     app.add_option("--project", globals.project, "Another project than that of the directory")
         ->option_text("NAME|PATH")
         ->take_last()
+        ->check([](const std::string& word) { return std::string(word.empty() ? "is empty" : ""); })
         ->group(k_global_options);
     app.add_flag("--all", globals.all, "Every project; with release: every port of the project")->group(k_global_options);
 }
@@ -73,10 +81,10 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
 
 Result<std::string> project_word(const std::string& word) {
     // A word with a slash, or that begins with a dot, is a path; the agent knows nothing of our directory.
-    if (word[0] == '/' || (word[0] != '.' && word.find('/') == std::string::npos)) { return word; }
+    if (word[0] == '/' || (word[0] != '.' && word.find('/') == std::string::npos)) { return in_utf8(word, "the project"); }
     char resolved[PATH_MAX];
     if (::realpath(word.c_str(), resolved) == nullptr) { return Error{ErrorCode::not_found, word + ": " + std::strerror(errno)}; }
-    return std::string(resolved);
+    return in_utf8(resolved, "the project's path");
 }
 
 Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
@@ -98,11 +106,20 @@ Result<Json> project_parameters(const Globals& globals, bool may_be_all) {
     return Json{{"cwd", *cwd}};
 }
 
-Result<Reply> await_listener(const Json& parameters) {
-    auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
-    if (!connection) { return connection.error(); }
-    connection->wait_without_limit();
-    return connection->call("lease.wait", parameters);
+Result<Reply> await_listener(Json parameters) {
+    constexpr int k_max_agents = 5;
+    const auto limit = parameters.value("timeout_ms", -1LL);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int agents = 1;; ++agents) {
+        auto connection = reach_agent(Deadline::in_milliseconds(k_portctl_deadline_ms));
+        if (!connection) { return connection.error(); }
+        connection->wait_without_limit();
+        auto reply = connection->call("lease.wait", parameters);
+        // An agent that is restarted or replaced leaves those who wait to the next one.
+        if (reply || !connection->hung_up() || agents == k_max_agents) { return reply; }
+        const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
+        if (limit >= 0) { parameters["timeout_ms"] = std::max<long long>(limit - waited, 0); }
+    }
 }
 
 bool is_heard(const Json& result) {

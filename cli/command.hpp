@@ -87,7 +87,7 @@ std::optional<int> parse_command(Globals& globals, const char* usage, const char
 Result<Json> project_parameters(const Globals& globals, bool may_be_all);
 
 /// lease.wait with these parameters, for as long as they say.
-Result<Reply> await_listener(const Json& parameters);
+Result<Reply> await_listener(Json parameters);
 /// Does the result of a wait say that somebody listens?
 [[nodiscard]] bool is_heard(const Json& result);
 /// "30s", as lease.wait takes it (a week at most).

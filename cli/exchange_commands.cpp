@@ -14,6 +14,7 @@
 #include "command.hpp"
 #include "guarded_block.hpp"
 #include "options.hpp"
+#include "portwrap/protocol.hpp"
 #include "portwrap/unique_fd.hpp"
 #include "render.hpp"
 #include "text.hpp"
@@ -23,8 +24,6 @@ namespace portwrap {
 namespace {
 
 using Words = std::vector<std::string>;
-
-constexpr std::size_t k_input_limit = 16'000'000;
 
 Error trouble(const std::string& what) { return Error{ErrorCode::storage_error, what + ": " + std::strerror(errno)}; }
 
@@ -39,7 +38,7 @@ Result<UniqueFd> memory_file() {
         if (count < 0) { return trouble("standard input"); }
         if (count == 0) { return memory; }
         total += static_cast<std::size_t>(count);
-        if (total > k_input_limit) { return Error{ErrorCode::invalid_request, "standard input: larger than 16 MB"}; }
+        if (total > k_import_bytes) { return Error{ErrorCode::invalid_request, "standard input: larger than 6 MB"}; }
         if (::write(memory.get(), buffer, static_cast<std::size_t>(count)) != count) { return trouble("standard input"); }
     }
 }

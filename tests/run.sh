@@ -10,8 +10,8 @@ usage() {
 usage: bash tests/run.sh [--full] [--no-install]
 
   (default)      release build with gcc, unit and integration tests, then the end-to-end tests on an installed copy, the
-                 scenes that must be the same with the shim and without, a part of the matrix of real servers, and beside them
-                 a minute of mutations for each fuzz target
+                 scenes that must be the same with the shim and without, 300 kills, three minutes of soak, a part of the matrix of
+                 real servers, and beside them a minute of mutations for each fuzz target
   --full         also: unit and end-to-end tests under address, undefined-behaviour and thread sanitizers, build and tests with clang,
                  clang-tidy, the installation from source, the whole matrix of real servers, a minute of fuzzing for each target
                  (PORTWRAP_FUZZ_SECONDS), 1,000 processes at once, 10,000 kills, an hour of soak, 100,000 requests and a million

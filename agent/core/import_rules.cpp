@@ -2,6 +2,8 @@
 #include "core/import_rules.hpp"
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -118,9 +120,12 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
     Decision<ImportAnswer> decision{{}, {{}, std::move(refused)}};
     Taken taken;
     std::set<std::string> seen;
+    std::map<std::string, Project> projects;
     auto next_id = registry.next_lease_id();
     // Under the preset `blocks` each project of the file gets its block before the next one does.
-    Registry with_blocks = registry;
+    std::optional<Registry> copy;
+    if (config.preset == Preset::blocks) { copy = registry; }
+    const auto& with_blocks = copy ? *copy : registry;
     for (const auto& row : rows) {
         if (!row.project) {
             decision.answer.refused.push_back({row.row, "nobody knows whose it is"});
@@ -132,7 +137,10 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
         if (!seen.contains(key.root)) {
             Project project = *row.project;
             project.block = block_for(with_blocks, config, project, facts);
-            for (const auto& event : with_blocks.stamp({ProjectSeen{std::move(project)}}, facts.now)) { with_blocks.apply(event); }
+            if (copy) {
+                for (const auto& event : copy->stamp({ProjectSeen{project}}, facts.now)) { copy->apply(event); }
+            }
+            projects.insert_or_assign(key.root, std::move(project));
         }
         if (auto reason = why_not(registry, config, row, key, known, taken, with_blocks, facts); !reason.empty()) {
             decision.answer.refused.push_back({row.row, std::move(reason)});
@@ -151,8 +159,8 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
         auto lease = imported_lease(std::move(fresh), row, std::move(range), config, facts);
         if (seen.insert(row.project->root).second) {
             const auto* before = registry.find_project(row.project->root);
-            const auto* project = with_blocks.find_project(row.project->root);
-            if (before == nullptr || !(*before == *project)) { decision.changes.emplace_back(ProjectSeen{*project}); }
+            const auto& project = projects.at(row.project->root);
+            if (before == nullptr || !(*before == project)) { decision.changes.emplace_back(ProjectSeen{project}); }
         }
         if (known == nullptr || !(*known == lease)) {
             unclaim_others(registry, lease, decision.changes);

@@ -63,8 +63,8 @@ void Registry::apply(const Event& event) {
     if (const auto* leased = std::get_if<LeaseEvent>(&event.change)) {
         const auto& lease = leased->lease;
         const auto entry = m_leases.find(lease.id);
-        if (entry != m_leases.end() && entry->second.only_remembered()) { m_remembered_bytes -= bytes_of(entry->second); }
-        if (lease.only_remembered()) { m_remembered_bytes += bytes_of(lease); }
+        if (entry != m_leases.end()) { bytes_counted_with(entry->second) -= bytes_of(entry->second); }
+        bytes_counted_with(lease) += bytes_of(lease);
         if (entry == m_leases.end()) {
             m_leases.emplace(lease.id, lease);
             index(lease);
@@ -82,7 +82,7 @@ void Registry::apply(const Event& event) {
         const auto entry = m_leases.find(forgotten->id);
         if (entry != m_leases.end()) {
             const auto port = entry->second.port;
-            if (entry->second.only_remembered()) { m_remembered_bytes -= bytes_of(entry->second); }
+            bytes_counted_with(entry->second) -= bytes_of(entry->second);
             unindex(entry->second);
             m_leases.erase(entry);
             mark_live(port);

@@ -50,8 +50,9 @@ public:
     /// Every lease that this session (its outermost process) has.
     [[nodiscard]] std::vector<const Lease*> of_session(const ProcessId& outermost) const;
 
-    /// About how much memory the leases take that are only remembered.
+    /// About how much memory the leases take that are only remembered, and all others.
     [[nodiscard]] std::size_t remembered_bytes() const { return m_remembered_bytes; }
+    [[nodiscard]] std::size_t used_bytes() const { return m_used_bytes; }
     [[nodiscard]] static std::size_t bytes_of(const Lease& lease);
 
     /// For a snapshot's reader: where sequence numbers and ids go on. Never moves the next id back.
@@ -62,6 +63,7 @@ public:
     }
 
 private:
+    [[nodiscard]] std::size_t& bytes_counted_with(const Lease& lease) { return lease.only_remembered() ? m_remembered_bytes : m_used_bytes; }
     void index(const Lease& lease);
     void unindex(const Lease& lease);
     void count_requested(const Lease& lease, int step);
@@ -82,6 +84,7 @@ private:
     std::map<std::string, std::set<std::string>> m_by_family;      ///< roots; families and root commits apart
     std::map<std::string, std::set<std::string>> m_by_root_commit;
     std::size_t m_remembered_bytes = 0;
+    std::size_t m_used_bytes = 0;
     std::uint64_t m_last_seq = 0;
     LeaseId m_next_id = 1;
 };

@@ -26,6 +26,9 @@ constexpr auto k_dropped_for = std::chrono::seconds(60);
 /// A timer that is later than this is not coming by itself.
 constexpr auto k_late = std::chrono::seconds(1);
 
+/// What named leases may take of memory, some 9,000 of them. Programs that bind get their ports beyond it.
+constexpr std::size_t k_registry_bytes = 20 * 1024 * 1024;
+
 Refusal not_changed(const std::string& problem) { return {ErrorCode::storage_error, "nothing was changed: " + problem, {}, {}}; }
 
 /// Does the end of a socket, of the lease's own or a stranger's, mean something to it?
@@ -137,9 +140,13 @@ Status Agent::commit(std::vector<Change> changes, bool durable) {
 }
 
 void Agent::commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result) {
+    commit_with_line(std::move(changes), request, std::move(reply), [&] { return result_line(request.id, result()); });
+}
+
+void Agent::commit_with_line(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<std::string()>& line) {
     if (changes.empty()) {
         // Granted earlier; but is that on the disk yet?
-        WaitingReply waiting{m_named_seq, result_line(request.id, result()), request.id, std::move(reply), {}};
+        WaitingReply waiting{m_named_seq, line(), request.id, std::move(reply), {}};
         if (m_store->sync_state().synced_seq >= waiting.seq) { return waiting.reply({waiting.line, false}); }
         m_waiting.push_back(std::move(waiting));
         return m_store->request_sync();
@@ -151,20 +158,29 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
         return mind_store();
     }
     WaitingReply waiting;
+    std::size_t more = 0;
     for (const auto& change : changes) {
         const auto* event = std::get_if<LeaseEvent>(&change);
         const auto* forgotten = std::get_if<LeaseForgotten>(&change);
         if (event == nullptr && forgotten == nullptr) { continue; }
         const auto id = event != nullptr ? event->lease.id : forgotten->id;
         const auto* before = m_registry.find(id);
+        if (event != nullptr && event->lease.live()) {
+            const auto had = before != nullptr && before->live() ? Registry::bytes_of(*before) : 0;
+            more += Registry::bytes_of(event->lease) - std::min(had, Registry::bytes_of(event->lease));
+        }
         waiting.undo.push_back({id, event != nullptr ? std::optional<Lease>(event->lease) : std::nullopt,
                                 before != nullptr ? std::optional<Lease>(*before) : std::nullopt});
+    }
+    if (more > 0 && m_registry.used_bytes() + more > k_registry_bytes) {
+        const auto count = std::count_if(m_registry.leases().begin(), m_registry.leases().end(), [](const auto& entry) { return entry.second.live(); });
+        return refuse(request, reply, not_changed("the registry is full with " + std::to_string(count) + " ports (portctl list --all; portctl cleanup --all)"));
     }
     if (auto written = commit(std::move(changes), true); !written) {
         return refuse(request, reply, not_changed(written.error().message));
     }
     waiting.seq = m_registry.last_seq();
-    waiting.line = result_line(request.id, result());
+    waiting.line = line();
     waiting.id = request.id;
     waiting.reply = std::move(reply);
     m_waiting.push_back(std::move(waiting));
@@ -594,6 +610,10 @@ void Agent::agent_log_level(const std::shared_ptr<Exchange>&, const Request& req
 void Agent::agent_doctor(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    with_config_news([this, request, reply](const std::string& news) { answer_doctor(request, reply, news); });
+}
+
+void Agent::answer_doctor(const Request& request, const ReplyTo& reply, const std::string& config_news) {
     auto checks = Json::array();
     const auto check = [&checks](const char* name, bool good, const char* grade, const std::string& detail) {
         checks.push_back({{"name", name}, {"status", good ? "ok" : grade}, {"detail", detail}});
@@ -602,8 +622,7 @@ void Agent::agent_doctor(const std::shared_ptr<Exchange>&, const Request& reques
     for (const auto& loss : m_options.losses) { losses += (losses.empty() ? "" : "; ") + loss; }
     check("registry", losses.empty(), "warning", losses.empty() ? "whole: " + m_options.state : losses);
     check("journal", !m_store->degraded(), "error", m_store->degraded() ? "cannot be written; allocations by name are refused" : "writable");
-    check("config", m_config_problem.empty(), "warning",
-          m_config_problem.empty() ? m_options.config_path : m_config_problem + "; the last good one, or the built-in values, are in use");
+    check("config", config_news.empty(), "warning", config_news.empty() ? m_options.config_path : config_news + "; the last good one, or the built-in values, are in use");
     const auto sockets = existing_sockets();
     check("sock_diag", static_cast<bool>(sockets), "warning", sockets ? "the kernel lists sockets" : sockets.error().message + "; listeners are read from /proc/net");
     // Without a running program nobody is subscribed: tried with a subscription of its own.

@@ -131,7 +131,13 @@ private:
         Place place;
         std::optional<Port> port;
         std::optional<std::string> service;
-        std::function<void()> cancel;  ///< its deadline
+        std::function<void()> cancel = [] {};      ///< its deadline
+        std::optional<std::uint64_t> last_look{};  ///< it is past: this look answers, whatever it sees
+    };
+    /// What somebody waits for, as far as it is known.
+    struct Awaited {
+        const Lease* lease = nullptr;
+        std::optional<Port> port{};
     };
     struct PlaceRead {
         std::shared_ptr<const std::string> directory;  ///< its key's text
@@ -165,6 +171,9 @@ private:
     void port_who(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    struct ImportJob;
+    void start_import();
+    void answer_import(ImportJob& job, bool dry_run, bool strict, const Request& request, const ReplyTo& reply);
     void exchange_template(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void range_list(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void range_next(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -199,14 +208,22 @@ private:
     void shim_refused(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
 
     void config_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
+    void answer_config(const Request& request, const ReplyTo& reply, const std::string& news) const;
+    /// What is wrong with the config's file as it is now, or that it is not the one in use; "" when it is.
+    void with_config_news(std::function<void(const std::string&)> then);
+    void answer_doctor(const Request& request, const ReplyTo& reply, const std::string& config_news);
     void config_validate(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void config_reload(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     /// Tells watchers and waiters what was committed; `forgotten` are the leases as they were.
     void publish(const std::vector<Event>& events, const std::map<LeaseId, Lease>& forgotten);
-    /// True when it has been answered. `look`: also at the system's listeners; `at_last`: the answer is due.
-    bool answer_wait(const Wait& wait, bool look, bool at_last);
-    void answer_waits(bool look);
+    [[nodiscard]] Awaited awaited(const Wait& wait) const;
+    /// True when it has been answered. `heard` are ports that were seen to be listened on, by whomever; `at_last`: the answer is due.
+    bool answer_wait(const Wait& wait, const std::set<Port>& heard, bool at_last);
+    void answer_waits(const std::function<bool(const Wait&)>& concerns, const std::set<Port>& heard, std::uint64_t look);
+    void answer_waits_for(const std::vector<Event>& events);
+    /// Looks in the pool for all who wait, one look at a time; now, and every half second while somebody waits.
     void look_for_waits();
+    void mind_waits();
     void end_streams(const std::shared_ptr<Exchange>& exchange);
 
     [[nodiscard]] Facts facts();
@@ -231,6 +248,8 @@ private:
     /// Commits by name: the reply goes out when the changes are on the disk. A degraded store gets a chance to mend itself first,
     /// and the request is then decided anew; nothing is written that might be refused afterwards.
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
+    /// The same for replies that are too long for a Json of the whole: `line` is asked once, when the changes are committed.
+    void commit_with_line(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<std::string()>& line);
     void decide_put_off();
     void refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal);
     /// Counts the ranges anew, and from here on with every event; the log is told of those that are nearly full.
@@ -336,7 +355,13 @@ private:
     RangeFill m_range_fill;
     std::vector<Watcher> m_watchers;
     std::map<const Exchange*, Stream> m_streams;
+    std::deque<std::function<void()>> m_imports;  ///< that wait for their turn
+    bool m_importing = false;
     std::map<std::uint64_t, Wait> m_waits;
+    std::uint64_t m_wait_looks = 0;  ///< begun
+    bool m_minding_waits = false;
+    bool m_looking_for_waits = false;
+    bool m_look_for_waits_again = false;
     std::uint64_t m_next_wait = 0;
     std::deque<WaitingReply> m_waiting;
     /// Changes by name that wait until a degraded store has tried to mend itself: what is refused must not be on the disk.

@@ -112,12 +112,31 @@ void Agent::mind_idleness() {
     });
 }
 
+void Agent::with_config_news(std::function<void(const std::string&)> then) {
+    auto read = std::make_shared<Result<UserConfig>>(Error{ErrorCode::agent_unavailable, {}});
+    const auto work = [read, path = m_options.config_path, variables = m_options.variables, ephemeral = m_ephemeral] {
+        *read = read_user_config(path, variables, ephemeral);
+    };
+    auto answered = std::make_shared<bool>(false);
+    m_file_jobs.run(m_options.config_path, work, [this, read, then = std::move(then), answered](FileJobs::Progress progress) {
+        if (std::exchange(*answered, true)) { return; }
+        if (progress != FileJobs::Progress::ended) { return then("the file system of " + m_options.config_path + " does not answer"); }
+        if (!*read) { return then(read->error().message); }
+        if (values_of((*read)->config) == values_of(m_config)) { return then(m_config_problem); }
+        then(m_options.config_path + " has changed since it was read (`portctl config reload` takes it)");
+    });
+}
+
 void Agent::config_show(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
+    with_config_news([this, request, reply](const std::string& news) { answer_config(request, reply, news); });
+}
+
+void Agent::answer_config(const Request& request, const ReplyTo& reply, const std::string& news) const {
     auto result = ok_shape();
     result["path"] = m_options.config_path;
-    result["problem"] = m_config_problem.empty() ? Json(nullptr) : Json(m_config_problem);
+    result["problem"] = news.empty() ? Json(nullptr) : Json(news);
     result["warnings"] = m_options.user.warnings;
     result["values"] = Json::array();
     for (auto& [key, value] : values_of(m_config)) {
@@ -150,10 +169,10 @@ void Agent::config_validate(const std::shared_ptr<Exchange>&, const Request& req
     });
 }
 
-void Agent::config_reload(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
+void Agent::config_reload(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
-    reload_config([this, exchange, request, reply] { config_show(exchange, request, reply); });
+    reload_config([this, request, reply] { answer_config(request, reply, m_config_problem); });
 }
 
 }  // namespace portwrap

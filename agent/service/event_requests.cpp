@@ -97,63 +97,114 @@ void Agent::lease_wait(const std::shared_ptr<Exchange>& exchange, const Request&
         wait.reply = reply;
         wait.place.project = place.project;  // all that is asked of it, for as long as it takes
         refresh();
-        if (answer_wait(wait, true, timeout == 0)) { return; }
+        if (answer_wait(wait, {}, false)) { return; }
+        // Mostly nobody is there yet, which a try of the port tells for the price of no thread.
+        const auto port = awaited(wait).port;
+        const bool free = !port || (*port >= m_first_permitted && !is_port_in_use(*port, true, false));
+        if (free && timeout == 0) { return void(answer_wait(wait, {}, true)); }
         const auto number = ++m_next_wait;
-        wait.cancel = m_outside.call_after(std::chrono::milliseconds(timeout), [this, number] {
-            auto node = m_waits.extract(number);
-            if (!node.empty()) { (void)answer_wait(node.mapped(), true, true); }
-        });
-        const bool first = m_waits.empty();
+        if (timeout == 0) {
+            wait.last_look = m_wait_looks + 1;
+        } else {
+            wait.cancel = m_outside.call_after(std::chrono::milliseconds(timeout), [this, number] {
+                const auto known = m_waits.find(number);
+                if (known == m_waits.end()) { return; }
+                known->second.last_look = m_wait_looks + 1;
+                look_for_waits();
+            });
+        }
         m_waits.emplace(number, std::move(wait));
-        if (first) { look_for_waits(); }
+        if (!free) { look_for_waits(); }
+        mind_waits();
     });
 }
 
-bool Agent::answer_wait(const Wait& wait, bool look, bool at_last) {
-    const Lease* lease = nullptr;
+Agent::Awaited Agent::awaited(const Wait& wait) const {
+    Awaited found;
     if (wait.port) {
-        lease = owner_of(m_registry, *wait.port);
-        if (lease != nullptr && !lease->live()) { lease = nullptr; }
+        found.lease = owner_of(m_registry, *wait.port);
+        if (found.lease != nullptr && !found.lease->live()) { found.lease = nullptr; }
+        found.port = wait.port;
     } else {
-        lease = current_lease(m_registry, wait.place, wait.service, std::nullopt);
+        found.lease = current_lease(m_registry, wait.place, wait.service, std::nullopt);
+        if (found.lease != nullptr) { found.port = found.lease->port; }
     }
-    const auto port = wait.port ? wait.port : lease != nullptr ? std::optional<Port>(lease->port) : std::nullopt;
-    bool listening = lease != nullptr && lease->listening();
-    if (!listening && look && port) {
-        const auto listeners = list_listeners(*port);
-        listening = listeners && std::any_of(listeners->begin(), listeners->end(), [&](const Listener& listener) { return listener.port == *port; });
-    }
+    return found;
+}
+
+bool Agent::answer_wait(const Wait& wait, const std::set<Port>& heard, bool at_last) {
+    const auto found = awaited(wait);
+    const bool listening = (found.lease != nullptr && found.lease->listening()) || (found.port && heard.contains(*found.port));
     if (!listening && !at_last) { return false; }
     auto result = ok_shape();
     result["listening"] = listening;
-    result["port"] = port ? Json(*port) : Json(nullptr);
-    result["lease"] = lease != nullptr ? lease_shape(m_registry, *lease) : Json(nullptr);
+    result["port"] = found.port ? Json(*found.port) : Json(nullptr);
+    result["lease"] = found.lease != nullptr ? lease_shape(m_registry, *found.lease) : Json(nullptr);
     const auto reply = wait.reply;  // it may end the connection, and with it the wait
     reply({result_line(wait.request.id, result), false});
     return true;
 }
 
-void Agent::look_for_waits() {
+void Agent::mind_waits() {
+    if (m_waits.empty() || std::exchange(m_minding_waits, true)) { return; }
     (void)m_outside.call_after(k_look_at_ports, [this] {
-        answer_waits(true);
-        if (!m_waits.empty()) { look_for_waits(); }
+        m_minding_waits = false;
+        if (m_waits.empty()) { return; }
+        look_for_waits();
+        mind_waits();
     });
 }
 
-void Agent::answer_waits(bool look) {
+void Agent::look_for_waits() {
+    if (m_looking_for_waits) {
+        m_look_for_waits_again = true;
+        return;
+    }
+    m_looking_for_waits = true;
+    ++m_wait_looks;
+    auto heard = std::make_shared<std::set<Port>>();
+    const auto look = [heard] {
+        const auto listeners = list_listeners();
+        for (const auto& listener : listeners ? *listeners : std::vector<Listener>{}) { heard->insert(listener.port); }
+    };
+    m_file_jobs.run(FileJobs::Lane::processes, {}, look, [this, heard] {
+        m_looking_for_waits = false;
+        answer_waits([](const Wait&) { return true; }, *heard, m_wait_looks);
+        if (std::exchange(m_look_for_waits_again, false)) { look_for_waits(); }
+    });
+}
+
+void Agent::answer_waits(const std::function<bool(const Wait&)>& concerns, const std::set<Port>& heard, std::uint64_t look) {
     std::vector<std::uint64_t> numbers;
-    for (const auto& [number, wait] : m_waits) { numbers.push_back(number); }
+    for (const auto& [number, wait] : m_waits) {
+        if (concerns(wait)) { numbers.push_back(number); }
+    }
     for (const auto number : numbers) {
         const auto known = m_waits.find(number);
-        if (known == m_waits.end() || !answer_wait(known->second, look, false)) { continue; }
+        if (known == m_waits.end()) { continue; }
+        const bool at_last = known->second.last_look && *known->second.last_look <= look;
+        if (!answer_wait(known->second, heard, at_last)) { continue; }
         // The reply may have ended the connection, and with it the wait.
         auto node = m_waits.extract(number);
         if (!node.empty()) { node.mapped().cancel(); }
     }
 }
 
+void Agent::answer_waits_for(const std::vector<Event>& events) {
+    std::set<Port> ports;
+    std::set<std::string_view> roots;
+    for (const auto& event : events) {
+        if (const auto* changed = std::get_if<LeaseEvent>(&event.change)) {
+            ports.insert(changed->lease.port);
+            roots.insert(changed->lease.key.root);
+        }
+    }
+    if (ports.empty()) { return; }
+    answer_waits([&](const Wait& wait) { return wait.port ? ports.contains(*wait.port) : roots.contains(wait.place.project.root); }, {}, 0);
+}
+
 void Agent::publish(const std::vector<Event>& events, const std::map<LeaseId, Lease>& forgotten) {
-    if (!m_waits.empty()) { answer_waits(false); }
+    if (!m_waits.empty()) { answer_waits_for(events); }
     for (const auto& event : events) {
         if (m_streams.empty()) { return; }
         const Lease* lease = nullptr;

@@ -4,6 +4,7 @@
 // batches would need a transaction that outlives a request, and the rows' directories have to be looked at in the pool anyway.
 // Who may connect is the agent's own user, so that nobody reads a file through it that he could not read himself. What
 // portctl has on its standard input it hands over as /proc/PID/fd/N of a memory file.
+#include <malloc.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 
 #include "core/import_rules.hpp"
 #include "core/named_rules.hpp"
+#include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "service/exchange/read_rows.hpp"
 #include "service/exchange/templates.hpp"
@@ -22,8 +24,6 @@
 namespace portwrap {
 namespace {
 
-constexpr std::size_t k_import_limit = 16'000'000;  ///< bytes of a file
-constexpr std::size_t k_import_rows = 100'000;
 constexpr std::size_t k_maps = 1024;
 
 bool is_directory(const std::string& path) {
@@ -31,8 +31,20 @@ bool is_directory(const std::string& path) {
     return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/// As lease_shape, of a lease whose project the registry may not know (a dry run).
+Json imported_shape(const Registry& registry, const Lease& lease, const Project& project) {
+    auto shape = lease_shape(registry, lease);
+    shape["project"] = {{"name", project.name},
+                        {"root", project.root},
+                        {"branch", project.branch ? Json(*project.branch) : Json(nullptr)},
+                        {"worktree_of", project.worktree_of ? Json(*project.worktree_of) : Json(nullptr)}};
+    return shape;
+}
+
+}  // namespace
+
 /// Everything of an import that is done in the pool: the file's text, its rows, and whose they are.
-struct ImportJob {
+struct Agent::ImportJob {
     std::string path;
     std::optional<ImportFormat> format;
     std::string home;
@@ -48,15 +60,13 @@ struct ImportJob {
         std::error_code ignored;
         const bool is_memory = std::filesystem::read_symlink(path, ignored).native().starts_with("/memfd:");
         name = is_memory ? "standard input" : printable(path, 1024);
-        const auto content = examine_project_file(path, k_import_limit);
+        const auto content = examine_project_file(path, k_import_bytes);
         if (std::holds_alternative<FileAbsent>(content)) {
             problem = "there is no such file";
         } else if (const auto* refused = std::get_if<FileRefused>(&content)) {
             problem = refused->reason;
         } else if (auto rows = read_rows(std::get<std::string>(content), format); !rows) {
             problem = rows.error().message;
-        } else if (rows->rows.size() + rows->refused.size() > k_import_rows) {
-            problem = "it has more than " + std::to_string(k_import_rows) + " rows";
         } else {
             read = std::move(*rows);
             find_projects();
@@ -101,23 +111,6 @@ private:
         return find_place(named->second.front(), home).project;
     }
 };
-
-/// As lease_shape, of a lease whose project the registry may not know (a dry run).
-Json imported_shape(const Registry& registry, const Lease& lease, const std::vector<ImportRow>& rows) {
-    auto shape = lease_shape(registry, lease);
-    for (const auto& row : rows) {
-        if (row.project && row.project->root == lease.key.root) {
-            shape["project"] = {{"name", row.project->name},
-                                {"root", row.project->root},
-                                {"branch", row.project->branch ? Json(*row.project->branch) : Json(nullptr)},
-                                {"worktree_of", row.project->worktree_of ? Json(*row.project->worktree_of) : Json(nullptr)}};
-            break;
-        }
-    }
-    return shape;
-}
-
-}  // namespace
 
 void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
@@ -182,28 +175,60 @@ void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& req
     with_project(request, params, reply, [this, request, reply, job, dry_run, strict](const Place& place) {
         job->asker = place.project;
         for (const auto& [root, project] : m_registry.projects()) { job->known[project.name].push_back(root); }
-        auto answered = std::make_shared<bool>(false);
-        m_file_jobs.run(job->path, [job] { job->run(); }, [this, request, reply, job, dry_run, strict, answered](FileJobs::Progress progress) {
-            if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
-            if (request.from && request.from->closed) { return reply({}); }
-            if (progress != FileJobs::Progress::ended) {
-                return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(job->path, 1024) + ", or of a project in it, does not answer", {}, {}});
+        m_imports.push_back([this, request, reply, job, dry_run, strict] {
+            if (request.from && request.from->closed) {
+                m_importing = false;
+                reply({});
+                return start_import();
             }
-            if (!job->problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, job->name + ": " + job->problem, {}, {}}); }
-            refresh();
-            auto decision = decide_import(m_registry, m_config, job->read.rows, job->read.refused, strict, facts());
-            auto result = ok_shape();
-            result["dry_run"] = dry_run;
-            result["format"] = word(job->read.format);
-            result["imported"] = Json::array();
-            for (const auto& lease : decision.answer.imported) { result["imported"].push_back(imported_shape(m_registry, lease, job->read.rows)); }
-            result["refused"] = Json::array();
-            for (const auto& row : decision.answer.refused) { result["refused"].push_back({{"row", row.row}, {"reason", row.reason}}); }
-            result["strict_refused"] = strict && !decision.answer.refused.empty();
-            if (dry_run || decision.changes.empty()) { return reply({result_line(request.id, result), false}); }
-            commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
+            auto answered = std::make_shared<bool>(false);
+            m_file_jobs.run(job->path, [job] { job->run(); }, [this, request, reply, job, dry_run, strict, answered](FileJobs::Progress progress) {
+                if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
+                m_importing = false;
+                if (progress == FileJobs::Progress::ended) {
+                    answer_import(*job, dry_run, strict, request, reply);
+                    ::malloc_trim(0);  // what a large file took goes back
+                } else {
+                    const auto why = " could not be read in time: its file system, or that of a project in it, does not answer, or it names too many directories";
+                    refuse(request, reply, {ErrorCode::agent_unavailable, printable(job->path, 1024) + why, {}, {}});
+                }
+                start_import();
+            });
         });
+        start_import();
     });
+}
+
+/// One at a time: each may take some 20 MB.
+void Agent::start_import() {
+    if (m_imports.empty() || std::exchange(m_importing, true)) { return; }
+    const auto next = std::move(m_imports.front());
+    m_imports.pop_front();
+    next();
+}
+
+void Agent::answer_import(ImportJob& job, bool dry_run, bool strict, const Request& request, const ReplyTo& reply) {
+    if (request.from && request.from->closed) { return reply({}); }
+    if (!job.problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, job.name + ": " + job.problem, {}, {}}); }
+    refresh();
+    auto decision = decide_import(m_registry, m_config, job.read.rows, std::move(job.read.refused), strict, facts());
+    std::map<std::string_view, const Project*> projects;
+    for (const auto& row : job.read.rows) {
+        if (row.project) { projects.emplace(row.project->root, &*row.project); }
+    }
+    auto result = ok_shape();
+    result["dry_run"] = dry_run;
+    result["format"] = word(job.read.format);
+    result["refused"] = Json::array();
+    for (const auto& row : decision.answer.refused) { result["refused"].push_back({{"row", row.row}, {"reason", row.reason}}); }
+    result["strict_refused"] = strict && !decision.answer.refused.empty();
+    const auto line = [&] {
+        const auto& imported = decision.answer.imported;
+        return result_line(request.id, result, "imported", imported.size(),
+                           [&](std::size_t index) { return imported_shape(m_registry, imported[index], *projects.at(imported[index].key.root)); });
+    };
+    if (dry_run || decision.changes.empty()) { return reply({line(), false}); }
+    commit_with_line(std::move(decision.changes), request, reply, line);
 }
 
 void Agent::exchange_template(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
@@ -234,11 +259,11 @@ void Agent::exchange_template(const std::shared_ptr<Exchange>&, const Request& r
         TemplateValues values;
         values.port = lease->port;
         values.inside = lease->key.requested.value_or(0) != 0 ? *lease->key.requested : lease->port;
-        values.service = lease->key.service;
+        values.service = plain_name(lease->key.service);
         values.variable = variable_name(m_registry, *lease);
-        values.project = place.project.name;
+        values.project = plain_name(place.project.name);
         values.root = printable(place.project.root, 4096);
-        values.host = lease->hostname.value_or(place.project.name + ".localhost");
+        values.host = lease->hostname.value_or(host_of(place.project.name));
         auto result = ok_shape();
         result["kind"] = kind;
         result["text"] = fill_template(*chosen, values);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/ranges.hpp"
+#include "service/requests.hpp"
 
 namespace portwrap {
 namespace {
@@ -75,7 +76,7 @@ std::variant<Port, Refusal> LaunchOffers::port_of(const std::string& service, st
 std::optional<Refusal> fill_in_ports(std::string& word, const std::string& own, LaunchOffers& offers) {
     return fill_in(word, "{port", [&](const std::string& rest) -> std::optional<std::variant<Port, Refusal>> {
         if (rest.empty()) { return offers.port_of(own); }
-        if (rest.front() != ':' || rest.size() < 2 || rest.size() > 65) { return std::nullopt; }
+        if (rest.front() != ':' || rest.size() > 65 || !is_service_name(rest.substr(1))) { return std::nullopt; }
         return offers.port_of(rest.substr(1));
     });
 }

@@ -119,6 +119,7 @@ Problem read_services(const Node& node, std::vector<ServiceConfig>& into) {
     for (const auto& child : node.children) {
         const std::string path = path_of("services", child.key);
         if (!is_word(child.key)) { return problem_at(child, path, std::string("the name ") + k_word_rule); }
+        if (child.key.find_first_not_of("0123456789") == std::string::npos) { return problem_at(child, path, "the name must not be a number, which means a port"); }
         ServiceConfig service;
         service.name = child.key;
         if (auto problem = read_service(child, path, service)) { return problem; }

@@ -75,11 +75,11 @@ std::string item(const CLI::Option& option) {
     if (option.nonpositional()) {
         const char* separator = "";
         for (const auto& name : option.get_snames()) {
-            line += std::string(separator) + " Fl " + argument(name);
+            line += std::string(separator) + " Fl " + name;
             separator = " ,";
         }
         for (const auto& name : option.get_lnames()) {
-            line += std::string(separator) + " Fl " + argument("-" + name);
+            line += std::string(separator) + " Fl -" + name;
             separator = " ,";
         }
     }

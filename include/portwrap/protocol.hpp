@@ -10,6 +10,7 @@ inline constexpr int k_protocol_version = 1;
 inline constexpr int k_json_schema = 1;             ///< of every result shape
 inline constexpr std::size_t k_max_line = 64 * 1024;  ///< bytes of one request, newline included
 inline constexpr int k_max_json_depth = 32;
+inline constexpr std::size_t k_import_bytes = 6'000'000;  ///< of a file of exchange.import
 inline constexpr std::size_t k_history_page = 1000;  ///< events of one lease.history: whoever wants more asks for those before
 
 /// Names of the environment variables that tie a process to its session.

@@ -7,6 +7,7 @@ Groups are the functions of agent_rows.py, program_rows.py and peer_rows.py, and
 prompt's), each of which prints with --json a list of such rows. Never a test: nothing fails because a machine is slow.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -77,34 +78,56 @@ class Bench:
         return echo, agent
 
 
+GROUPS = (*agent_rows.GROUPS, *program_rows.GROUPS, *peer_rows.GROUPS)
+
+
 def measure(wanted):
-    rows = []
+    """The rows, and the groups that could not be measured."""
+    rows, failed = [], []
+
+    def fail(group, error):
+        print(f"bench: {group}: {error}", file=sys.stderr)
+        failed.append(group)
+
     with open_house(tempfile.mkdtemp(prefix="pwb-", dir="/tmp")) as house:
         bench = Bench(house)
-        for group in (*agent_rows.GROUPS, *program_rows.GROUPS, *peer_rows.GROUPS):
+        for group in GROUPS:
             if wanted and group.__name__ not in wanted:
                 continue
             try:
                 rows.extend(group(bench))
             except (AssertionError, OSError, ValueError, subprocess.CalledProcessError) as error:
-                print(f"bench: {group.__name__}: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
+                fail(group.__name__, getattr(error, "stderr", None) or error)
         bench.close()
     env = {"PORTWRAP_SHIM": str(PREFIX / "lib" / "portwrap" / "libportwrap.so"), **os.environ}
     for program in PROGRAMS:
-        if (HERE / program).exists() and (not wanted or program in wanted):
-            done = subprocess.run([sys.executable, HERE / program, "--json"], env=env, capture_output=True, text=True)
-            rows.extend(json.loads(done.stdout) if done.returncode == 0 else [])
-    return rows
+        if wanted and program not in wanted:
+            continue
+        done = subprocess.run([sys.executable, HERE / program, "--json"], env=env, capture_output=True, text=True)
+        if done.returncode == 0:
+            rows.extend(json.loads(done.stdout))
+        else:
+            fail(program, done.stderr)
+    return rows, failed
 
 
 def main():
-    rows = measure([word for word in sys.argv[1:] if not word.startswith("--")])
-    if "--json" in sys.argv:
+    names = [*(group.__name__ for group in GROUPS), *PROGRAMS]
+    parser = argparse.ArgumentParser(description="Prints the table of figures.", epilog="groups: " + ", ".join(names))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="measure only these")
+    options = parser.parse_args()
+    if unknown := [group for group in options.groups if group not in names]:
+        parser.error(f"no group {unknown[0]}")
+    rows, failed = measure(options.groups)
+    if options.json:
         print(json.dumps(rows))
-        return
-    for line in table.lines(rows, markdown="--markdown" in sys.argv):
-        print(line)
+    else:
+        for line in table.lines(rows, markdown=options.markdown):
+            print(line)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

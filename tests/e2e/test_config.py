@@ -74,6 +74,21 @@ def test_a_running_agent_takes_a_new_config_over_and_keeps_the_last_good_one(hou
     assert house.agent_pid() == pid
 
 
+def test_a_config_that_was_changed_behind_the_agent_s_back_is_said(house):
+    path = write(house, {"reserved": [3000]})
+    house.start_agent()
+    assert house.ask("config", "show")["problem"] is None
+    path.write_text('{"reserved": [3000, 3001]}')
+    told = f"{path} has changed since it was read"
+    assert told in house.portctl("config", "show").stderr
+    check = next(check for check in house.ask("doctor")["checks"] if check["name"] == "config")
+    assert check["status"] == "warning" and check["detail"].startswith(told)
+    path.write_text('{"reserved": [3000')
+    assert f"{path}:1" in house.ask("config", "show")["problem"]
+    path.write_text('{"reserved": [3000]}')
+    assert house.ask("config", "show")["problem"] is None
+
+
 def test_blocks_keep_projects_apart(house):
     write(house, {"preset": "blocks", "blocks": {"pinned": 3300}})
     ports = {name: got(house, house.project(name, files={"package.json": "{}"}), "web") for name in ("shop", "blog", "pinned")}

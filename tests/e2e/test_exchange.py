@@ -321,6 +321,14 @@ def test_templates_carry_the_real_port(house, shop):
     assert house.portctl("template", cwd=shop).returncode == 2
 
 
+def test_a_project_s_name_puts_no_directive_into_a_server_s_config(house):
+    root = house.project("shop", files={".portwrap.json": '{"name": "shop; location /api { root /; autoindex on; } #"}'})
+    house.portctl("get", "web", cwd=root)
+    for kind in ("nginx", "apache", "caddy", "traefik"):
+        text = house.portctl("template", kind, "web", cwd=root).stdout
+        assert "shop-location-api-root-autoindex-on.localhost" in text and "root /" not in text, text
+
+
 def test_express_runs_from_its_template(house):
     root = house.project("express", "express")
     port = int(house.portctl("get", "main", cwd=root).stdout)

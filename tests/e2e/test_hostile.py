@@ -47,6 +47,67 @@ def test_a_socket_file_that_somebody_deletes_is_made_again(house, shop):
     wait_until(lambda: house.agent_pids() == [pid], "agents that came second are gone")
 
 
+def import_files():
+    """Each as large as a file may be, or with as many rows."""
+    most = 5_900_000
+    yield "rows.csv", "project,service,port\n" + "".join(f"shop,s{number},{20000 + number}\n" for number in range(4000))
+    yield "short.csv", "project,service,port\n" + "a,b,1\n" * (most // 6)
+    yield "wide.csv", "port\n" + "," * most
+    yield "zeros.json", '{"leases":[' + "0," * (most // 2) + "0]}"
+    yield "bare.json", "[" + "0," * (most // 2) + "0]"
+    yield "text.json", '{"leases":"' + "x" * most + '"}'
+    yield "names.json", '{"ports":{' + ",".join(f'"{number}":[]' for number in range(most // 11)) + "}}"
+    yield "members.json", '{"leases":[{' + ",".join(f'"{number}":0' for number in range(most // 10)) + "}]}"
+    yield "nested.json", '{"leases":[' + ",".join('{"port":' * 12 + "1" + "}" * 12 for _ in range(most // 110)) + "]}"
+    yield "history.json", '{"history":[' + ",".join('{"port":1}' for _ in range(most // 11)) + '],"leases":[]}'
+
+
+def test_no_import_takes_much_memory_or_others_time(house, shop, served):
+    importers = []
+    for name, text in import_files():
+        path = house.home / name
+        path.write_text(text)
+        importers.append((name, Rpc(house)))
+        importers[-1][1].send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "exchange.import",
+                                          "params": {"cwd": str(shop), "path": str(path), "dry_run": True}}).encode() + b"\n")
+    other = Rpc(house)
+    answers = {}
+    while len(answers) < len(importers):
+        assert other.call("agent.status", {})["result"]["ok"]
+        for name, importer in importers:
+            if name not in answers and select.select([importer.connection], [], [], 0.01)[0]:
+                answers[name] = importer.line()
+    assert len(answers["rows.csv"]["result"]["imported"]) == 4000 - 1  # one has the name that web has
+    assert answers["history.json"]["result"]["imported"] == []
+    for name in ("short.csv", "zeros.json", "names.json"):
+        assert "it has more than 4000 rows" in answers[name]["error"]["message"], name
+    for _, importer in [*importers, ("other", other)]:
+        importer.close()
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
+
+
+def test_a_thousand_who_wait_cost_no_more_than_one_look(house, shop, served):
+    with contextlib.ExitStack() as held:
+        for port in range(20000, 20500):
+            listening = held.enter_context(socket.socket())
+            listening.bind(("127.0.0.1", port))
+            listening.listen(1)
+        waiting = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(1000)]
+        for number, connection in enumerate(waiting):
+            params = {"cwd": str(shop), "port": 10000 + number % 100, **({"timeout_ms": 1} if number == 999 else {})}
+            connection.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "lease.wait", "params": params}).encode() + b"\n")
+        assert waiting[999].line()["result"]["listening"] is False
+        for port in range(10000, 10100):
+            listening = held.enter_context(socket.socket())
+            listening.bind(("127.0.0.1", port))
+            listening.listen(1)
+        for connection in waiting[:999]:
+            assert connection.line()["result"]["listening"] is True
+        # One that listens already is seen at once, and one whose time is over too.
+        for port, heard in ((10000, True), (10100, False)):
+            assert waiting[0].call("lease.wait", {"cwd": str(shop), "port": port, "timeout_ms": 0})["result"]["listening"] is heard
+
+
 def test_a_runtime_directory_that_somebody_deletes_is_made_again(house, shop, listener):
     pid = house.start_agent()
     first = house.wrap(listener, "bind", "3000", cwd=shop)

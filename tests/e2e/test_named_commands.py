@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 from house import is_alive, wait_until
 
@@ -135,6 +136,17 @@ def test_watch_prints_events_as_they_happen(house, shop, blog, listener):
 def test_wait_ends_when_the_service_listens(house, shop, listener):
     house.start_agent()
     waiting = house.start("portctl", "wait", "main", "--timeout", "20s", cwd=shop)
+    serve(house, listener, shop)
+    assert waiting.wait() == 0
+
+
+def test_wait_outlives_the_agent(house, shop, listener):
+    first = house.start_agent()
+    waiting = house.start("portctl", "wait", "main", "--timeout", "20s", cwd=shop)
+    fds = Path(f"/proc/{waiting.pid}/fd")
+    wait_until(lambda: any(os.readlink(fd).startswith("socket:") for fd in fds.iterdir()), "it waits")
+    assert house.portctl("agent", "restart").returncode == 0
+    assert house.agent_pid() != first
     serve(house, listener, shop)
     assert waiting.wait() == 0
 

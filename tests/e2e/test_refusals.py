@@ -156,6 +156,30 @@ def test_wrong_usage(house, shop, words):
     assert house.refusal(*words, cwd=shop, status=2)["code"] == "INVALID_REQUEST"
 
 
+def test_an_empty_project_is_not_the_directory_s_own(house, shop):
+    port = house.ask("get", "web", cwd=shop)["lease"]["port"]
+    for words in (("release", "web"), ("release", "--all"), ("list",)):
+        assert house.refusal("--project", "", *words, cwd=shop, status=2)["code"] == "INVALID_REQUEST", words
+    assert house.port(shop, "web") == port
+
+
+def test_directories_whose_names_are_not_utf8_do_not_become_one(house):
+    for name in (b"caf\xe9", b"caf\xe8"):
+        directory = os.path.join(os.fsencode(house.home), name)
+        os.mkdir(directory)
+        for words in (("get", "web"), ("list",), ("--project", directory, "list")):
+            cwd = house.home if words[0] == "--project" else directory
+            done = house.run("portctl", *[os.fsdecode(word) for word in words], cwd=cwd)
+            assert (done.returncode, "is not UTF-8" in done.stderr) == (2, True), (words, done)
+
+
+def test_a_number_names_no_service(house):
+    root = house.project("shop", files={".portwrap.json": '{"services": {"3000": {"port": 3600}}}'})
+    assert "must not be a number" in house.portctl("get", "web", cwd=root).stderr
+    done = house.run("portwrap", "echo", "{port:3000}", "{port:web}", cwd=house.project("blog"))
+    assert done.stdout.startswith("{port:3000} 3"), done
+
+
 def test_a_mistyped_command(house, shop):
     error = house.refusal("alocate", "web", cwd=shop, status=2)
     assert "did you mean 'allocate'" in error["message"]

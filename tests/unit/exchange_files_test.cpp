@@ -402,6 +402,55 @@ TEST_CASE("an expired reservation is refused", "[exchange]") {
     CHECK(World().import({gone}).refused.size() == 1);
 }
 
+TEST_CASE("of a file no more is kept than an import may have", "[exchange]") {
+    const auto problem_of = [](const std::string& text) {
+        const auto read = read_rows(text, std::nullopt);
+        return read ? "rows: " + std::to_string(read->rows.size()) : read.error().message;
+    };
+    const auto repeated = [](std::size_t count, const auto& text_of) {
+        std::string text;
+        for (std::size_t i = 0; i < count; ++i) { text += (i == 0 ? "" : ",") + text_of(i); }
+        return text;
+    };
+    const std::string too_many = "it has more than 4000 rows; import it in parts";
+    std::string csv = "port,service\n";
+    for (std::size_t i = 0; i < k_import_rows; ++i) { csv += "3000,web\n"; }
+    CHECK(problem_of(csv) == "rows: 4000");
+    CHECK(problem_of(csv + "3000,web\n") == too_many);
+    CHECK(problem_of("a,port\n1,3000," + std::string(100'000, ',')) == "rows: 0");
+    CHECK(problem_of(std::string(300, ',') + "port\n") == "it has more than 256 columns");
+    std::string env;
+    for (std::size_t i = 0; i <= k_import_rows; ++i) { env += "A" + std::to_string(i) + "_PORT=3000\n"; }
+    CHECK(problem_of(env) == too_many);
+    const auto row = [](std::size_t) { return std::string(R"({"port":3000,"service":"web"})"); };
+    CHECK(problem_of("{\"leases\":[" + repeated(k_import_rows, row) + "]}") == "rows: 4000");
+    CHECK(problem_of("{\"leases\":[" + repeated(k_import_rows + 1, row) + "]}") == too_many);
+    CHECK(problem_of("{\"leases\":[" + repeated(k_import_rows + 1, [](std::size_t) { return std::string("0"); }) + "]}") == too_many);
+    CHECK(problem_of("{\"ports\":{" + repeated(k_import_rows + 1, [](std::size_t i) { return "\"p" + std::to_string(i) + "\":[]"; }) + "}}") == too_many);
+    CHECK(problem_of("{\"ports\":{\"shop\":[" + repeated(k_import_rows + 1, row) + "]}}") == too_many);
+    const auto nested = [](std::size_t) { return R"({"port":3000,"project":{"name":")" + std::string(2000, 'x') + "\"}}"; };
+    CHECK(problem_of("{\"leases\":[" + repeated(3000, nested) + "]}") == "there is too much in it; import it in parts");
+}
+
+TEST_CASE("what a file has beside its rows, and in them beside their fields, is left out", "[exchange]") {
+    const auto rows = read(R"({"history":[[1,{"port":1,"port":2}],{"leases":[{"port":4000}]}],"leases":[
+        {"port":3010,"service":"web","holder":{"pid":1,"port":77},"sockets":[{"port":78},[79]],"project":{"name":"shop","more":{"name":"no"}}},
+        {"service":"api","tags":["port",{"port":80}],"port":3011,"port_of":[3012]},
+        [3013],[{"port":3014}],
+        {"port":[3015]},
+        {"port":3016,"service":"db"}],"also":{"leases":[{"port":4001}]}})");
+    REQUIRE(rows.rows.size() == 3);
+    CHECK(rows.rows[0].name == "shop");
+    CHECK(rows.rows[0].port == 3010);
+    CHECK(rows.rows[1].port == 3011);
+    CHECK(rows.rows[1].service == "api");
+    CHECK(rows.rows[2].port == 3016);
+    CHECK(rows.rows[2].row == 6);
+    REQUIRE(rows.refused.size() == 3);
+    CHECK(rows.refused[0].row == 3);
+    CHECK(rows.refused[2] == RefusedRow{5, "there is no port"});
+}
+
 TEST_CASE("times are read as tools write them", "[exchange]") {
     const auto time = lenient_time("2025-01-15T10:30:00Z");
     REQUIRE(time);
@@ -424,6 +473,18 @@ TEST_CASE("every template has the port in it and no word left unfilled", "[excha
         CHECK(find_template(entry.kind) == &entry);
     }
     CHECK(find_template("nothing") == nullptr);
+}
+
+TEST_CASE("a project's name says nothing in a snippet but itself", "[exchange]") {
+    CHECK(host_of("My Shop") == "my-shop.localhost");
+    CHECK(host_of("shop; location /api { root /; } #") == "shop-location-api-root.localhost");
+    CHECK(host_of("..a..b.") == "a.b.localhost");
+    CHECK(host_of("\xc3\xa9") == "project.localhost");
+    CHECK(plain_name("caf\xc3\xa9/web-1 @x") == "caf\xc3\xa9/web-1 @x");
+    CHECK(plain_name("a\"b`c${d}\ne") == "a-b-c--d--e");
+    const auto unit = fill_template(*find_template("systemd"), {3007, 3000, "web", "WEB_PORT", "100%h", "/home/me/100%h", "shop.localhost"});
+    CHECK(unit.find("WorkingDirectory=/home/me/100%%h\n") != std::string::npos);
+    CHECK(unit.find("Description=100%%h web") != std::string::npos);
 }
 
 TEST_CASE("under the preset blocks each imported project has a block of its own, and nobody's port lies in another's", "[exchange]") {

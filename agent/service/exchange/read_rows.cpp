@@ -27,6 +27,29 @@ constexpr Aliases<4> k_port_names{"port", "port_number", "assigned_port", "host_
 constexpr Aliases<8> k_project_names{"project", "project_name", "worktree", "worktree_name", "application", "application_name", "app", "app_name"};
 constexpr Aliases<9> k_directory_names{"root", "project_root", "worktree_path", "path", "project_path", "directory", "dir", "cwd", "working_directory"};
 constexpr Aliases<2> k_state_names{"state", "status"};
+constexpr Aliases<2> k_requested_names{"requested_port", "asked"};
+constexpr Aliases<2> k_service_names{"service", "service_name"};
+constexpr Aliases<1> k_protocol_names{"protocol"};
+constexpr Aliases<1> k_instance_names{"instance"};
+constexpr Aliases<2> k_environment_names{"environment", "env"};
+constexpr Aliases<1> k_kind_names{"kind"};
+constexpr Aliases<2> k_description_names{"description", "notes"};
+constexpr Aliases<2> k_hostname_names{"hostname", "cloudflare_hostname"};
+constexpr Aliases<1> k_range_names{"range"};
+constexpr Aliases<3> k_allocator_names{"allocated_by", "owner", "created_by"};
+constexpr Aliases<5> k_allocated_names{"allocated_at", "allocated", "assigned_at", "created_at", "registered_at"};
+constexpr Aliases<4> k_active_names{"last_active_at", "last_seen", "last_used", "last_used_at"};
+constexpr Aliases<2> k_expires_names{"expires_at", "expires"};
+constexpr Aliases<1> k_own_names{"name"};  ///< of a project that is an object, or of an application
+
+/// All fields that are read: what else a JSON file has is not kept.
+constexpr std::array<Names, 18> k_fields{k_port_names,     k_project_names, k_directory_names,   k_state_names,    k_requested_names, k_service_names,
+                                         k_protocol_names, k_instance_names, k_environment_names, k_kind_names,     k_description_names, k_hostname_names,
+                                         k_range_names,    k_allocator_names, k_allocated_names,  k_active_names,   k_expires_names,   k_own_names};
+
+bool is_field(std::string_view name) {
+    return std::any_of(k_fields.begin(), k_fields.end(), [&](Names names) { return std::find(names.begin(), names.end(), name) != names.end(); });
+}
 
 std::string_view trimmed(std::string_view text) {
     while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0) { text.remove_prefix(1); }
@@ -54,8 +77,6 @@ std::string field(const Record& record, Names names) {
     }
     return {};
 }
-
-std::string field(const Record& record, std::initializer_list<std::string_view> names) { return field(record, Names(names.begin(), names.size())); }
 
 std::optional<std::uint64_t> whole_number(std::string_view text, std::uint64_t max) {
     if (text.empty() || text.size() > 9 || !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) { return std::nullopt; }
@@ -86,7 +107,7 @@ std::string read_record(const Record& record, ImportRow& row) {
     const auto port = whole_number(port_text, 65535);
     if (!port || *port == 0) { return shown(port_text) + " is not a port (an integer from 1 to 65535)"; }
     row.port = static_cast<Port>(*port);
-    if (const auto text = field(record, {"requested_port", "asked"}); !text.empty()) {
+    if (const auto text = field(record, k_requested_names); !text.empty()) {
         const auto requested = whole_number(text, 65535);
         if (!requested) { return "the requested port " + shown(text) + " is not a port"; }
         // The number of somebody's port 0 means nothing to anybody else.
@@ -97,21 +118,21 @@ std::string read_record(const Record& record, ImportRow& row) {
     if (row.directory.empty() && row.name.starts_with('/')) { row.directory = std::exchange(row.name, {}); }
     if (row.name.size() > 4096 || row.directory.size() > 4096 || row.directory.find('\0') != std::string::npos) { return "the project's name is too long"; }
     if (!row.directory.empty() && !row.directory.starts_with('/')) { return shown(row.directory) + " is not an absolute path"; }
-    row.service = field(record, {"service", "service_name"});
+    row.service = field(record, k_service_names);
     if (row.service.empty()) { row.service = "main"; }
     if (!is_service_name(row.service)) { return "the service " + shown(row.service) + " " + k_service_rule; }
-    const auto protocol = lowered(field(record, {"protocol"}));
+    const auto protocol = lowered(field(record, k_protocol_names));
     if (const auto known = from_word<Protocol>(protocol.empty() ? "tcp" : protocol)) {
         row.protocol = *known;
     } else {
         return shown(protocol) + " is not a protocol (tcp, udp)";
     }
-    if (const auto text = field(record, {"instance"}); !text.empty()) {
+    if (const auto text = field(record, k_instance_names); !text.empty()) {
         const auto instance = whole_number(text, 9999);
         if (!instance) { return shown(text) + " is not an instance"; }
         row.instance = static_cast<int>(*instance);
     }
-    const auto environment = lowered(field(record, {"environment", "env"}));
+    const auto environment = lowered(field(record, k_environment_names));
     if (const auto known = environment_of(environment)) {
         row.environment = *known;
     } else {
@@ -122,27 +143,32 @@ std::string read_record(const Record& record, ImportRow& row) {
     if (!known) { return shown(state) + " is not a state"; }
     if (*known == LeaseState::released) { return "it is " + printable(state, 64) + ": there is nothing to take in"; }
     row.state = *known == LeaseState::conflict ? LeaseState::allocated : *known;
-    const auto text_of = [&](std::initializer_list<std::string_view> names, std::size_t limit, std::optional<std::string>& into) {
+    const auto text_of = [&](Names names, std::size_t limit, std::optional<std::string>& into) {
         auto text = field(record, names);
         if (text.size() > limit) { return false; }
         if (!text.empty()) { into = printable(text, limit); }
         return true;
     };
-    if (!text_of({"kind"}, 64, row.kind)) { return "the kind is too long"; }
-    if (!text_of({"description", "notes"}, 1024, row.description)) { return "the description is too long"; }
-    if (const auto hostname = field(record, {"hostname", "cloudflare_hostname"}); !hostname.empty()) {
+    if (!text_of(k_kind_names, 64, row.kind)) { return "the kind is too long"; }
+    if (!text_of(k_description_names, 1024, row.description)) { return "the description is too long"; }
+    if (const auto hostname = field(record, k_hostname_names); !hostname.empty()) {
         if (!is_hostname(hostname)) { return shown(hostname) + " " + k_hostname_rule; }
         row.hostname = hostname;
     }
-    if (const auto range = field(record, {"range"}); range.size() <= 64) { row.range = range; }
-    row.allocated_by = printable(field(record, {"allocated_by", "owner", "created_by"}));
-    row.allocated_at = lenient_time(field(record, {"allocated_at", "allocated", "assigned_at", "created_at", "registered_at"}));
-    row.last_active_at = lenient_time(field(record, {"last_active_at", "last_seen", "last_used", "last_used_at"}));
-    const auto expires = field(record, {"expires_at", "expires"});
+    if (const auto range = field(record, k_range_names); range.size() <= 64) { row.range = range; }
+    row.allocated_by = printable(field(record, k_allocator_names));
+    row.allocated_at = lenient_time(field(record, k_allocated_names));
+    row.last_active_at = lenient_time(field(record, k_active_names));
+    const auto expires = field(record, k_expires_names);
     row.expires_at = lenient_time(expires);
     if (row.state == LeaseState::reserved && !expires.empty() && !row.expires_at) { return "the reservation's end " + shown(expires) + " is not a time"; }
     return {};
 }
+
+Error too_many_rows() { return {ErrorCode::invalid_request, "it has more than " + std::to_string(k_import_rows) + " rows; import it in parts"}; }
+
+/// Is there room for one more?
+bool has_room(const RowsRead& read) { return read.rows.size() + read.refused.size() < k_import_rows; }
 
 void add_record(RowsRead& read, int number, const Record& record) {
     ImportRow row;
@@ -156,18 +182,24 @@ void add_record(RowsRead& read, int number, const Record& record) {
 
 // --- tables of text ------------------------------------------------------------------------------------------------
 
+constexpr std::size_t k_max_cells = 256;         ///< of a row: what is beyond is counted only
+constexpr std::size_t k_max_cell_bytes = 8192;  ///< more than any field may have: the rest is not kept
+
 struct TableRow {
     int line = 0;
-    std::vector<std::string> cells;
+    std::vector<std::string> cells{};
+    std::size_t count = 0;  ///< cells that the line has
+
+    void add(std::string_view cell) {
+        if (++count <= k_max_cells) { cells.emplace_back(cell); }
+    }
 };
 
 constexpr const char* k_no_titles = "the first line must name the columns, one of them \"port\" (as in port,project,service)";
 
 bool is_port_title(const std::string& cell) { return std::find(k_port_names.begin(), k_port_names.end(), field_name(cell)) != k_port_names.end(); }
 
-bool has_port_title(const std::vector<TableRow>& rows) {
-    return !rows.empty() && std::any_of(rows.front().cells.begin(), rows.front().cells.end(), is_port_title);
-}
+bool has_port_title(const TableRow& row) { return std::any_of(row.cells.begin(), row.cells.end(), is_port_title); }
 
 /// |---|---:| of markdown, ----+---- of psql.
 bool is_rule(const std::vector<std::string>& cells) {
@@ -183,36 +215,43 @@ bool is_frame(const std::vector<std::string>& cells) {
     return is_rule(cells) || (cell.size() > 2 && cell.starts_with('(') && cell.ends_with(')') && cell[1] >= '0' && cell[1] <= '9');
 }
 
+/// Rows go to `take` one by one, until it says false.
+using TakeRow = std::function<bool(TableRow)>;
+using SplitTable = std::function<void(std::string_view text, const TakeRow& take)>;
+
+void add_to_cell(std::string& cell, char c) {
+    if (cell.size() < k_max_cell_bytes) { cell += c; }
+}
+
 /// RFC 4180, also with another separator; quotes inside of quotes are doubled.
-std::vector<TableRow> split_csv(std::string_view text, char separator) {
-    std::vector<TableRow> rows;
-    TableRow row{1, {}};
+void split_csv(std::string_view text, char separator, const TakeRow& take) {
+    TableRow row{1};
     std::string cell;
     bool quoted = false;
     bool was_quoted = false;
     int line = 1;
     const auto end_cell = [&] {
-        row.cells.push_back(was_quoted ? cell : std::string(trimmed(cell)));
-        if (!was_quoted && (row.cells.back() == "\\N" || row.cells.back() == "NULL")) { row.cells.back().clear(); }
+        const auto value = was_quoted ? std::string_view(cell) : trimmed(cell);
+        row.add(!was_quoted && (value == "\\N" || value == "NULL") ? std::string_view() : value);
         cell.clear();
         was_quoted = false;
     };
     const auto end_row = [&] {
         end_cell();
-        if (row.cells.size() > 1 || !row.cells.front().empty()) { rows.push_back(std::move(row)); }
-        row = {line, {}};
+        auto ended = std::exchange(row, TableRow{line});
+        return (ended.count == 1 && ended.cells.front().empty()) || take(std::move(ended));
     };
     for (std::size_t at = 0; at < text.size(); ++at) {
         const char c = text[at];
         if (c == '\n') { ++line; }
         if (quoted) {
             if (c == '"' && at + 1 < text.size() && text[at + 1] == '"') {
-                cell += '"';
+                add_to_cell(cell, '"');
                 ++at;
             } else if (c == '"') {
                 quoted = false;
             } else {
-                cell += c;
+                add_to_cell(cell, c);
             }
         } else if (c == '"' && trimmed(cell).empty() && !was_quoted) {
             cell.clear();
@@ -220,18 +259,18 @@ std::vector<TableRow> split_csv(std::string_view text, char separator) {
         } else if (c == separator) {
             end_cell();
         } else if (c == '\n') {
-            end_row();
+            if (!end_row()) { return; }
         } else if (c != '\r') {
-            cell += c;
+            add_to_cell(cell, c);
         }
     }
-    end_row();
-    return rows;
+    (void)end_row();
 }
 
-std::vector<TableRow> split_markdown(std::string_view text) {
-    std::vector<TableRow> rows;
+/// The first table of the document; the rule below its titles is none of its rows.
+void split_markdown(std::string_view text, const TakeRow& take) {
     int number = 0;
+    int rows = 0;
     while (!text.empty()) {
         const auto end = text.find('\n');
         auto line = trimmed(text.substr(0, end));
@@ -239,46 +278,66 @@ std::vector<TableRow> split_markdown(std::string_view text) {
         ++number;
         if (line.starts_with("+-")) { continue; }  // a frame that a database's client draws
         if (!line.starts_with('|')) {
-            if (!rows.empty()) { break; }  // the first table of the document
+            if (rows > 0) { return; }
             continue;
         }
         line.remove_prefix(1);
-        TableRow row{number, {}};
+        TableRow row{number};
         std::string cell;
         for (std::size_t at = 0; at < line.size(); ++at) {
             if (line[at] == '\\' && at + 1 < line.size() && (line[at + 1] == '|' || line[at + 1] == '\\')) {
-                cell += line[++at];
+                add_to_cell(cell, line[++at]);
             } else if (line[at] == '|') {
-                row.cells.emplace_back(trimmed(cell));
+                row.add(trimmed(cell));
                 cell.clear();
             } else {
-                cell += line[at];
+                add_to_cell(cell, line[at]);
             }
         }
-        if (!trimmed(cell).empty()) { row.cells.emplace_back(trimmed(cell)); }
-        rows.push_back(std::move(row));
+        if (!trimmed(cell).empty()) { row.add(trimmed(cell)); }
+        if (++rows == 2 && is_rule(row.cells)) { continue; }
+        if (!take(std::move(row))) { return; }
     }
-    if (rows.size() > 1 && is_rule(rows[1].cells)) { rows.erase(rows.begin() + 1); }
-    return rows;
 }
 
-Result<RowsRead> read_table(std::vector<TableRow> rows, ImportFormat format) {
+TableRow first_row(std::string_view text, const SplitTable& split) {
+    TableRow first;
+    split(text, [&](TableRow row) {
+        first = std::move(row);
+        return false;
+    });
+    return first;
+}
+
+Result<RowsRead> read_table(std::string_view text, const SplitTable& split, ImportFormat format) {
     RowsRead read;
     read.format = format;
-    if (rows.empty()) { return Error{ErrorCode::invalid_request, "there is no table"}; }
-    if (!has_port_title(rows)) { return Error{ErrorCode::invalid_request, k_no_titles}; }
     std::vector<std::string> titles;
-    for (const auto& cell : rows.front().cells) { titles.push_back(field_name(cell)); }
-    for (std::size_t i = 1; i < rows.size(); ++i) {
-        if (is_frame(rows[i].cells)) { continue; }
-        if (rows[i].cells.size() != titles.size()) {
-            read.refused.push_back({rows[i].line, "it has " + std::to_string(rows[i].cells.size()) + " fields, the first row has " + std::to_string(titles.size())});
-            continue;
+    std::optional<Error> problem;
+    bool is_first = true;
+    split(text, [&](const TableRow& row) {
+        if (std::exchange(is_first, false)) {
+            if (!has_port_title(row)) { problem = Error{ErrorCode::invalid_request, k_no_titles}; }
+            if (row.count > k_max_cells) { problem = Error{ErrorCode::invalid_request, "it has more than " + std::to_string(k_max_cells) + " columns"}; }
+            for (const auto& cell : row.cells) { titles.push_back(field_name(cell)); }
+            return !problem;
+        }
+        if (is_frame(row.cells)) { return true; }
+        if (!has_room(read)) {
+            problem = too_many_rows();
+            return false;
+        }
+        if (row.count != titles.size()) {
+            read.refused.push_back({row.line, "it has " + std::to_string(row.count) + " fields, the first row has " + std::to_string(titles.size())});
+            return true;
         }
         Record record;
-        for (std::size_t column = 0; column < titles.size(); ++column) { record.emplace(titles[column], rows[i].cells[column]); }
-        add_record(read, rows[i].line, record);
-    }
+        for (std::size_t column = 0; column < titles.size(); ++column) { record.emplace(titles[column], row.cells[column]); }
+        add_record(read, row.line, record);
+        return true;
+    });
+    if (is_first) { return Error{ErrorCode::invalid_request, "there is no table"}; }
+    if (problem) { return *problem; }
     return read;
 }
 
@@ -292,13 +351,15 @@ char separator_of(std::string_view text) {
     return best;
 }
 
+/// By the separator that the text's first line has.
+SplitTable as_csv(std::string_view text) {
+    return [separator = separator_of(text)](std::string_view all, const TakeRow& take) { split_csv(all, separator, take); };
+}
+
 /// Is there a port in the first line, where the columns should be named?
 bool begins_with_values(std::string_view text) {
-    const auto line = trimmed(text).substr(0, trimmed(text).find('\n'));
-    const auto rows = split_csv(line, separator_of(line));
-    return !rows.empty() && std::any_of(rows.front().cells.begin(), rows.front().cells.end(), [](const std::string& cell) {
-        return whole_number(cell, 65535).value_or(0) != 0;
-    });
+    const auto first = first_row(trimmed(text), as_csv(trimmed(text)));
+    return std::any_of(first.cells.begin(), first.cells.end(), [](const std::string& cell) { return whole_number(cell, 65535).value_or(0) != 0; });
 }
 
 /// API_PORT=3001; a comment "# service: packages/web" says the name that cannot be read from the variable's.
@@ -324,6 +385,7 @@ Result<RowsRead> read_env(std::string_view text) {
         if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front()) { value = value.substr(1, value.size() - 2); }
         const auto said = read_variable_name(name);
         if (!said) { continue; }
+        if (!has_room(read)) { return too_many_rows(); }
         const Record record{{"port", std::string(value)}, {"service", service.empty() ? said->service : service}, {"instance", std::to_string(said->instance)}};
         add_record(read, number, record);
     }
@@ -333,6 +395,14 @@ Result<RowsRead> read_env(std::string_view text) {
 // --- JSON ----------------------------------------------------------------------------------------------------------
 
 constexpr int k_depth = 16;
+constexpr std::size_t k_max_kept = 32 * k_import_rows;     ///< fields of all rows; ours have half as many
+constexpr std::size_t k_max_kept_bytes = 4 * 1024 * 1024;  ///< of their texts
+
+/// What holds the rows in a format; whatever stands beside it is not kept.
+constexpr std::array<std::pair<std::string_view, ImportFormat>, 4> k_collections{{{"leases", ImportFormat::json},
+                                                                                  {"applications", ImportFormat::applications},
+                                                                                  {"allocations", ImportFormat::worktrees},
+                                                                                  {"ports", ImportFormat::ports}}};
 
 struct Document {
     Json value;
@@ -341,32 +411,99 @@ struct Document {
     std::map<std::string, std::vector<std::string>, std::less<>> order;
 };
 
+/// Decides of each part of a file whether it is kept, while it is parsed. A document's members have the depth 1, the elements of a
+/// collection 2, and the fields of a row 3 (4 where several rows have one key).
+class Sieve {
+public:
+    explicit Sieve(Document& document) : m_document(document) {}
+
+    /// Json's parser_callback_t.
+    bool keeps(int depth, Json::parse_event_t event, const Json& parsed) {
+        using Event = Json::parse_event_t;
+        if (event == Event::object_end || event == Event::array_end) { return problem.empty(); }
+        const auto level = static_cast<std::size_t>(depth);
+        if (depth > k_depth) { problem = "it is nested deeper than " + std::to_string(k_depth) + " levels"; }
+        if (!problem.empty()) { return false; }
+        if (event == Event::key) { return keeps_member(level, parsed.get_ref<const std::string&>()); }
+        if (level < m_dropped) { m_dropped = k_nothing; }
+        const bool in_array = level > 0 && !m_levels[level - 1].is_object;
+        const bool is_dropped = m_dropped != k_nothing;
+        if (event != Event::value) {
+            m_levels.resize(level + 1);
+            m_levels[level] = {event == Event::object_start, {}};
+        }
+        if (is_dropped) { return false; }
+        if (level == 0 && event != Event::object_start) {
+            problem = k_no_collection;
+        } else if (((level == 2 && (event != Event::array_start || in_array)) || (level == 3 && in_array)) && ++m_rows > k_import_rows) {
+            problem = too_many_rows().message;
+        } else if ((level > 2 && event == Event::array_start && !in_array) || (level > 3 && in_array)) {
+            m_dropped = level;  // no field is a list
+            return false;
+        } else if (parsed.is_string() && (m_kept_bytes += parsed.get_ref<const std::string&>().size()) > k_max_kept_bytes) {
+            problem = k_too_large;
+        }
+        return problem.empty();
+    }
+
+    std::string problem;
+
+    static constexpr const char* k_no_collection = "it has no \"leases\", \"allocations\", \"applications\" or \"ports\"";
+
+private:
+    struct Level {
+        bool is_object = false;
+        std::set<std::string> keys{};
+    };
+    static constexpr std::size_t k_nothing = SIZE_MAX;
+    static constexpr const char* k_too_large = "there is too much in it; import it in parts";
+
+    bool keeps_member(std::size_t level, const std::string& key) {
+        if (m_dropped != k_nothing && level > m_dropped) { return false; }
+        m_dropped = k_nothing;
+        const auto is_collection = [&](const auto& entry) { return entry.first == key; };
+        const bool kept = level == 1   ? std::any_of(k_collections.begin(), k_collections.end(), is_collection)
+                          : level == 2 || is_field(field_name(key));
+        if (!kept) {
+            m_dropped = level;
+            return false;
+        }
+        if (!m_levels[level - 1].keys.insert(key).second) { problem = "the key \"" + printable(key, 64) + "\" stands twice"; }
+        m_kept_bytes += key.size();
+        if (++m_kept > k_max_kept || m_kept_bytes > k_max_kept_bytes) { problem = k_too_large; }
+        if (level == 1) {
+            m_inside = key;
+        } else if (level == 2) {
+            auto& keys = m_document.order[m_inside];
+            keys.push_back(key);
+            if (keys.size() > k_import_rows) { problem = too_many_rows().message; }
+        }
+        return problem.empty();
+    }
+
+    Document& m_document;
+    std::string m_inside;         ///< the collection
+    std::vector<Level> m_levels;  ///< what has been begun, by its depth
+    std::size_t m_dropped = k_nothing;  ///< the level of a part that is not kept, with all that is in it
+    std::size_t m_rows = 0;
+    std::size_t m_kept = 0;
+    std::size_t m_kept_bytes = 0;
+};
+
 Result<Document> parse_file(std::string_view text) {
     Document document;
-    std::string problem;
-    std::string inside;
-    std::vector<std::set<std::string>> keys;
-    const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-        if (depth > k_depth) { problem = "it is nested deeper than " + std::to_string(k_depth) + " levels"; }
-        if (event == Json::parse_event_t::object_start) { keys.emplace_back(); }
-        if (event == Json::parse_event_t::object_end && !keys.empty()) { keys.pop_back(); }
-        if (event == Json::parse_event_t::key && !keys.empty() && !keys.back().insert(parsed.get<std::string>()).second) {
-            problem = "the key \"" + printable(parsed.get<std::string>(), 64) + "\" stands twice";
-        }
-        if (event == Json::parse_event_t::key && depth == 1) { inside = parsed.get<std::string>(); }
-        if (event == Json::parse_event_t::key && depth == 2) { document.order[inside].push_back(parsed.get<std::string>()); }
-        return problem.empty();
-    };
-    document.value = Json::parse(text.begin(), text.end(), watch, false);
-    if (!problem.empty()) { return Error{ErrorCode::invalid_request, problem}; }
+    Sieve sieve(document);
+    document.value = Json::parse(text.begin(), text.end(), [&](int depth, Json::parse_event_t event, const Json& parsed) { return sieve.keeps(depth, event, parsed); }, false);
+    if (!sieve.problem.empty()) { return Error{ErrorCode::invalid_request, sieve.problem}; }
     if (document.value.is_discarded()) { return Error{ErrorCode::invalid_request, "it is not JSON"}; }
     return document;
 }
 
-/// Scalars by their text; an object one level below as "name.field" under its own name's rules.
-void add_fields(const Json& object, Record& record) {
+/// Scalars by their text; an object one level below as "name.field" under its own name's rules. An application registry calls the project `name`.
+void add_fields(const Json& object, bool name_is_project, Record& record) {
+    const bool is_named = name_is_project && !object.contains("project");
     for (const auto& [key, value] : object.items()) {
-        const auto name = field_name(key);
+        const auto name = is_named && key == "name" ? "project" : field_name(key);
         if (value.is_string()) {
             record[name] = value.get<std::string>();
         } else if (value.is_number() || value.is_boolean()) {
@@ -378,19 +515,13 @@ void add_fields(const Json& object, Record& record) {
     }
 }
 
-void add_object(RowsRead& read, int number, const Json& value, Record record = {}) {
+void add_object(RowsRead& read, int number, const Json& value, bool name_is_project, Record record = {}) {
     if (!value.is_object()) {
         read.refused.push_back({number, "it is not an object"});
         return;
     }
-    add_fields(value, record);
+    add_fields(value, name_is_project, record);
     add_record(read, number, record);
-}
-
-const Json* member(const Json& object, const char* name) {
-    if (!object.is_object()) { return nullptr; }
-    const auto found = object.find(name);
-    return found == object.end() ? nullptr : &*found;
 }
 
 bool is_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
@@ -409,25 +540,25 @@ struct Collection {
     const Json& rows;                      ///< a list of records, or an object of them keyed by port or by name
     const std::vector<std::string>& keys;  ///< of the object, in the order of the file
     const char* key_is;                    ///< the field that a key is which is no number
-    bool by_port;                          ///< such a key is no name where nothing else says the port
+    bool is_applications;                  ///< keyed by port where nothing else says it; the project is the `name`
 };
 
 void add_collection(RowsRead& read, const Collection& collection) {
     int number = 0;
     if (collection.rows.is_array()) {
-        for (const auto& value : collection.rows) { add_object(read, ++number, value); }
+        for (const auto& value : collection.rows) { add_object(read, ++number, value, collection.is_applications); }
         return;
     }
     for (const auto& key : collection.keys) {
         const auto& value = collection.rows.at(key);
         const auto add = [&](const Json& entry) {
-            const bool port = is_digits(key) || (collection.by_port && !says_port(entry));
+            const bool port = is_digits(key) || (collection.is_applications && !says_port(entry));
             Record record{{port ? "port" : collection.key_is, key}};
             if (entry.is_number() || entry.is_string()) {
                 record[port ? collection.key_is : "port"] = entry.is_string() ? entry.get<std::string>() : entry.dump();
                 add_record(read, ++number, record);
             } else {
-                add_object(read, ++number, entry, std::move(record));
+                add_object(read, ++number, entry, collection.is_applications, std::move(record));
             }
         };
         if (value.is_array()) {
@@ -438,19 +569,10 @@ void add_collection(RowsRead& read, const Collection& collection) {
     }
 }
 
-/// An application registry calls the project `name`.
-Json with_projects(Json applications) {
-    for (auto& entry : applications) {
-        if (entry.is_object() && entry.contains("name") && !entry.contains("project")) { entry["project"] = entry["name"]; }
-    }
-    return applications;
-}
-
 std::optional<ImportFormat> format_of(const Json& document) {
-    if (member(document, "leases") != nullptr) { return ImportFormat::json; }
-    if (member(document, "applications") != nullptr) { return ImportFormat::applications; }
-    if (member(document, "allocations") != nullptr) { return ImportFormat::worktrees; }
-    if (member(document, "ports") != nullptr) { return ImportFormat::ports; }
+    for (const auto& [name, format] : k_collections) {
+        if (document.contains(name)) { return format; }
+    }
     return std::nullopt;
 }
 
@@ -458,20 +580,17 @@ Result<RowsRead> read_json(std::string_view text, std::optional<ImportFormat> wa
     const auto document = parse_file(text);
     if (!document) { return document.error(); }
     const auto format = wanted ? wanted : format_of(document->value);
-    if (!format) { return Error{ErrorCode::invalid_request, "it has no \"leases\", \"allocations\", \"applications\" or \"ports\""}; }
-    const char* name = *format == ImportFormat::json ? "leases" : *format == ImportFormat::worktrees ? "allocations" : *format == ImportFormat::applications ? "applications" : "ports";
-    const auto* rows = member(document->value, name);
-    if (rows == nullptr || !rows->is_structured()) { return Error{ErrorCode::invalid_request, std::string("it has no \"") + name + "\" with rows"}; }
+    if (!format) { return Error{ErrorCode::invalid_request, Sieve::k_no_collection}; }
+    const auto* collection = std::find_if(k_collections.begin(), k_collections.end(), [&](const auto& entry) { return entry.second == *format; });
+    const auto rows = document->value.find(collection->first);
+    if (rows == document->value.end() || !rows->is_structured()) {
+        return Error{ErrorCode::invalid_request, "it has no \"" + std::string(collection->first) + "\" with rows"};
+    }
     RowsRead read;
     read.format = *format;
-    const auto found = document->order.find(name);
+    const auto found = document->order.find(collection->first);
     const auto keys = found == document->order.end() ? std::vector<std::string>() : found->second;
-    if (*format == ImportFormat::applications) {
-        const auto renamed = with_projects(*rows);
-        add_collection(read, {renamed, keys, "project", true});
-    } else {
-        add_collection(read, {*rows, keys, *format == ImportFormat::worktrees ? "worktree" : "project", false});
-    }
+    add_collection(read, {*rows, keys, *format == ImportFormat::worktrees ? "worktree" : "project", *format == ImportFormat::applications});
     return read;
 }
 
@@ -541,9 +660,9 @@ std::optional<ImportFormat> detect_format(std::string_view text) {
         const auto document = parse_file(text);
         return document ? format_of(document->value) : std::nullopt;
     }
-    if (has_port_title(split_markdown(text))) { return ImportFormat::markdown; }
-    if (has_port_title(split_csv(start.substr(0, start.find('\n')), separator_of(start)))) { return ImportFormat::csv; }
-    if (const auto env = read_env(text); env && (!env->rows.empty() || !env->refused.empty())) { return ImportFormat::env; }
+    if (has_port_title(first_row(text, split_markdown))) { return ImportFormat::markdown; }
+    if (has_port_title(first_row(start.substr(0, start.find('\n')), as_csv(start)))) { return ImportFormat::csv; }
+    if (const auto env = read_env(text); !env || !env->rows.empty() || !env->refused.empty()) { return ImportFormat::env; }
     return std::nullopt;
 }
 
@@ -558,9 +677,9 @@ Result<RowsRead> read_rows(std::string_view text, std::optional<ImportFormat> fo
     switch (*format) {
         case ImportFormat::csv: {
             const auto start = text.find_first_not_of("\r\n");
-            return read_table(split_csv(text, separator_of(start == std::string_view::npos ? text : text.substr(start))), *format);
+            return read_table(text, as_csv(start == std::string_view::npos ? text : text.substr(start)), *format);
         }
-        case ImportFormat::markdown: return read_table(split_markdown(text), *format);
+        case ImportFormat::markdown: return read_table(text, split_markdown, *format);
         case ImportFormat::env: return read_env(text);
         case ImportFormat::json:
         case ImportFormat::worktrees:

@@ -158,10 +158,34 @@ const Template* find_template(std::string_view kind) {
     return found == all.end() ? nullptr : &*found;
 }
 
+std::string plain_name(std::string_view name) {
+    constexpr std::string_view k_marks = "._-@/ ";
+    std::string plain(name);
+    for (char& c : plain) {
+        const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80;
+        if (!letter && k_marks.find(c) == std::string_view::npos) { c = '-'; }
+    }
+    return plain;
+}
+
+std::string host_of(std::string_view project) {
+    std::string host;
+    for (const char c : project) {
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.';
+        const char low = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : plain ? c : '-';
+        const bool after_letter = !host.empty() && host.back() != '-' && host.back() != '.';
+        if ((low == '-' || low == '.') && !after_letter) { continue; }
+        host += low;
+    }
+    while (!host.empty() && (host.back() == '-' || host.back() == '.')) { host.pop_back(); }
+    return (host.empty() ? "project" : host) + ".localhost";
+}
+
 std::string fill_template(const Template& chosen, const TemplateValues& values) {
     const std::pair<std::string_view, std::string> words[] = {
         {"PORT", std::to_string(values.port)}, {"INSIDE", std::to_string(values.inside)}, {"SERVICE", values.service}, {"VARIABLE", values.variable},
         {"PROJECT", values.project},           {"ROOT", values.root},                      {"HOST", values.host}};
+    const bool is_unit = chosen.kind == "systemd";
     std::string filled;
     std::string_view rest = chosen.text;
     while (!rest.empty()) {
@@ -176,7 +200,7 @@ std::string fill_template(const Template& chosen, const TemplateValues& values) 
             continue;
         }
         filled += rest.substr(0, at);
-        filled += found->second;
+        for (const char c : found->second) { filled.append(is_unit && c == '%' ? 2 : 1, c); }  // systemd.unit(5): "%" begins a specifier
         rest.remove_prefix(end + 1);
     }
     filled += rest;

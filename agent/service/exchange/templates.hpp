@@ -27,6 +27,11 @@ struct TemplateValues {
     std::string root;
     std::string host;
 };
+/// A project's or service's name where any snippet may have it: what could end a string or begin a directive becomes "-". A repository's
+/// own file says how its project is called, and nobody reads a snippet twice.
+[[nodiscard]] std::string plain_name(std::string_view name);
+/// "My Shop" is my-shop.localhost.
+[[nodiscard]] std::string host_of(std::string_view project);
 [[nodiscard]] std::string fill_template(const Template& chosen, const TemplateValues& values);
 
 }  // namespace portwrap
