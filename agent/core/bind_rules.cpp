@@ -101,18 +101,13 @@ Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const Rang
     return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
 }
 
-/// A silent lease without the program's number becomes that of the number: from now on a restart and the connections of the
-/// project find it by what the program asks for.
+/// A silent lease becomes that of the number that the program asks for.
 Decision<BindAnswer> grant_for_number(const Registry& registry, const Lease& silent, LeaseKey key, const RangeQuery& query, const Caller& caller,
                                       const Facts& facts, Move move) {
-    key.instance = 0;
-    key = lowest_instance(registry, std::move(key), [&silent](const Lease& known) { return is_over(known) || known.id == silent.id; });
-    const Lease* other = registry.find(key);
-    Lease meant = silent;
     const Port asked = key.requested.value_or(0);
-    meant.key = std::move(key);
+    auto [meant, replaced] = numbered(registry, silent, std::move(key));
     auto decision = grant(std::move(meant), silent.port, silent.range, query, caller, asked, facts, std::move(move));
-    if (other != nullptr && other->id != silent.id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
+    if (replaced) { decision.changes.insert(decision.changes.begin(), *replaced); }
     return decision;
 }
 
@@ -325,11 +320,9 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     auto move = why_not(registry, config, key, asked, request.refused, facts);
 
     // A port that this service got by name or was offered, without a number of its own.
-    for (const auto* named : registry.of_service(root, key.service)) {
-        const bool fits = named->key.protocol == key.protocol && !named->key.requested;
-        if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
-            return grant_for_number(registry, *named, key, as_it_was(*named), caller, facts, std::move(move));
-        }
+    const auto is_free = [&](const Lease& named) { return free_for(named.key, named.port); };
+    if (const auto* named = without_number(registry, key, query.environment, caller.session, facts, is_free)) {
+        return grant_for_number(registry, *named, key, as_it_was(*named), caller, facts, std::move(move));
     }
 
     Search search(registry, config, facts, *caller.place, key);
