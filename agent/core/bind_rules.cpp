@@ -277,10 +277,13 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     // -p: the first listener that is not auxiliary gets the port that the user named.
     if (auxiliary_role(asked).empty()) {
         for (const auto* lease : own) {
-            const bool offered = is_silent(*lease) && lease->key.root == root && lease->origin == LeaseOrigin::process &&
-                                 caller.scope && caller.scope->port == lease->port && is_own_session(*lease, caller.session, facts);
+            const bool offered = is_silent(*lease) && lease->key.root == root && caller.scope && caller.scope->port == lease->port &&
+                                 is_own_session(*lease, caller.session, facts);
             if (!offered || !free_for(lease->key, lease->port)) { continue; }
-            return grant_for_number(registry, *lease, key, query, caller, facts, {MoveReason::asked, std::nullopt});
+            auto meant = key;
+            if (lease->by_name()) { meant.service = lease->key.service; }
+            return grant_for_number(registry, *lease, std::move(meant), lease->by_name() ? as_it_was(*lease) : query, caller, facts,
+                                    {MoveReason::asked, std::nullopt});
         }
     }
 
@@ -292,6 +295,10 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool moved_here = !owner->live() && owner->origin == LeaseOrigin::process && owner->key.requested != key.requested &&
                                 used_to != nullptr && !used_to->live() && free_for(key, used_to->port);
         if (!same_base && !moved_here && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
+            // Without a number it is now that of this one. Who was told of an announced port asks for it, not for its own.
+            if (!owner->key.requested && !owner->announced) {
+                return grant_for_number(registry, *owner, {root, owner->key.service, key.protocol, asked, 0}, as_it_was(*owner), caller, facts, {});
+            }
             return grant(*owner, asked, owner->range, as_it_was(*owner), caller, asked, facts, {});
         }
     }

@@ -1,6 +1,7 @@
 // The rules of binding, names and release as data in, data out: a small world that applies what is decided.
 #include <catch2/catch.hpp>
 
+#include "core/connect_rules.hpp"
 #include "core/earlier_runs.hpp"
 #include "core_world.hpp"
 
@@ -430,6 +431,69 @@ TEST_CASE("a port got by name is used by the program that asks for it", "[policy
     CHECK(world.lease(bound.lease).origin == LeaseOrigin::named);
     world.close(bound.cookie);
     CHECK(world.lease(bound.lease).state == LeaseState::allocated);
+}
+
+TEST_CASE("a port that was got by name is known by the number that its program asks for", "[policy]") {
+    World world;
+    const auto main = world.place("/main", "git:/main/.git");
+    const auto fix = world.place("/fix", "git:/main/.git");
+    const auto named = std::get<LeaseId>(world.get(main, "web"));
+    REQUIRE(world.lease(named).port == 3000);
+    const auto bound = world.serve(world.start(main), 3000);
+    CHECK(bound.lease == named);
+    CHECK(world.lease(named).key == LeaseKey{"/main", "web", Protocol::tcp, Port{3000}, 0});
+    CHECK(current_lease(world.registry, main, std::nullopt, Port{3000})->id == named);
+    // A sibling is not to reach it by that number.
+    const auto rows = ConnectView(world.registry, "/fix").rows(10);
+    CHECK(rows == std::vector<ConnectRow>{{ConnectKind::refused, 3000, 0, std::nullopt, {}}});
+
+    CHECK(std::get<LeaseId>(world.get(main, "web")) == named);
+    world.close(bound.cookie);
+    CHECK(std::get<LeaseId>(world.get(main, "web")) == named);
+    CHECK(world.serve(world.start(main), 3000).lease == named);
+    CHECK(world.lease(named).key.service == "web");
+    CHECK(world.serve(world.start(fix), 3000).port == 3001);
+}
+
+TEST_CASE("after its release a port that was got by name is the number's, whoever asks for it first", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto named = std::get<LeaseId>(world.get(place, "web"));
+    world.close(world.serve(world.start(place), 3000).cookie);
+    ReleaseRequest release;
+    release.root = "/a";
+    release.service = "web";
+    world.apply(decide_release(world.registry, world.config, release, world.facts()).changes);
+    CHECK_FALSE(world.lease(named).live());
+    const auto bound = world.serve(world.start(place), 3000);
+    CHECK(bound.port == 3000);
+    CHECK(world.lease(bound.lease).key.service == "main");
+    CHECK(world.port_of(world.get(place, "web")) == 3001);
+    // Another one under the number that is remembered takes its place.
+    world.close(bound.cookie);
+    release.service = "main";
+    world.apply(decide_release(world.registry, world.config, release, world.facts()).changes);
+    const auto other = std::get<LeaseId>(world.get(place, "main"));
+    CHECK(world.serve(world.start(place), 3000).lease == other);
+}
+
+TEST_CASE("-p on a port that was got by name keeps its name, whatever the program asks for", "[policy]") {
+    for (const Port asked : {Port{3000}, Port{4321}}) {
+        World world;
+        const auto place = world.place("/a");
+        const auto named = std::get<LeaseId>(world.get(place, "web"));
+        REQUIRE(world.lease(named).port == 3000);
+        auto app = world.start(place);
+        app.scope->port = Port{3000};
+        OfferRequest offer{*app.scope, place, "main", "node", std::nullopt, Port{3000}, "me"};
+        world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
+        const auto bound = world.serve(app, asked);
+        CHECK(bound.port == 3000);
+        CHECK(bound.lease == named);
+        CHECK(world.lease(named).key.service == "web");
+        CHECK(world.lease(named).key.requested == asked);
+        CHECK(world.lease(named).by_name());
+    }
 }
 
 TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
