@@ -360,7 +360,11 @@ int main(int argc, char** argv) {
     app.add_option("--ready-fd", ready_fd, "Write one byte to this descriptor as soon as the socket can be connected to, or why it cannot")
         ->option_text("FD")
         ->check(CLI::Range(3, 1 << 20));
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& end) {
+        return app.exit(end) == 0 ? 0 : exit_status_of(error_code_name(ErrorCode::invalid_request));
+    }
 
     ::umask(077);
     std::signal(SIGPIPE, SIG_IGN);

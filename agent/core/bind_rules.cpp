@@ -101,18 +101,13 @@ Decision<BindAnswer> grant(Lease lease, Port port, std::string range, const Rang
     return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, {port, id, std::move(move)}};
 }
 
-/// A silent lease without the program's number becomes that of the number: from now on a restart and the connections of the
-/// project find it by what the program asks for.
+/// A silent lease becomes that of the number that the program asks for.
 Decision<BindAnswer> grant_for_number(const Registry& registry, const Lease& silent, LeaseKey key, const RangeQuery& query, const Caller& caller,
                                       const Facts& facts, Move move) {
-    key.instance = 0;
-    key = lowest_instance(registry, std::move(key), [&silent](const Lease& known) { return is_over(known) || known.id == silent.id; });
-    const Lease* other = registry.find(key);
-    Lease meant = silent;
     const Port asked = key.requested.value_or(0);
-    meant.key = std::move(key);
+    auto [meant, replaced] = numbered(registry, silent, std::move(key));
     auto decision = grant(std::move(meant), silent.port, silent.range, query, caller, asked, facts, std::move(move));
-    if (other != nullptr && other->id != silent.id) { decision.changes.insert(decision.changes.begin(), LeaseForgotten{other->id}); }
+    if (replaced) { decision.changes.insert(decision.changes.begin(), *replaced); }
     return decision;
 }
 
@@ -282,10 +277,13 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     // -p: the first listener that is not auxiliary gets the port that the user named.
     if (auxiliary_role(asked).empty()) {
         for (const auto* lease : own) {
-            const bool offered = is_silent(*lease) && lease->key.root == root && lease->origin == LeaseOrigin::process &&
-                                 caller.scope && caller.scope->port == lease->port && is_own_session(*lease, caller.session, facts);
+            const bool offered = is_silent(*lease) && lease->key.root == root && caller.scope && caller.scope->port == lease->port &&
+                                 is_own_session(*lease, caller.session, facts);
             if (!offered || !free_for(lease->key, lease->port)) { continue; }
-            return grant_for_number(registry, *lease, key, query, caller, facts, {MoveReason::asked, std::nullopt});
+            auto meant = key;
+            if (lease->by_name()) { meant.service = lease->key.service; }
+            return grant_for_number(registry, *lease, std::move(meant), lease->by_name() ? as_it_was(*lease) : query, caller, facts,
+                                    {MoveReason::asked, std::nullopt});
         }
     }
 
@@ -297,6 +295,10 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool moved_here = !owner->live() && owner->origin == LeaseOrigin::process && owner->key.requested != key.requested &&
                                 used_to != nullptr && !used_to->live() && free_for(key, used_to->port);
         if (!same_base && !moved_here && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
+            // Without a number it is now that of this one. Who was told of an announced port asks for it, not for its own.
+            if (!owner->key.requested && !owner->announced) {
+                return grant_for_number(registry, *owner, {root, owner->key.service, key.protocol, asked, 0}, as_it_was(*owner), caller, facts, {});
+            }
             return grant(*owner, asked, owner->range, as_it_was(*owner), caller, asked, facts, {});
         }
     }
@@ -325,11 +327,9 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     auto move = why_not(registry, config, key, asked, request.refused, facts);
 
     // A port that this service got by name or was offered, without a number of its own.
-    for (const auto* named : registry.of_service(root, key.service)) {
-        const bool fits = named->key.protocol == key.protocol && !named->key.requested;
-        if (fits && is_adoptable(*named, caller.session, facts) && free_for(named->key, named->port)) {
-            return grant_for_number(registry, *named, key, as_it_was(*named), caller, facts, std::move(move));
-        }
+    const auto is_free = [&](const Lease& named) { return free_for(named.key, named.port); };
+    if (const auto* named = without_number(registry, key, query.environment, caller.session, facts, is_free)) {
+        return grant_for_number(registry, *named, key, as_it_was(*named), caller, facts, std::move(move));
     }
 
     Search search(registry, config, facts, *caller.place, key);

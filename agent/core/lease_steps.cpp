@@ -50,6 +50,15 @@ Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& fact
     return lease;
 }
 
+Numbered numbered(const Registry& registry, const Lease& silent, LeaseKey key) {
+    key.instance = 0;
+    key = lowest_instance(registry, std::move(key), [&silent](const Lease& known) { return is_over(known) || known.id == silent.id; });
+    Numbered numbered{silent, std::nullopt};
+    if (const auto* other = registry.find(key); other != nullptr && other->id != silent.id) { numbered.replaced = LeaseForgotten{other->id}; }
+    numbered.lease.key = std::move(key);
+    return numbered;
+}
+
 Lease granted_to(Lease lease, const Caller& caller, const Facts& facts) {
     if (!lease.live()) {
         lease.allocated_at = facts.now;

@@ -38,6 +38,24 @@ template <typename IsFree>
 }
 /// What is remembered under a key, or a new record for it.
 [[nodiscard]] Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts);
+/// What was got by name or offered to this service and has no number of its own: where a program cannot have the number that
+/// it asks for, this is its port. Among those that the session may take, the first that `is_free` says so of; null for none.
+template <typename IsFree>
+[[nodiscard]] const Lease* without_number(const Registry& registry, const LeaseKey& key, Environment environment, const ProcessId& session,
+                                          const Facts& facts, const IsFree& is_free) {
+    for (const auto* lease : registry.of_service(key.root, key.service)) {
+        const bool fits = lease->key.protocol == key.protocol && !lease->key.requested && lease->environment == environment;
+        if (fits && is_adoptable(*lease, session, facts) && is_free(*lease)) { return lease; }
+    }
+    return nullptr;
+}
+/// A silent lease under the key of a number: from now on a restart and the connections of the project find it by what the
+/// program asks for.
+struct Numbered {
+    Lease lease;
+    std::optional<LeaseForgotten> replaced;  ///< what was remembered under that key
+};
+[[nodiscard]] Numbered numbered(const Registry& registry, const Lease& silent, LeaseKey key);
 /// The lease on a port that its program has yet to listen on; the one that it is used to is remembered.
 [[nodiscard]] Lease moved_to(Lease lease, Port port, std::string range);
 /// The lease with somebody who listens on its port.

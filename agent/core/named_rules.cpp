@@ -148,6 +148,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
 
     Port port = 0;
     std::string range;
+    const Lease* unnumbered = nullptr;  // to become the number's
     if (request.wanted) {
         const Port wanted = *request.wanted;
         const auto* owner = owner_of(registry, wanted);
@@ -168,23 +169,40 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
         }
         if (facts.in_use(wanted, true, false)) { return refuse(ErrorCode::port_in_use, ""); }
         if (own_silent) {
-            key = owner->key;
+            key.service = owner->key.service;
+            if (owner->key.requested) {
+                key = owner->key;
+            } else {
+                unnumbered = owner;
+            }
         }
         port = wanted;
         range = range_name_at(config, wanted, ranges);
     }
     auto lease = new_lease(registry, key, facts);
-    const auto usable = [&](Port candidate) {
-        return candidate != 0 && is_open_to(registry, key, candidate) && !is_system_port(config, candidate) &&
+    const auto usable = [&](const LeaseKey& owner, Port candidate) {
+        return candidate != 0 && is_open_to(registry, owner, candidate) && !is_system_port(config, candidate) &&
                !is_reserved_port(config, candidate) && !facts.in_use(candidate, true, false);
     };
-    if (port == 0 && usable(lease.port)) {
+    if (port == 0 && usable(key, lease.port)) {
         port = lease.port;
         range = lease.range;
     }
-    if (port == 0 && request.natural && usable(*request.natural)) {
+    if (port == 0 && request.natural && usable(key, *request.natural)) {
         port = *request.natural;
         range = range_name_at(config, port, ranges);
+    }
+    if (port == 0 && request.natural) {
+        const auto is_free = [&](const Lease& named) { return usable(named.key, named.port); };
+        unnumbered = without_number(registry, key, query.environment, caller.session, facts, is_free);
+    }
+    std::vector<Change> changes;
+    if (unnumbered != nullptr) {
+        auto [taken, replaced] = numbered(registry, *unnumbered, key);
+        if (replaced) { changes.emplace_back(*replaced); }
+        lease = std::move(taken);
+        port = lease.port;
+        range = lease.range;
     }
     if (port == 0) {
         Search search(registry, config, facts, request.place, key);
@@ -194,20 +212,30 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
         range = from->name;
     }
     lease = moved_to(std::move(lease), port, std::move(range));
-    lease.environment = query.environment;
-    lease.kind = query.kind;
-    lease.allocated_by = request.allocated_by;
+    // What somebody got by name stays as it was asked for, and for as long.
+    const bool named = lease.live() && lease.by_name();
+    if (!named) {
+        lease.environment = query.environment;
+        lease.kind = query.kind;
+        lease.allocated_by = request.allocated_by;
+    }
     auto granted = granted_to(std::move(lease), caller, facts);
     granted.holder.reset();
     granted.unseen = request.unseen;
     granted.announced = request.another && !request.unseen && !second_copy;
-    // It lives as long as its session; a program may take its time before it binds.
-    granted.expires_at.reset();
-    // A run inside a long one (a shell, an editor) does not keep what it was offered for the other's life.
-    if (request.session.id != request.session.outermost) { granted.expires_at = facts.now + k_offer_grace; }
-    if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
+    // It lives as long as its session; a program may take its time before it binds. A run inside a long one (a shell, an
+    // editor) does not keep what it was offered for the other's life.
+    const bool inside = request.session.id != request.session.outermost;
+    if (!named) {
+        granted.expires_at.reset();
+        if (inside) { granted.expires_at = facts.now + k_offer_grace; }
+        if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
+    } else if (inside && !request.unseen && !request.wanted) {
+        granted.session.reset();
+    }
     const auto id = granted.id;
-    return {{LeaseEvent{LeaseChange::allocated, std::move(granted)}}, id};
+    changes.emplace_back(LeaseEvent{LeaseChange::allocated, std::move(granted)});
+    return {std::move(changes), id};
 }
 
 const Lease* current_lease(const Registry& registry, const Place& place, const std::optional<std::string>& service,

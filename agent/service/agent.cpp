@@ -236,7 +236,7 @@ void Agent::on_synced() {
         }
     }
     if (!failed.empty()) {
-        m_options.log_trouble("journal: a sync failed; " + std::to_string(failed.size()) + " requests by name were refused");
+        m_options.log_trouble("journal: a sync failed: " + m_store->problem() + "; " + std::to_string(failed.size()) + " requests by name were refused");
         (void)commit(std::move(undo));
         take_census();
     }
@@ -245,6 +245,7 @@ void Agent::on_synced() {
         request.id = waiting.id;
         refuse(request, waiting.reply, not_changed(m_store->problem()));
     }
+    tell_of_snapshots();
     mind_store();
     if (m_store->idle()) { decide_put_off(); }
 }
@@ -264,6 +265,17 @@ void Agent::decide_put_off() {
 
 void Agent::mind_store() {
     if (m_store->wants_compaction()) { m_store->compact(m_registry, m_outside.now()); }
+}
+
+void Agent::tell_of_snapshots() {
+    auto problem = m_store->snapshot_problem();
+    if (problem == m_snapshot_problem) { return; }
+    if (problem.empty()) {
+        m_options.log("snapshot: written again");
+    } else {
+        m_options.log_trouble("snapshot: " + problem + "; the journal keeps every change, and grows");
+    }
+    m_snapshot_problem = std::move(problem);
 }
 
 void Agent::wake_by(Time time) {
@@ -314,6 +326,7 @@ void Agent::on_timer() {
 void Agent::close() {
     m_prompt_files.close();
     m_store->close(m_registry, m_outside.now());
+    tell_of_snapshots();
 }
 
 void Agent::start() {
@@ -621,7 +634,10 @@ void Agent::answer_doctor(const Request& request, const ReplyTo& reply, const st
     std::string losses;
     for (const auto& loss : m_options.losses) { losses += (losses.empty() ? "" : "; ") + loss; }
     check("registry", losses.empty(), "warning", losses.empty() ? "whole: " + m_options.state : losses);
-    check("journal", !m_store->degraded(), "error", m_store->degraded() ? "cannot be written; allocations by name are refused" : "writable");
+    const bool degraded = m_store->degraded();
+    check("journal", !degraded, "error", degraded ? "cannot be written; allocations by name are refused (" + m_store->problem() + ")" : "writable");
+    const auto problem = m_store->snapshot_problem();
+    check("snapshot", problem.empty(), "warning", problem.empty() ? "written when the journal outgrows it" : problem + "; the journal keeps every change, and grows");
     check("config", config_news.empty(), "warning", config_news.empty() ? m_options.config_path : config_news + "; the last good one, or the built-in values, are in use");
     const auto sockets = existing_sockets();
     check("sock_diag", static_cast<bool>(sockets), "warning", sockets ? "the kernel lists sockets" : sockets.error().message + "; listeners are read from /proc/net");

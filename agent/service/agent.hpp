@@ -262,6 +262,8 @@ private:
     void answer_lease(Decision<Outcome<LeaseId>> decision, const Project& project, const Request& request, const ReplyTo& reply);
     [[nodiscard]] Json leases_result(const std::vector<LeaseId>& ids) const;
     void mind_store();
+    /// In the log, when it has changed why there is no new snapshot.
+    void tell_of_snapshots();
     /// on_timer comes at this time or before.
     void wake_by(Time time);
 
@@ -366,6 +368,7 @@ private:
     std::deque<WaitingReply> m_waiting;
     /// Changes by name that wait until a degraded store has tried to mend itself: what is refused must not be on the disk.
     std::vector<std::pair<Request, ReplyTo>> m_put_off;
+    std::string m_snapshot_problem;  ///< as it was logged last
     std::uint64_t m_named_seq = 0;  ///< the last event that was committed durably, or was there when the agent began
     bool m_sync_due = false;  ///< of what this turn of the loop has committed, when it ends
     /// Who waits for a look at the system's listeners. One look at a time: all who come meanwhile share the next one.

@@ -143,7 +143,9 @@ void RemapTables::start(const Registry& registry) {
     for (const auto& [id, lease] : registry.leases()) {
         if (lease.live() && (lease.session || !lease.sockets.empty())) { find_or_open(lease.key.root, registry); }
     }
-    for (const auto& root : known) { rest_if_unused(root); }
+    std::vector<std::string> all;
+    for (const auto& [root, table] : m_tables) { all.push_back(root); }
+    for (const auto& root : all) { rest_if_unused(root); }
 }
 
 void RemapTables::on_event(const Event& event, const Registry& registry) {
@@ -177,11 +179,13 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
         m_families.erase(gone->root);
         if (is_unused(gone->root)) { close(gone->root); }
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
-        // Its worktree may have been moved: then it reads this one from its next program on.
+        // Its worktree may have been moved, or it has become another run in another project: then it reads this one from its next program on.
+        std::vector<std::string> left;
         for (const auto& [root, table] : m_tables) {
-            if (root != opened->session.root) { table->sessions.erase(opened->session.id); }
+            if (root != opened->session.root && table->sessions.erase(opened->session.id) > 0) { left.push_back(root); }
         }
         if (auto* table = find_or_open(opened->session.root, registry)) { table->sessions.insert(opened->session.id); }
+        for (const auto& root : left) { rest_if_unused(root); }
     } else if (const auto* closed = std::get_if<SessionClosed>(&event.change)) {
         std::vector<std::string> roots;
         for (const auto& [root, table] : m_tables) {
@@ -195,6 +199,7 @@ std::uint64_t RemapTables::open(const std::string& root, const ProcessId& sessio
     auto* table = find_or_open(root, registry);
     if (table == nullptr) { return 0; }
     if (registry.find_session(session) != nullptr) { table->sessions.insert(session); }
+    rest_if_unused(root);
     return table->name;
 }
 
@@ -258,6 +263,7 @@ void RemapTables::close(const std::string& root) {
     remap_table::write(*table.table, sticky.data(), sticky.size(), static_cast<std::uint64_t>(m_options.agent.pid),
                        m_options.agent.start_ticks, m_options.netns);
     m_tables.erase(known);
+    m_resting.remove(root);
 }
 
 }  // namespace portwrap

@@ -61,9 +61,10 @@ public:
     int unlink(const std::string& path) override {
         return resumed([&] { return ::unlink(path.c_str()); });
     }
-    bool has_name(int fd) override {
-        struct stat status {};
-        return ::fstat(fd, &status) != 0 || status.st_nlink > 0;
+    bool is_at(int fd, const std::string& path) override {
+        struct stat open_file {};
+        struct stat named {};
+        return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named) == 0 && open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
     }
     int make_directory(const std::string& path) override { return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST ? 0 : -errno; }
     int lock(int fd) override { return resumed([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }); }

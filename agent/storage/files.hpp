@@ -23,12 +23,13 @@ public:
     virtual int rename(const std::string& from, const std::string& to) = 0;
     virtual int link(const std::string& from, const std::string& to) = 0;
     virtual int unlink(const std::string& path) = 0;
-    /// True while the open file has a name: one that somebody deleted or replaced is lost with the descriptor.
-    virtual bool has_name(int) { return true; }
+    /// True while the path leads to the open file, as the next start would find it: one that somebody deleted, moved or replaced
+    /// is lost with the descriptor. False also where that cannot be told.
+    virtual bool is_at(int fd, const std::string& path) = 0;
     /// 0 when it is there already.
-    virtual int make_directory(const std::string&) { return 0; }
+    virtual int make_directory(const std::string& path) = 0;
     /// Against other agents, as long as it is open (flock(2)); -EWOULDBLOCK when one has it.
-    virtual int lock(int) { return 0; }
+    virtual int lock(int fd) = 0;
     /// Names in a directory, sorted, without "." and "..".
     virtual int list(const std::string& directory, std::vector<std::string>& names) = 0;
 };

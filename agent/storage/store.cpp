@@ -35,7 +35,7 @@ constexpr std::uint64_t k_appends_before_retry = 64;
 /// An open journal file, shared by the threads so that none closes it under the other.
 class JournalFile {
 public:
-    JournalFile(Files& files, int fd) : m_files(files), m_fd(fd) {}
+    JournalFile(Files& files, int fd, std::string name) : names{std::move(name)}, m_files(files), m_fd(fd) {}
     ~JournalFile() {
         if (m_fd >= 0) { m_files.close(m_fd); }
     }
@@ -43,8 +43,10 @@ public:
     JournalFile& operator=(const JournalFile&) = delete;
     [[nodiscard]] int fd() const { return m_fd; }
 
-    bool dirty = true;      ///< has what was not synced; under the store's mutex
-    bool poisoned = false;  ///< a sync failed; under the store's mutex
+    // under the store's mutex
+    std::vector<std::string> names;  ///< in the registry's directory; a second one while it is being sealed, and from then on
+    bool dirty = true;               ///< has what was not synced
+    bool poisoned = false;           ///< a sync failed
 
 private:
     Files& m_files;
@@ -68,19 +70,21 @@ struct Store::Impl {
           appended_seq(std::max(found.registry.last_seq(), found.snapshot_seq)),
           unfolded_bytes(found.unfolded_bytes),
           snapshot_seq(found.snapshot_seq),
+          found_seq(appended_seq),
+          found_unsynced(found_seq > snapshot_seq),
           snapshot_good(found.snapshot_good),
           snapshot_bytes(found.snapshot_bytes),
           backup_seq(found.backup_seq),
-          snapshot_wanted(!found.losses.empty()) {
+          // A segment without its snapshot: that one has failed, or was cut off.
+          snapshot_wanted(!found.losses.empty() || !found.unfolded.empty()) {
         sync_state.synced_seq = found.snapshot_seq;
-        // Written by an agent that was killed, perhaps before it synced them.
-        for (const auto& name : found.unfolded) {
-            const int fd = files.open(path(name), O_RDONLY | O_CLOEXEC, 0);
-            auto file = std::make_shared<JournalFile>(files, fd);
-            file->poisoned = fd < 0;
-            sealed.push_back(std::move(file));
-        }
-        if (open_journal() < 0) { ++write_failures; }  // a read-only disk, say: degraded from the start
+        for (const auto& name : found.unfolded) { keep_found(name); }
+        const int error = open_journal();
+        if (error == 0) { return; }
+        // A read-only disk, say: degraded from the start.
+        ++write_failures;
+        problem = storage_error("cannot open " + path(k_journal_name), -error).message;
+        if (found.journal_seq > found.snapshot_seq) { keep_found(std::string(k_journal_name)); }
     }
 
     ~Impl() {
@@ -104,11 +108,20 @@ struct Store::Impl {
 
     // ---- the loop's thread
 
+    /// Written by an agent that was killed, perhaps before it synced it.
+    void keep_found(const std::string& name) {
+        const int fd = files.open(path(name), O_RDONLY | O_CLOEXEC, 0);
+        auto file = std::make_shared<JournalFile>(files, fd, name);
+        file->poisoned = fd < 0;
+        if (fd < 0) { problem = storage_error("cannot open " + path(name), -fd).message; }
+        sealed.push_back(std::move(file));
+    }
+
     int open_journal() {
         if (!has_directory()) { return -ENOENT; }
         const int fd = files.open(path(k_journal_name), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0) { return fd; }
-        auto file = std::make_shared<JournalFile>(files, fd);
+        auto file = std::make_shared<JournalFile>(files, fd, std::string(k_journal_name));
         const std::lock_guard lock(mutex);
         journal = std::move(file);
         directory_dirty = true;
@@ -172,7 +185,11 @@ struct Store::Impl {
 
     /// Moves the journal's events into a segment and begins an empty journal. When that fails, the journal goes on.
     void seal() {
-        if (!has_directory()) { return put_journal_aside(); }
+        if (!has_directory()) {
+            put_journal_aside();
+            torn = true;  // a journal that somebody put there with the directory may end within a line
+            return;
+        }
         if (journal_size == 0) {
             if (journal) {
                 bool poisoned = false;
@@ -189,8 +206,17 @@ struct Store::Impl {
         const auto name = segment_name(journal_seq);
         // Never over an older segment, which is history.
         if (std::find(names.begin(), names.end(), name) != names.end()) { return; }
-        // Where somebody has deleted it, a new one is begun all the same.
-        if (const int renamed = files.rename(path(k_journal_name), path(name)); renamed != 0 && renamed != -ENOENT) { return; }
+        // Both are its names meanwhile, for a sync that is going on.
+        if (journal) {
+            const std::lock_guard lock(mutex);
+            journal->names.push_back(name);
+        }
+        // Where somebody has taken it away, a new one is begun all the same.
+        if (const int renamed = files.rename(path(k_journal_name), path(name)); renamed != 0 && renamed != -ENOENT) {
+            const std::lock_guard lock(mutex);
+            if (journal) { journal->names.pop_back(); }
+            return;
+        }
         put_journal_aside();
         {
             const std::lock_guard lock(mutex);
@@ -235,6 +261,7 @@ struct Store::Impl {
             if (!finish_work) {
                 job.reset();
                 sync_wanted = false;
+                found_unsynced = false;
             }
         }
         wake.notify_one();
@@ -254,10 +281,11 @@ struct Store::Impl {
 
     // ---- both threads
 
-    /// False when somebody has deleted the directory; what has its name now is another one, perhaps another agent's.
+    /// False when somebody has deleted or moved the directory, or it never was; what has its name now is another one, perhaps
+    /// another agent's.
     [[nodiscard]] bool has_directory() const {
         const int fd = directory;
-        return fd < 0 || files.has_name(fd);
+        return fd < 0 ? fd != -ENOENT : files.is_at(fd, options.directory);
     }
 
     // ---- under the mutex
@@ -281,9 +309,12 @@ struct Store::Impl {
     void run() {
         std::unique_lock lock(mutex);
         for (;;) {
-            wake.wait(lock, [this] { return stopping || sync_wanted || job; });
+            wake.wait(lock, [this] { return stopping || found_unsynced || sync_wanted || job; });
             // A degraded store can answer a sync only after the snapshot, a sound one better before.
-            if (sync_wanted && !(job && is_degraded())) {
+            if (found_unsynced) {
+                sync_found(lock);
+                found_unsynced = false;
+            } else if (sync_wanted && !(job && is_degraded())) {
                 sync_wanted = false;
                 sync(lock);
             } else if (job) {
@@ -308,55 +339,84 @@ struct Store::Impl {
 
     void sync(std::unique_lock<std::mutex>& lock) {
         const auto target = appended_seq;
+        auto& seq = !is_degraded() && sync_files(lock) ? sync_state.synced_seq : sync_state.failed_seq;
+        seq = std::max(seq, target);
+    }
+
+    /// What was found at the start is granted to whoever has it, also where nothing can be written any more: it is on the disk
+    /// when it can be synced, for which it need not be writable. Asked at once, before a write that fails leaves that open.
+    void sync_found(std::unique_lock<std::mutex>& lock) {
+        const bool opened = std::none_of(sealed.begin(), sealed.end(), [](const auto& file) { return file->poisoned; });
+        if (opened && sync_files(lock)) { sync_state.synced_seq = std::max(sync_state.synced_seq, found_seq); }
+    }
+
+    /// True when all that has been written is on the disk.
+    bool sync_files(std::unique_lock<std::mutex>& lock) {
         auto unsynced = sealed;
         if (journal) { unsynced.push_back(journal); }
         const auto clean = [](const auto& file) { return !file->dirty; };
         const bool with_directory = std::exchange(directory_dirty, false);
-        bool good = !is_degraded();
         unsynced.erase(std::remove_if(unsynced.begin(), unsynced.end(), clean), unsynced.end());
-        if (!good) {
-            directory_dirty = directory_dirty || with_directory;
-            sync_state.failed_seq = std::max(sync_state.failed_seq, target);
-            return;
-        }
         for (const auto& file : unsynced) { file->dirty = false; }
         lock.unlock();
         std::vector<std::shared_ptr<JournalFile>> failed;
         std::string why;
-        const bool directory_good = !with_directory || sync_directory(files, options.directory) == 0;
+        const int unnamed = with_directory ? sync_directory(files, options.directory) : 0;
+        if (unnamed != 0) { why = storage_error("cannot sync " + options.directory, -unnamed).message; }
         for (const auto& file : unsynced) {
             const int error = files.fdatasync(file->fd());
-            if (error == 0 && files.has_name(file->fd())) { continue; }
-            why = error != 0 ? storage_error("cannot sync the journal", -error).message : options.directory + ": the journal was deleted or replaced";
+            if (error == 0 && is_in_place(*file)) { continue; }
+            why = error != 0 ? storage_error("cannot sync the journal", -error).message
+                             : options.directory + ": the journal was deleted, moved or replaced";
             failed.push_back(file);
         }
         lock.lock();
         if (!why.empty()) { problem = why; }
         for (const auto& file : failed) { file->poisoned = true; }
-        if (!directory_good) {
+        if (unnamed != 0) {
             directory_dirty = true;
             // The file's name may be lost: as bad as losing its content.
             for (const auto& file : unsynced) { file->poisoned = true; }
         }
-        good = failed.empty() && directory_good;
-        auto& seq = good ? sync_state.synced_seq : sync_state.failed_seq;
-        seq = std::max(seq, target);
+        return failed.empty() && unnamed == 0;
     }
 
-    /// Makes the directory anew where somebody has deleted it, unless another agent lives there by now. The descriptor of the old
-    /// one stays open: the loop's thread may be looking at it.
+    /// Would the next start find it? Looked at again where it was not, since the loop's thread may have begun to seal it.
+    bool is_in_place(JournalFile& file) {
+        std::size_t tried = 0;
+        for (;;) {
+            std::vector<std::string> names;
+            {
+                const std::lock_guard lock(mutex);
+                names = file.names;
+            }
+            if (std::any_of(names.begin(), names.end(), [&](const std::string& name) { return files.is_at(file.fd(), path(name)); })) { return true; }
+            if (names.size() == tried) { return false; }
+            tried = names.size();
+        }
+    }
+
+    /// Makes the directory anew where somebody has taken it away, unless another agent lives there by now. The descriptor of the
+    /// old one stays open: the loop's thread may be looking at it.
     bool claim_directory() {
         if (has_directory()) { return true; }
-        int error = files.make_directory(options.directory);
-        const int fd = error == 0 ? files.open(options.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) : error;
-        if (fd >= 0) { error = files.lock(fd); }
-        if (fd >= 0 && error == 0) {
+        const int made = files.make_directory(options.directory);
+        const int fd = made == 0 ? files.open(options.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) : made;
+        if (fd < 0) { return no_snapshot(storage_error("cannot make " + options.directory, -fd)); }
+        const int locked = files.lock(fd);
+        if (locked == 0) {
             directory = fd;
             return true;
         }
-        if (fd >= 0) { files.close(fd); }
+        files.close(fd);
+        if (locked != -EWOULDBLOCK) { return no_snapshot(storage_error("cannot lock " + options.directory, -locked)); }
+        return no_snapshot({ErrorCode::storage_error, options.directory + " was deleted or moved, and another agent has made it anew"});
+    }
+
+    /// False, and why.
+    bool no_snapshot(const Error& why) {
         const std::lock_guard lock(mutex);
-        problem = options.directory + " was deleted" + (fd >= 0 ? ", and another agent has made it anew" : "");
+        problem = snapshot_problem = why.message;
         return false;
     }
 
@@ -365,22 +425,24 @@ struct Store::Impl {
         const auto text = encode_snapshot(current.registry, options.machine_id, current.now, current.ranges_json);
         const auto name = path(k_snapshot_name);
         const auto temporary = name + ".tmp";
+        files.unlink(temporary);  // what has its name may be no file of ours, but a link or a FIFO
         const int fd = files.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (fd < 0) { return false; }
-        const bool written = write_all(files, fd, text) == 0 && files.fsync(fd) == 0;
+        if (fd < 0) { return no_snapshot(storage_error("cannot write " + temporary, -fd)); }
+        int error = write_all(files, fd, text);
+        if (error == 0) { error = files.fsync(fd); }
         files.close(fd);
-        if (!written) {
+        if (error != 0) {
             files.unlink(temporary);
-            return false;
+            return no_snapshot(storage_error("cannot write " + temporary, -error));
         }
         if (snapshot_good) { keep_backup(name); }
-        if (files.rename(temporary, name) != 0) {
+        if (error = files.rename(temporary, name); error != 0) {
             files.unlink(temporary);
-            return false;
+            return no_snapshot(storage_error("cannot replace " + name, -error));
         }
         snapshot_good = true;
         snapshot_file_seq = current.registry.last_seq();
-        if (sync_directory(files, options.directory) != 0) { return false; }
+        if (error = sync_directory(files, options.directory); error != 0) { return no_snapshot(storage_error("cannot sync " + options.directory, -error)); }
         written_bytes = text.size();
         delete_old_segments(current.now);
         return true;
@@ -427,6 +489,7 @@ struct Store::Impl {
             return;
         }
         snapshot_failed = false;
+        snapshot_problem.clear();
         snapshot_wanted = false;
         snapshot_seq = done.registry.last_seq();
         snapshot_bytes = written_bytes;
@@ -464,7 +527,10 @@ struct Store::Impl {
     std::uint64_t snapshot_seq;
     bool snapshot_failed = false;
     std::string problem;
+    std::string snapshot_problem;
     SyncState sync_state;
+    std::uint64_t found_seq;  ///< in the files at the start
+    bool found_unsynced;      ///< some of it perhaps only in the memory of the system
     bool sync_wanted = false;
     std::optional<Job> job;
     bool job_running = false;
@@ -550,12 +616,17 @@ bool Store::degraded() const {
 
 bool Store::idle() const {
     const std::lock_guard lock(m_impl->mutex);
-    return !m_impl->job && !m_impl->job_running && !m_impl->sync_wanted;
+    return !m_impl->job && !m_impl->job_running && !m_impl->sync_wanted && !m_impl->found_unsynced;
 }
 
 std::string Store::problem() const {
     const std::lock_guard lock(m_impl->mutex);
     return m_impl->problem;
+}
+
+std::string Store::snapshot_problem() const {
+    const std::lock_guard lock(m_impl->mutex);
+    return m_impl->snapshot_problem;
 }
 
 std::vector<Event> Store::history() const {

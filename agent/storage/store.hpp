@@ -44,6 +44,7 @@ public:
     /// then `degraded` until a snapshot has succeeded.
     [[nodiscard]] Status append(std::span<const Event> events);
 
+    /// What was found in the journal at the start is synced at once, whatever becomes of the first writes; then `notify`.
     struct SyncState {
         std::uint64_t synced_seq = 0;  ///< events up to here are on the disk
         std::uint64_t failed_seq = 0;  ///< a sync failed for events up to here (and after synced_seq): they may be lost
@@ -73,6 +74,8 @@ public:
     [[nodiscard]] bool idle() const;
     /// Why the last write, sync or snapshot that failed did; empty when none has.
     [[nodiscard]] std::string problem() const;
+    /// Why the last snapshot failed; empty when it did not. The journal alone then keeps all, and grows.
+    [[nodiscard]] std::string snapshot_problem() const;
 
     /// Every event that is still kept, oldest first. Reads the files: not for every request.
     [[nodiscard]] std::vector<Event> history() const;

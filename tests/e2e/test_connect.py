@@ -139,6 +139,41 @@ def test_a_port_that_was_got_by_name_is_found_by_the_number_that_the_program_ask
     assert house.portctl("get", "main", cwd=fix).stdout == f"{port}\n"
 
 
+def test_a_port_that_was_got_by_name_is_the_number_s_once_its_program_asks_for_it(house):
+    main, fix = house.worktrees("shop", files=FILES | {"server.py": SERVER.replace("23000", "5000")})
+    got = int(house.portctl("get", "web", cwd=main).stdout)
+    assert got == 5000
+    process, port = serve(house, main)
+    assert port == got
+    (lease,) = house.leases(main)
+    assert_active(lease, port=got, asked=got, root=main)
+    assert lease["service"] == "web"
+    assert house.port(main, str(got)) == got
+    listed = house.portctl("list", cwd=main).stdout
+    assert re.search(rf"^web +{got} +{got} +active", listed, re.MULTILINE), listed
+    # A sibling's connection to the number means its own server, and there is none.
+    answer, notice = ask(house, fix, got)
+    assert answer == "ECONNREFUSED" and "shop" in notice
+    assert int(house.portctl("get", "web", cwd=main).stdout) == got
+    # The same after its end, for the next run, and with another agent.
+    process.kill()
+    wait_until(lambda: [lease["state"] for lease in house.leases(main)] == ["allocated"], "the program's end is seen")
+    process, port = serve(house, main)
+    assert port == got
+    assert house.portctl("agent", "restart").returncode == 0
+    (lease,) = house.leases(main)
+    assert_active(lease, port=got, asked=got, root=main)
+    assert ask(house, fix, got)[0] == "ECONNREFUSED"
+    # Released, it is nobody's, and the next program's own.
+    process.kill()
+    wait_until(lambda: [lease["state"] for lease in house.leases(main)] == ["allocated"], "the program's end is seen")
+    assert house.portctl("release", "web", cwd=main).returncode == 0
+    assert house.leases(main) == []
+    serve(house, main)
+    (lease,) = house.leases(main)
+    assert (lease["service"], lease["port"], lease["requested_port"]) == ("main", got, got)
+
+
 def test_a_worker_that_outlives_its_session_never_reaches_a_sibling(house, worktrees):
     main, fix = worktrees
     serve(house, main)

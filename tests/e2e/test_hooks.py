@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from house import NODE_MODULES
+from house import NODE_MODULES, assert_active, wait_until
 
 APP = {"package.json": '{"name": "shop"}'}
 
@@ -66,6 +66,42 @@ def test_a_new_worktree_has_its_ports_at_once(house, layout):
         assert hook.read_text() == HOOKS[layout]
     else:
         assert not hook.exists()
+
+
+@pytest.mark.parametrize("how", ["hook", "get"])
+@pytest.mark.parametrize("number", ["3000", 'int(os.environ.get("PORT", 3000))'])
+def test_the_port_that_a_worktree_was_promised_is_its_servers(house, number, how):
+    server = f"""
+import os, socket, sys
+server = socket.create_server(("127.0.0.1", {number}))
+print("ready", server.getsockname()[1])
+sys.stdin.read()
+"""
+    main = house.project("shop", files={"server.py": server, **APP})
+    house.git(main, "init", "-q", "-b", "main")
+    house.git(main, "add", "-A")
+    house.git(main, "commit", "-q", "-m", "A shop")
+    if how == "hook":
+        assert house.portctl("hooks", "install", cwd=main).returncode == 0
+    # The command is known from here on: its next run, also in a worktree, is told its port in advance.
+    house.wrap("python3", "server.py", cwd=main).wait_for("^ready 3000$", "stdout")
+    linked = house.home / "shop-docs"
+    said = git(house, main, "worktree", "add", "-b", "docs", linked).stderr
+    if how == "get":
+        said = f"main {house.portctl('get', 'main', cwd=linked).stdout}"
+    (promised,) = house.leases(linked)
+    assert f"main {promised['port']}\n" in said and promised["requested_port"] is None
+    plan = house.run("portwrap", "-n", "python3", "server.py", cwd=linked).stderr
+    assert f"offers: port {promised['port']} to main" in plan, plan
+    for _ in range(2):
+        run = house.wrap("python3", "server.py", cwd=linked)
+        assert int(run.wait_for(r"^ready (\d+)$", "stdout")[1]) == promised["port"]
+        (lease,) = house.leases(linked)
+        assert_active(lease, port=promised["port"], asked=3000, root=linked)
+        run.close_stdin()
+        assert run.wait() == 0
+        # It was got by name, and stays when its program ends.
+        wait_until(lambda: [lease["state"] for lease in house.leases(linked)] == ["allocated"], "the program's end is seen")
 
 
 def test_the_hook_never_fails_a_checkout(house):

@@ -85,6 +85,22 @@ def test_requests_leave_nothing_behind_in_the_agent(house, listener):
         assert after["kilobytes"] < 32 * 1024
 
 
+RESTING = 64  # tables that are kept up to date although nobody is known to read them
+
+
+@pytest.mark.parametrize("how", ["ended", "became a run in another project"])
+def test_the_tables_of_many_projects_are_let_go(house, how):
+    shop = house.project("shop", files={"package.json": "{}"})
+    pid = house.start_agent()
+    command = ["true"] if how == "ended" else ["sh", "-c", "cd ../shop && exec portwrap -q true"]
+    for number in range(RESTING + 20):
+        done = house.run("portwrap", "-q", *command, cwd=house.project(f"r{number}", files={"package.json": "{}"}))
+        assert done.returncode == 0, done.stderr
+    house.run("portwrap", "-q", "true", cwd=shop)
+    wait_until(lambda: house.ask("agent", "status")["agent"]["sessions"] == 0, "all sessions have ended")
+    assert 0 < holdings(pid)["tables"] <= RESTING
+
+
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 @pytest.mark.parametrize("server", ["c", "python", "php"])
 def test_memcheck_finds_nothing_of_the_shim_in_a_real_server(house, listener, tmp_path, server):

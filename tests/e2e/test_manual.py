@@ -162,3 +162,31 @@ def test_pages_that_are_referred_to_exist(house):
         for name, number in re.findall(r"^\.Xr (\S+) (\d)", page_file(house, page).read_text(), re.MULTILINE):
             if name.startswith("port"):
                 assert PAGES[name] == int(number), (page, name)
+
+
+def test_the_agents_page_names_its_exit_statuses(house, read):
+    page = read("portwrap-agent")
+    told = page[page.index("EXIT STATUS"):page.index("SEE ALSO")]
+    root = house.project("shop")
+    found = {}
+
+    def run(*options):
+        done = house.run("portwrap-agent", *options)
+        found[done.returncode] = done.stderr
+
+    house.start_agent()
+    run("--foreground")
+    assert house.portctl("get", "web", cwd=root).returncode == 0
+    house.stop_agent()
+    run("--bogus")
+    run("--log-level", "loud")
+    house.registry.chmod(0o755)
+    run("--foreground")
+    house.registry.chmod(0o700)
+    house.make_registry_newer()
+    run("--foreground")
+    (house.registry / "ports.json").unlink()
+    os.mkfifo(house.registry / "ports.json")
+    run("--foreground")
+    assert sorted(found) == [0, 1, 2, 5, 69], found
+    assert sorted(map(int, re.findall(r"^ +(\d+) ", told, re.MULTILINE))) == sorted(found), told

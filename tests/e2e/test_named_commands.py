@@ -225,7 +225,7 @@ def test_stop_kills_what_ignores_the_request(house, shop, listener):
 
 def test_doctor_finds_a_sound_installation(house, shop):
     checks = {check["name"]: check["status"] for check in house.ask("doctor", cwd=shop)["checks"]}
-    assert {"portwrap", "portwrap-agent", "shim", "socket", "agent", "registry", "journal", "sock_diag", "destroy groups"} <= set(checks)
+    assert {"portwrap", "portwrap-agent", "shim", "socket", "agent", "registry", "journal", "snapshot", "sock_diag", "destroy groups"} <= set(checks)
     assert "error" not in checks.values()
 
 

@@ -50,6 +50,19 @@ def test_an_explicit_port_is_given_or_refused_but_never_changed(house):
     assert refused.returncode == 125 and str(taken) in refused.stderr, refused.stderr
 
 
+@pytest.mark.parametrize("how", [["get", "web"], ["reserve", "3005"]])
+def test_an_explicit_port_of_the_project_s_own_is_given_to_a_program_with_a_number_in_its_code(house, how):
+    shop = house.project("shop", files={"package.json": "{}", "server.py": SERVER.replace('os.environ.get("PORT")', "0")})
+    assert house.portctl(*how, cwd=shop).returncode == 0
+    (named,) = house.leases(shop)
+    if named["port"] == 3000:
+        assert house.portctl("update", "web", "--port", "3005", cwd=shop).returncode == 0
+    told, got = told_and_got(house.wrap("-p", "3005", "python3", "server.py", cwd=shop))
+    assert (told, got) == (3000, 3005)
+    (lease,) = house.leases(shop)
+    assert (lease["service"], lease["port"], lease["requested_port"], lease["state"]) == (named["service"], 3005, 3000, "active")
+
+
 def test_an_explicit_port_may_take_what_is_only_claimed(house):
     wanted = free_port()
     shop, blog = project(house, "shop"), project(house, "blog")

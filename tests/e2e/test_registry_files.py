@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 
@@ -301,16 +302,23 @@ def test_a_name_on_the_disk_is_granted_although_an_event_of_a_program_was_lost(h
     assert house.refusal("get", "more", cwd=root, status=5)["code"] == "STORAGE_ERROR"
 
 
-@pytest.mark.parametrize("how", ["deleted", "replaced", "with the directory"])
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "deleted with the directory", "moved with the directory",
+                                 "moved with the directory, an empty one in its place"])
 def test_a_journal_that_somebody_takes_away_is_made_anew(house, how):
     root = house.project("shop")
     acknowledged = {service: get(house, service, root) for service in "ab"}
     journal = house.registry / "journal.jsonl"
     if how == "deleted":
         journal.unlink()
+    elif how == "moved":
+        os.rename(journal, house.registry / "journal.old")
     elif how == "replaced":
         shutil.copy(journal, house.registry / "copy")
         os.rename(house.registry / "copy", journal)
+    elif "moved" in how:
+        os.rename(house.registry, f"{house.registry}.old")
+        if "empty" in how:
+            house.registry.mkdir(mode=0o700)
     else:
         shutil.rmtree(house.registry)
     for service in "cdef":
@@ -318,7 +326,7 @@ def test_a_journal_that_somebody_takes_away_is_made_anew(house, how):
         if done.returncode == 0:
             acknowledged[service] = int(done.stdout)
         else:
-            assert done.returncode == 5 and "the journal was deleted or replaced" in done.stderr, done.stderr
+            assert done.returncode == 5 and "the journal was deleted, moved or replaced" in done.stderr, done.stderr
     assert len(acknowledged) >= 5, acknowledged
     house.kill_agent()
     assert services(house, root) == acknowledged
@@ -346,6 +354,86 @@ def test_a_registry_whose_directory_was_deleted_has_one_agent_all_the_same(house
     house.kill_agent()
     assert contents(house) == before, "nothing was written into the other agent's registry"
     assert house.portctl("agent", "stop", env=other).returncode == 0
+
+
+def test_an_agent_whose_directory_was_moved_leaves_the_next_ones_registry_alone(house):
+    root, blog = house.project("shop"), house.project("blog")
+    get(house, "web", root)
+    login = house.state / "login"
+    login.mkdir(mode=0o700)
+    other = {"XDG_RUNTIME_DIR": str(login)}
+    os.rename(house.registry, f"{house.registry}.old")
+    ports = {}
+    for service in "abc":
+        done = house.portctl("get", service, cwd=blog, env=other)
+        assert done.returncode == 0, done.stderr
+        ports[service] = int(done.stdout)
+    before = contents(house)
+    house.portctl("get", "first", cwd=root)
+    error = house.refusal("get", "second", cwd=root, status=5)
+    assert "another agent has made it anew" in error["message"], error
+    checks = {check["name"]: check for check in house.ask("doctor", cwd=root, status=1)["checks"]}
+    assert "another agent has made it anew" in checks["journal"]["detail"], checks
+    assert house.portctl("agent", "stop").returncode == 0
+    wait_until(lambda: not house.agent_pids(), "the first agent ends")
+    assert contents(house) == before, "nothing was written into the other agent's registry"
+    ports["d"] = int(house.portctl("get", "d", cwd=blog, env=other).stdout)
+    os.kill(int(json.loads(house.portctl("agent", "status", "--json", env=other).stdout)["agent"]["pid"]), signal.SIGKILL)
+    done = house.portctl("list", "--json", cwd=blog, env=other)
+    assert {lease["service"]: lease["port"] for lease in json.loads(done.stdout)["leases"]} == ports
+    assert house.portctl("agent", "stop", env=other).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of one's own can be mounted by root only")
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_on_a_disk_that_became_read_only_names_are_answered_and_new_ones_refused_with_the_reason(house, end):
+    if not house.mount_registry():
+        pytest.skip("this root may not mount a file system")
+    root = house.project("shop")
+    port = get(house, "web", root)
+    house.kill_agent() if end == "kill" else house.stop_agent()
+    house.remount_registry("ro")
+    before = contents(house)
+    assert get(house, "web", root) == port, "it was acknowledged and is on the disk"
+    for words in (["get", "more"], ["release", "web"]):
+        message = house.refusal(*words, cwd=root, status=5)["message"]
+        assert re.search(r"nothing was changed: .*Read-only file system", message), message
+    checks = {check["name"]: check for check in house.ask("doctor", cwd=root, status=1)["checks"]}
+    for name, status in (("journal", "error"), ("snapshot", "warning")):
+        assert checks[name]["status"] == status and "Read-only file system" in checks[name]["detail"], checks
+    assert contents(house) == before
+    assert services(house, root) == {"web": port}
+    house.kill_agent()
+    house.remount_registry("rw")
+    assert services(house, root) == {"web": port}
+
+
+def test_snapshots_that_cannot_be_written_are_said_until_they_can(house):
+    root = house.project("shop")
+    house.start_agent()
+    obstacle = house.registry / "ports.json.tmp"
+    obstacle.mkdir()
+
+    def snapshot():
+        (check,) = [check for check in house.ask("doctor", cwd=root)["checks"] if check["name"] == "snapshot"]
+        return check
+
+    assert snapshot()["status"] == "ok"
+    ports = {name: get(house, name, root) for name in ("a", "b")}
+    said = f"{obstacle}: Is a directory"
+    for times in (1, 2):
+        # Where it ends it has tried and says so; the next one finds that there is none, tries at once, and says it itself.
+        assert house.stop_agent() is None
+        assert services(house, root) == ports
+        wait_until(lambda: snapshot()["status"] == "warning" and said in snapshot()["detail"], snapshot)
+        get(house, "b", root)
+        assert len([line for line in house.log.splitlines() if " warning " in line and said in line]) <= 2 * times, house.log
+    assert said in house.log
+    obstacle.rmdir()
+    house.stop_agent()
+    assert (house.registry / "ports.json").is_file()
+    assert services(house, root) == ports
+    assert snapshot()["status"] == "ok"
 
 
 def test_a_damaged_name_of_the_machine_hides_no_registry(house):

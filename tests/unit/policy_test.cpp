@@ -1,6 +1,7 @@
 // The rules of binding, names and release as data in, data out: a small world that applies what is decided.
 #include <catch2/catch.hpp>
 
+#include "core/connect_rules.hpp"
 #include "core/earlier_runs.hpp"
 #include "core_world.hpp"
 
@@ -432,6 +433,69 @@ TEST_CASE("a port got by name is used by the program that asks for it", "[policy
     CHECK(world.lease(bound.lease).state == LeaseState::allocated);
 }
 
+TEST_CASE("a port that was got by name is known by the number that its program asks for", "[policy]") {
+    World world;
+    const auto main = world.place("/main", "git:/main/.git");
+    const auto fix = world.place("/fix", "git:/main/.git");
+    const auto named = std::get<LeaseId>(world.get(main, "web"));
+    REQUIRE(world.lease(named).port == 3000);
+    const auto bound = world.serve(world.start(main), 3000);
+    CHECK(bound.lease == named);
+    CHECK(world.lease(named).key == LeaseKey{"/main", "web", Protocol::tcp, Port{3000}, 0});
+    CHECK(current_lease(world.registry, main, std::nullopt, Port{3000})->id == named);
+    // A sibling is not to reach it by that number.
+    const auto rows = ConnectView(world.registry, "/fix").rows(10);
+    CHECK(rows == std::vector<ConnectRow>{{ConnectKind::refused, 3000, 0, std::nullopt, {}}});
+
+    CHECK(std::get<LeaseId>(world.get(main, "web")) == named);
+    world.close(bound.cookie);
+    CHECK(std::get<LeaseId>(world.get(main, "web")) == named);
+    CHECK(world.serve(world.start(main), 3000).lease == named);
+    CHECK(world.lease(named).key.service == "web");
+    CHECK(world.serve(world.start(fix), 3000).port == 3001);
+}
+
+TEST_CASE("after its release a port that was got by name is the number's, whoever asks for it first", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto named = std::get<LeaseId>(world.get(place, "web"));
+    world.close(world.serve(world.start(place), 3000).cookie);
+    ReleaseRequest release;
+    release.root = "/a";
+    release.service = "web";
+    world.apply(decide_release(world.registry, world.config, release, world.facts()).changes);
+    CHECK_FALSE(world.lease(named).live());
+    const auto bound = world.serve(world.start(place), 3000);
+    CHECK(bound.port == 3000);
+    CHECK(world.lease(bound.lease).key.service == "main");
+    CHECK(world.port_of(world.get(place, "web")) == 3001);
+    // Another one under the number that is remembered takes its place.
+    world.close(bound.cookie);
+    release.service = "main";
+    world.apply(decide_release(world.registry, world.config, release, world.facts()).changes);
+    const auto other = std::get<LeaseId>(world.get(place, "main"));
+    CHECK(world.serve(world.start(place), 3000).lease == other);
+}
+
+TEST_CASE("-p on a port that was got by name keeps its name, whatever the program asks for", "[policy]") {
+    for (const Port asked : {Port{3000}, Port{4321}}) {
+        World world;
+        const auto place = world.place("/a");
+        const auto named = std::get<LeaseId>(world.get(place, "web"));
+        REQUIRE(world.lease(named).port == 3000);
+        auto app = world.start(place);
+        app.scope->port = Port{3000};
+        OfferRequest offer{*app.scope, place, "main", "node", std::nullopt, Port{3000}, "me"};
+        world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
+        const auto bound = world.serve(app, asked);
+        CHECK(bound.port == 3000);
+        CHECK(bound.lease == named);
+        CHECK(world.lease(named).key.service == "web");
+        CHECK(world.lease(named).key.requested == asked);
+        CHECK(world.lease(named).by_name());
+    }
+}
+
 TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
     World world;
     const auto place = world.place("/a");
@@ -506,6 +570,96 @@ TEST_CASE("another service of the session is not handed a port that this one lis
     auto worker = web;
     worker.holder.process = {++world.next_pid, 1};
     CHECK(world.ask(worker, 3001).lease == bound.lease);
+}
+
+TEST_CASE("a launch is offered the port that its service got by name, where its own number is another's", "[policy]") {
+    World world;
+    const auto main = world.place("/main", "git:/main/.git");
+    const auto fix = world.place("/fix", "git:/main/.git");
+    const auto running = world.serve(world.start(main), 3000);
+    const auto named = std::get<LeaseId>(world.get(fix, "main"));
+    REQUIRE(world.lease(named).port == 3001);
+    world.external.insert(4000);
+    const auto launched = [&](const Caller& app) {
+        OfferRequest offer{*app.scope, fix, "main", "node", Port{3000}, std::nullopt, "me"};
+        offer.brief = true;
+        auto decision = decide_offer(world.registry, world.config, offer, world.facts());
+        world.apply(std::move(decision.changes));
+        return std::get<LeaseId>(decision.answer);
+    };
+
+    const auto app = world.start(fix);
+    CHECK(launched(app) == named);
+    CHECK(world.lease(named).port == 3001);
+    CHECK(world.lease(named).key.requested == Port{3000});
+    // Whether the program takes the variable or asks for its number.
+    CHECK(world.ask(app, 3001).lease == named);
+    const auto bound = world.serve(app, 3000);
+    CHECK(bound.lease == named);
+    CHECK(bound.port == 3001);
+    CHECK(std::get<LeaseId>(world.get(fix, "main")) == named);
+
+    // It is still the one that was got by name: its end is not its program's.
+    world.close(bound.cookie);
+    world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts()));
+    world.now += 24h;
+    world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+    CHECK(world.lease(named).state == LeaseState::allocated);
+    CHECK(world.lease(named).by_name());
+    CHECK(launched(world.start(fix)) == named);
+    CHECK(world.lease(running.lease).port == 3000);
+}
+
+TEST_CASE("a launch is not offered what is another environment's, another's, or in use", "[policy]") {
+    World world;
+    world.external.insert(3000);
+    const auto place = world.place("/a");
+    const auto offered_to = [&](const Caller& app) {
+        OfferRequest offer{*app.scope, place, "main", "node", Port{3000}, std::nullopt, "me"};
+        return std::get<LeaseId>(decide_offer(world.registry, world.config, offer, world.facts()).answer);
+    };
+    GetRequest test;
+    test.place = place;
+    test.service = "main";
+    test.environment = Environment::test;
+    auto elsewhere = decide_get(world.registry, world.config, test, world.facts());
+    world.apply(std::move(elsewhere.changes));
+    CHECK(offered_to(world.start(place)) != std::get<LeaseId>(elsewhere.answer));
+    const auto named = std::get<LeaseId>(world.get(place, "main"));
+    CHECK(offered_to(world.start(place)) == named);
+    world.external.insert(world.lease(named).port);
+    CHECK(offered_to(world.start(place)) != named);
+}
+
+TEST_CASE("a port that was got by name keeps its terms when a launch is offered it", "[policy]") {
+    World world;
+    auto place = world.place("/a");
+    ServiceConfig web;
+    web.name = "main";
+    web.port = 3000;
+    place.config.services = {web};
+    const auto named = std::get<LeaseId>(world.get(place, "main"));
+    REQUIRE(world.lease(named).port == 3000);
+    auto app = world.start(place);
+    for (const bool inside : {false, true}) {
+        OfferRequest offer{*app.scope, place, "main", "node", Port{3000}, std::nullopt, "me"};
+        offer.brief = true;
+        if (inside) { offer.session.id = {++world.next_pid, 1}; }
+        auto decision = decide_offer(world.registry, world.config, offer, world.facts());
+        CHECK(std::get<LeaseId>(decision.answer) == named);
+        world.apply(std::move(decision.changes));
+        const auto bound = world.serve(app, 3000);
+        CHECK(bound.lease == named);
+        world.close(bound.cookie);
+        world.now += 5min;
+        world.apply(decide_expiry(world.registry, world.config, world.facts()).changes);
+        CHECK(world.lease(named).live());
+    }
+    // What a run inside a long one did not use is free for the others.
+    OfferRequest offer{*app.scope, place, "main", "node", Port{3000}, std::nullopt, "me"};
+    offer.session.id = {++world.next_pid, 1};
+    world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
+    CHECK(world.serve(world.start(place), 3000).lease == named);
 }
 
 TEST_CASE("a named lease that a session did not use is free for the next one", "[policy]") {

@@ -1,8 +1,12 @@
 // The registry on disk through everything that can happen to it.
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <future>
 #include <optional>
 
 #include "storage/crc32.hpp"
@@ -233,32 +237,42 @@ TEST_CASE("a read-only disk gives a degraded store that reads and refuses", "[st
         }
         ssize_t write(int, const void*, std::size_t) override { return -EROFS; }
         ssize_t read(int fd, void* data, std::size_t size) override { return system_files().read(fd, data, size); }
-        int fdatasync(int) override { return -EROFS; }
-        int fsync(int) override { return -EROFS; }
+        int fdatasync(int) override { return syncs ? 0 : -EROFS; }
+        int fsync(int) override { return syncs ? 0 : -EROFS; }
         int truncate(int, std::uint64_t) override { return -EROFS; }
         int close(int fd) override { return system_files().close(fd); }
         int rename(const std::string&, const std::string&) override { return -EROFS; }
         int link(const std::string&, const std::string&) override { return -EROFS; }
         int unlink(const std::string&) override { return -EROFS; }
+        bool is_at(int fd, const std::string& path) override { return system_files().is_at(fd, path); }
+        int make_directory(const std::string&) override { return -EROFS; }
+        int lock(int) override { return 0; }
         int list(const std::string& path, std::vector<std::string>& names) override {
             return system_files().list(path, names);
         }
+        bool syncs = false;
     } files;
+    // Made read-only by the administrator, or by the kernel after an error, which then says so at each sync.
+    files.syncs = GENERATE(false, true);
     Bell bell;
     auto opened = Store::open(files, options_for(directory, &bell));
     REQUIRE(opened);
     CHECK(opened->registry == live);
     CHECK(opened->store->degraded());
     CHECK(opened->store->wants_compaction());
+    REQUIRE(bell.wait([&] { return opened->store->idle(); }));
+    CHECK((opened->store->sync_state().synced_seq == live.last_seq()) == files.syncs);
+    CHECK(opened->store->problem().find("Read-only") != std::string::npos);
     const auto events = opened->registry.stamp({LeaseForgotten{1}}, k_now);
     const auto status = opened->store->append(events);
     REQUIRE_FALSE(status);
     CHECK(status.error().code == ErrorCode::storage_error);
     CHECK(status.error().message.find("Read-only") != std::string::npos);
     opened->store->request_sync();
-    CHECK(bell.wait([&] { return sync_answered(*opened->store, live.last_seq()); }));
+    CHECK(bell.wait([&] { return opened->store->idle(); }));
     CHECK(opened->store->sync_state().failed_seq >= live.last_seq());
     opened->store->close(opened->registry, k_now);
+    CHECK(opened->store->snapshot_problem().find("Read-only") != std::string::npos);
 }
 
 TEST_CASE("old segments go when neither history nor the backup needs them", "[storage]") {
@@ -339,52 +353,248 @@ TEST_CASE("after a failed compaction the next one waits for 64 appends or for so
     CHECK(bell.wait([&] { return store.wants_compaction(); }));
 }
 
+namespace {
+
+/// What becomes of the registry's directory while the store serves.
+enum class Fate { stays, moved, replaced };
+
+/// Two lives of a store whose operation number `fail_at` fails. False when there was none with that number.
+bool live_twice(FaultyFiles& files, Fate fate) {
+    Directory parent;
+    auto options = options_for(parent);
+    options.directory = parent.file("registry");
+    std::filesystem::create_directory(options.directory);
+    Bell bell;
+    options.notify = bell.ring();
+    Registry live;
+    Possible possible;
+    std::uint64_t synced_seq = 0;
+    Changes changes(16);
+    for (int life = 0; life < 2; ++life) {
+        auto opened = Store::open(files, options);
+        if (!opened) { continue; }
+        live = opened->registry;
+        // What a dead disk does not let it read is said, and still there.
+        if (!files.dead || opened->losses.empty()) { CHECK(possible.misfit(live) == ""); }
+        auto& store = *opened->store;
+        const auto look = [&] {
+            if (store.sync_state().synced_seq < live.last_seq()) { return; }
+            possible.synced(live);
+            synced_seq = live.last_seq();
+        };
+        for (int i = 0; i < 6; ++i) {
+            if (life == 0 && i == 3 && fate != Fate::stays) {
+                std::filesystem::rename(options.directory, parent.file("elsewhere"));
+                if (fate == Fate::replaced) { std::filesystem::create_directory(options.directory); }
+                possible.lost_all();
+                synced_seq = 0;
+            }
+            const auto what = changes.next(live);
+            possible.changed(what);
+            change(store, live, what);
+            if (i == 2 || i == 4) { store.compact(live, k_now); }
+            store.request_sync();
+            // A failed append is told at once; a sync answers for those before it.
+            const auto seq = live.last_seq();
+            REQUIRE(bell.wait([&] { return sync_answered(store, seq) || store.degraded(); }));
+            look();
+        }
+        if (life == 1) {
+            store.close(live, k_now);
+            look();
+        }
+    }
+    auto opened = Store::open(system_files(), options);
+    REQUIRE(opened);
+    CHECK(possible.misfit(opened->registry) == "");
+    CHECK(opened->registry.last_seq() >= synced_seq);
+    // A whole registry that was appended to without a failure in between is there as a whole.
+    if (!files.failed) { CHECK(opened->registry == live); }
+    return files.failed;
+}
+
+}  // namespace
+
 TEST_CASE("no single failing operation, nor a crash at any, loses what was reported synced", "[storage]") {
-    for (const bool dead : {false, true}) {
-        for (const int error : {EIO, ENOSPC}) {
-            for (int fail_at = 1;; ++fail_at) {
-                Directory directory;
-                FaultyFiles files;
-                files.error = error;
-                files.short_writes = error == ENOSPC;
-                files.dead = dead;
-                files.fail_at = fail_at;
-                Bell bell;
-                Registry live;
-                Registry synced;  // as it was when the last sync was reported
-                Changes changes(16);
-                for (int life = 0; life < 2; ++life) {
-                    auto opened = Store::open(files, options_for(directory, &bell));
-                    if (!opened) { continue; }
-                    live = opened->registry;
-                    auto& store = *opened->store;
-                    for (int i = 0; i < 6; ++i) {
-                        change(store, live, changes.next(live));
-                        if (i == 2 || i == 4) { store.compact(live, k_now); }
-                        store.request_sync();
-                        // A failed append is told at once; a sync answers for those before it.
-                        const auto seq = live.last_seq();
-                        REQUIRE(bell.wait([&] { return sync_answered(store, seq) || store.degraded(); }));
-                        if (store.sync_state().synced_seq >= seq) { synced = live; }
-                    }
-                    if (life == 1) {
-                        store.close(live, k_now);
-                        if (store.sync_state().synced_seq >= live.last_seq()) { synced = live; }
-                    }
-                }
-                auto opened = Store::open(system_files(), options_for(directory));
-                REQUIRE(opened);
-                INFO("operation " << fail_at << " error " << error << " dead " << dead);
-                CHECK(opened->registry.last_seq() >= synced.last_seq());
-                if (opened->registry.last_seq() == synced.last_seq()) { CHECK(opened->registry == synced); }
-                // A whole registry that was appended to without a failure in between is there as a whole.
-                if (!files.failed) {
-                    CHECK(opened->registry == live);
-                    break;
+    for (const auto fate : {Fate::stays, Fate::moved, Fate::replaced}) {
+        for (const bool dead : {false, true}) {
+            for (const int error : {EIO, ENOSPC}) {
+                bool failed = true;
+                for (int fail_at = 1; failed; ++fail_at) {
+                    FaultyFiles files;
+                    files.error = error;
+                    files.short_writes = error == ENOSPC;
+                    files.dead = dead;
+                    files.fail_at = fail_at;
+                    INFO("fate " << static_cast<int>(fate) << " operation " << fail_at << " error " << error << " dead " << dead);
+                    failed = live_twice(files, fate);
                 }
             }
         }
     }
+}
+
+TEST_CASE("what is appended to a journal that was taken away is not called synced, and the next snapshot has it", "[storage]") {
+    Directory directory;
+    Bell bell;
+    auto opened = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(opened);
+    auto& store = *opened->store;
+    auto& registry = opened->registry;
+    Changes changes(20);
+    const auto sync = [&] {
+        change(store, registry, changes.next(registry));
+        store.request_sync();
+        REQUIRE(bell.wait([&] { return sync_answered(store, registry.last_seq()); }));
+        return store.sync_state().synced_seq >= registry.last_seq();
+    };
+    REQUIRE(sync());
+    const auto journal = directory.file("journal.jsonl");
+    SECTION("deleted") { std::filesystem::remove(journal); }
+    SECTION("moved") { std::filesystem::rename(journal, directory.file("journal.old")); }
+    SECTION("replaced by its copy") {
+        std::filesystem::copy_file(journal, directory.file("copy"));
+        std::filesystem::rename(directory.file("copy"), journal);
+    }
+    CHECK_FALSE(sync());
+    CHECK(store.degraded());
+    CHECK(store.problem().find("the journal was deleted, moved or replaced") != std::string::npos);
+    compact_and_wait(store, bell, registry, k_now);
+    CHECK_FALSE(store.degraded());
+    CHECK(reopen(directory).registry == registry);
+    CHECK(sync());
+    CHECK(reopen(directory).registry == registry);
+}
+
+TEST_CASE("a directory that was moved is made anew, unless it is another agent's by now", "[storage]") {
+    Directory parent;
+    Bell bell;
+    auto options = options_for(parent, &bell);
+    options.directory = parent.file("registry");
+    std::filesystem::create_directory(options.directory);
+    auto opened = Store::open(system_files(), options);
+    REQUIRE(opened);
+    auto& store = *opened->store;
+    auto& registry = opened->registry;
+    Changes changes(21);
+    change(store, registry, changes.next(registry));
+    std::filesystem::rename(options.directory, parent.file("elsewhere"));
+    bool others = false;
+    SECTION("nothing in its place") {}
+    SECTION("an empty one in its place") { std::filesystem::create_directory(options.directory); }
+    SECTION("another agent's in its place") { others = true; }
+    std::map<std::string, std::string> before;
+    const auto contents = [&] {
+        std::map<std::string, std::string> all;
+        for (const auto& entry : std::filesystem::directory_iterator(options.directory)) {
+            std::ifstream in(entry.path(), std::ios::binary);
+            all[entry.path().filename()] = {std::istreambuf_iterator<char>(in), {}};
+        }
+        return all;
+    };
+    int fd = -1;
+    if (others) {
+        std::filesystem::create_directory(options.directory);
+        fd = system_files().open(options.directory, O_RDONLY | O_DIRECTORY, 0);
+        REQUIRE(system_files().lock(fd) == 0);
+        auto second = Store::open(system_files(), options);
+        REQUIRE(second);
+        change(*second->store, second->registry, LeaseEvent{LeaseChange::allocated, full_lease(1)});
+        second->store->close(second->registry, k_now);
+        change(*second->store, second->registry, LeaseEvent{LeaseChange::allocated, full_lease(2)});
+        before = contents();
+    }
+    change(store, registry, changes.next(registry));
+    store.request_sync();
+    REQUIRE(bell.wait([&] { return sync_answered(store, registry.last_seq()); }));
+    CHECK(store.sync_state().failed_seq >= registry.last_seq());
+    store.compact(registry, k_now);
+    REQUIRE(bell.wait([&] { return store.idle(); }));
+    CHECK(store.degraded() == others);
+    if (others) { CHECK(store.problem().find("another agent has made it anew") != std::string::npos); }
+    change(store, registry, changes.next(registry));
+    store.close(registry, k_now);
+    if (others) {
+        CHECK(contents() == before);
+        system_files().close(fd);
+    } else {
+        auto again = Store::open(system_files(), options);
+        REQUIRE(again);
+        CHECK(again->registry == registry);
+    }
+}
+
+TEST_CASE("a journal that is sealed while it is synced has not been taken away", "[storage]") {
+    class Waiting final : public FaultyFiles {
+    public:
+        std::promise<void> looking;
+        std::promise<void> sealed;
+        std::atomic<bool> armed{false};
+        bool is_at(int fd, const std::string& path) override {
+            if (path.ends_with("/journal.jsonl") && armed.exchange(false)) {
+                looking.set_value();
+                sealed.get_future().wait();
+            }
+            return FaultyFiles::is_at(fd, path);
+        }
+    } files;
+    Directory directory;
+    Bell bell;
+    auto opened = Store::open(files, options_for(directory, &bell));
+    REQUIRE(opened);
+    Changes changes(22);
+    change(*opened->store, opened->registry, changes.next(opened->registry));
+    files.armed = true;
+    opened->store->request_sync();
+    files.looking.get_future().wait();
+    opened->store->compact(opened->registry, k_now);
+    files.sealed.set_value();
+    CHECK(bell.wait([&] { return opened->store->idle(); }));
+    CHECK_FALSE(opened->store->degraded());
+    CHECK(opened->store->sync_state().failed_seq == 0);
+}
+
+TEST_CASE("why there is no new snapshot is said until there is one", "[storage]") {
+    Directory directory;
+    Bell bell;
+    auto opened = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(opened);
+    auto& store = *opened->store;
+    Changes changes(23);
+    change(store, opened->registry, changes.next(opened->registry));
+    std::filesystem::create_directory(directory.file("ports.json.tmp"));
+    store.compact(opened->registry, k_now);
+    REQUIRE(bell.wait([&] { return store.idle(); }));
+    CHECK(store.snapshot_problem().find("ports.json.tmp: Is a directory") != std::string::npos);
+    CHECK_FALSE(store.degraded());
+    opened->store.reset();
+    auto again = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(again);
+    CHECK(again->registry == opened->registry);
+    CHECK(again->store->wants_compaction());
+    again->store->compact(again->registry, k_now);
+    REQUIRE(bell.wait([&] { return again->store->idle(); }));
+    CHECK(again->store->snapshot_problem() != "");
+    std::filesystem::remove(directory.file("ports.json.tmp"));
+    compact_and_wait(*again->store, bell, again->registry, k_now);
+    REQUIRE(bell.wait([&] { return again->store->idle(); }));
+    CHECK(again->store->snapshot_problem() == "");
+}
+
+TEST_CASE("a snapshot is written beside what a link or a FIFO of its temporary name leads to", "[storage]") {
+    Directory directory;
+    Bell bell;
+    auto opened = Store::open(system_files(), options_for(directory, &bell));
+    REQUIRE(opened);
+    Changes changes(24);
+    change(*opened->store, opened->registry, changes.next(opened->registry));
+    directory.write("letter", "mine");
+    SECTION("a link") { std::filesystem::create_symlink(directory.file("letter"), directory.file("ports.json.tmp")); }
+    SECTION("a FIFO") { REQUIRE(::mkfifo(directory.file("ports.json.tmp").c_str(), 0600) == 0); }
+    compact_and_wait(*opened->store, bell, opened->registry, k_now);
+    CHECK(opened->store->snapshot_problem() == "");
+    CHECK(directory.read("letter") == "mine");
+    CHECK(std::filesystem::is_regular_file(std::filesystem::symlink_status(directory.file("ports.json"))));
 }
 
 TEST_CASE("a crash between any two steps of a compaction changes nothing", "[storage]") {
@@ -399,6 +609,7 @@ TEST_CASE("a crash between any two steps of a compaction changes nothing", "[sto
         {
             auto opened = Store::open(files, options_for(directory, &bell));
             REQUIRE(opened);
+            REQUIRE(bell.wait([&] { return opened->store->idle(); }));  // what it found is synced
             files.dead = true;
             files.fail_at = files.count + step;
             opened->store->compact(opened->registry, k_now);

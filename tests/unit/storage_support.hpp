@@ -13,8 +13,11 @@
 #include <map>
 #include <mutex>
 #include <random>
+#include <set>
 #include <string>
+#include <utility>
 
+#include "storage/event_codec.hpp"
 #include "storage/store.hpp"
 
 namespace portwrap::storage_test {
@@ -148,7 +151,7 @@ private:
 };
 
 /// The real files, until operation number `fail_at` (counted from 1), which fails; all later ones too when `dead`.
-class FaultyFiles final : public Files {
+class FaultyFiles : public Files {
 public:
     std::atomic<int> count{0};
     std::atomic<int> fail_at{0};
@@ -184,6 +187,9 @@ public:
         return fails() ? -error : system_files().link(from, to);
     }
     int unlink(const std::string& path) override { return fails() ? -error : system_files().unlink(path); }
+    bool is_at(int fd, const std::string& path) override { return !fails() && system_files().is_at(fd, path); }
+    int make_directory(const std::string& path) override { return fails() ? -error : system_files().make_directory(path); }
+    int lock(int fd) override { return fails() ? -error : system_files().lock(fd); }
     int list(const std::string& directory, std::vector<std::string>& names) override {
         return fails() ? -error : system_files().list(directory, names);
     }
@@ -234,6 +240,70 @@ inline Store::Options options_for(const Directory& directory, Bell* bell = nullp
     if (bell != nullptr) { options.notify = bell->ring(); }
     return options;
 }
+
+/// What a start may find after failures: of each record what it was when everything was synced last, or what any change since
+/// then made of it, whichever of these changes were lost. Never an older value: that would be a synced change that is lost.
+class Possible {
+public:
+    /// `registry` as a whole is on the disk.
+    void synced(const Registry& registry) {
+        m_values.clear();
+        for (const auto& [key, value] : records(registry)) { m_values[key] = {value}; }
+        m_synced = true;
+    }
+    /// Somebody took the files away: anything that ever was, until everything is synced again.
+    void lost_all() {
+        m_values = m_ever;
+        m_synced = false;
+    }
+    void changed(const Change& change) {
+        const auto [key, value] = record(change);
+        m_ever[key].insert(value);
+        // A record that the last sync did not know was absent then.
+        auto& values = m_values[key];
+        if (values.empty()) { values.insert(std::string()); }
+        values.insert(value);
+    }
+    /// The first record that cannot be as it is; empty when there is none.
+    [[nodiscard]] std::string misfit(const Registry& found) const {
+        auto all = records(found);
+        for (const auto& [key, values] : m_values) {
+            const auto one = all.find(key);
+            const auto value = one == all.end() ? std::string() : one->second;
+            if (values.find(value) == values.end() && (m_synced || !value.empty())) { return key + " is " + (value.empty() ? "lost" : value); }
+            if (one != all.end()) { all.erase(one); }
+        }
+        return all.empty() ? std::string() : all.begin()->first + " is there though it was never written, or was forgotten";
+    }
+
+private:
+    using Records = std::map<std::string, std::string>;
+
+    /// Which record the change is of, and what that is after it; no text when it is gone.
+    static std::pair<std::string, std::string> record(const Change& change) {
+        const auto text = [](Change what) { return encode_event(Event{1, k_now, std::move(what)}); };
+        const auto session = [](const ProcessId& id) { return "session " + std::to_string(id.pid) + "/" + std::to_string(id.start_ticks); };
+        if (const auto* lease = std::get_if<LeaseEvent>(&change)) {
+            return {"lease " + std::to_string(lease->lease.id), text(LeaseEvent{LeaseChange::updated, lease->lease})};
+        }
+        if (const auto* forgotten = std::get_if<LeaseForgotten>(&change)) { return {"lease " + std::to_string(forgotten->id), ""}; }
+        if (const auto* seen = std::get_if<ProjectSeen>(&change)) { return {"project " + seen->project.root, text(*seen)}; }
+        if (const auto* gone = std::get_if<ProjectForgotten>(&change)) { return {"project " + gone->root, ""}; }
+        if (const auto* opened = std::get_if<SessionOpened>(&change)) { return {session(opened->session.id), text(*opened)}; }
+        return {session(std::get<SessionClosed>(change).id), ""};
+    }
+    static Records records(const Registry& registry) {
+        Records all;
+        for (const auto& [id, lease] : registry.leases()) { all.insert(record(LeaseEvent{LeaseChange::updated, lease})); }
+        for (const auto& [root, project] : registry.projects()) { all.insert(record(ProjectSeen{project})); }
+        for (const auto& [id, session] : registry.sessions()) { all.insert(record(SessionOpened{session})); }
+        return all;
+    }
+
+    std::map<std::string, std::set<std::string>> m_values;
+    std::map<std::string, std::set<std::string>> m_ever;
+    bool m_synced = false;
+};
 
 inline bool sync_answered(const Store& store, std::uint64_t seq) {
     const auto state = store.sync_state();
