@@ -10,6 +10,7 @@ import random
 import re
 import select
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -27,14 +28,12 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 
 
 class Traced:
-    """An agent below strace, which injects a fault; `started` is false when it ended before it listened."""
+    """An agent below strace with these options; `started` is false when it ended before it listened."""
 
-    def __init__(self, house, injection, paths=()):
+    def __init__(self, house, *options):
         reading, writing = os.pipe()
         self._popen = subprocess.Popen(
-            ["strace", "-f", "-qq", "-o", "/dev/null", *[word for path in paths for word in ("-P", str(path))],
-             "-e", f"trace={injection.split(':')[0]}", "-e", f"inject={injection}",
-             str(house.prefix / "bin" / "portwrap-agent"), "--ready-fd", str(writing)],
+            ["strace", "-f", "-qq", *options, str(house.prefix / "bin" / "portwrap-agent"), "--ready-fd", str(writing)],
             env=house.env, pass_fds=[writing], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(writing)
         assert select.select([reading], [], [], PATIENCE)[0], "the agent neither starts nor ends"
@@ -42,12 +41,57 @@ class Traced:
         os.close(reading)
 
     def wait(self):
-        self._popen.wait(PATIENCE)
+        """Its exit status; strace ends as what it traces did."""
+        return self._popen.wait(PATIENCE)
 
     def dispose(self):
         if self._popen.poll() is None:
             self._popen.terminate()
             self._popen.wait(PATIENCE)
+
+
+def injecting(fault, paths=()):
+    """Options for strace: this fault in that call, on these paths (on any, without)."""
+    return ["-o", "/dev/null", *[word for path in paths for word in ("-P", str(path))], "-e", f"trace={fault.split(':')[0]}", "-e", f"inject={fault}"]
+
+
+def tear(house):
+    """What a loss of power leaves. The agent that finds it writes a snapshot at its first request, while it serves."""
+    with open(house.registry / "journal.jsonl", "ab+") as journal:
+        journal.seek(0)
+        text = journal.read()
+        assert text == b"" or text.endswith(b"\n"), text
+        journal.write(b'{"seq":')
+
+
+def record(house, model, torn):
+    """Every call of a life with which it touches a file of the house's: (torn, call, path, how many such calls of one thread
+    it takes to be there), in their order. Threads are counted for themselves, as strace does when it injects."""
+    output = house.directory / "calls"
+    if torn:
+        tear(house)
+    agent = Traced(house, "-y", "-o", str(output), "-e", "trace=" + ",".join(CALLS))
+    assert agent.started and model.play()
+    agent.wait()
+    model.check()
+    seen, found = {}, []
+    for line in output.read_text(errors="replace").splitlines():
+        match = re.match(r"(\d+)\s+(\w+)\((.*)", line)
+        if not match:
+            continue
+        thread, call, rest = match.groups()
+        # Of a descriptor or a path; the directory that a path does not begin in is none of them, nor is the result.
+        paths = re.findall(rf'[<"]({re.escape(str(house.directory))}[^">]*)[">]', re.sub(r"AT_FDCWD<[^>]*>", "", rest.split(" = ")[0]))
+        if not paths:
+            continue
+        if call == "bind":
+            paths = [""]  # the address of a socket is no path to strace
+        for path in set(paths):
+            seen[thread, call, path] = seen.get((thread, call, path), 0) + 1
+        # A segment has another number in the next life.
+        if not re.search(r"/journal-\d+\.jsonl$", paths[0]):
+            found.append((torn, call, paths[0], seen[thread, call, paths[0]]))
+    return found
 
 
 class Model:
@@ -129,24 +173,30 @@ class Model:
 
 
 def test_nothing_acknowledged_is_lost_when_the_agent_is_killed_at_any_system_call(house):
+    """Spread evenly over two recorded lives, from start to end: one that writes its snapshot when it ends, and one that also
+    writes one while it serves."""
     print(f"PORTWRAP_CRASH_SEED={SEED}")
     model = Model(house, random.Random(SEED))
-    survived, number, kills, when = set(), 0, 0, {call: 1 for call in CALLS}
+    record(house, model, False)  # until there is a snapshot, of which the next is to make a backup
+    calls = record(house, model, False) + record(house, model, True)
+    assert {"journal.jsonl", "ports.json.tmp", "ports.json.bak.tmp"} <= {Path(path).name for _, _, path, _ in calls}
+    first, stride = model.rng.randrange(len(calls)), max(1.0, len(calls) / KILLS)
+    kills = number = 0
     while kills < KILLS:
-        call = CALLS[number % len(CALLS)]
+        torn, call, path, when = calls[(first + int(number * stride)) % len(calls)]
         number += 1
-        if call in survived:
-            # Every call of it has been hit once: from now on at random.
-            when[call] = model.rng.randrange(1, max(2, when[call]))
-        agent = Traced(house, f"{call}:signal=KILL:when={when[call]}")
+        # Other requests make other calls, so that some lives end before they come to theirs.
+        assert number <= 3 * KILLS + len(calls), f"only {kills} kills in {number} lives"
+        if torn:
+            tear(house)
+        agent = Traced(house, *injecting(f"{call}:signal=KILL:when={when}", [path] if path else []))
         whole = agent.started and model.play()
-        agent.wait() if whole or not agent.started else agent.dispose()
-        if whole:
-            survived.add(call)
-        else:
-            kills += 1
-        when[call] += 1
+        # Also when all was answered: it may be hit while it ends.
+        killed = agent.wait() == -signal.SIGKILL
+        assert whole or killed, (torn, call, path, when)
+        kills += killed
         model.check()
+    print(f"{len(calls)} calls, {kills} kills in {number} lives")
 
 
 @pytest.mark.parametrize("fault", ["write:error=ENOSPC", "write:error=EIO", "write:retval=10", "fdatasync:error=EIO",
@@ -160,7 +210,7 @@ def test_nothing_acknowledged_is_lost_when_the_disk_fails(house, fault):
         # A short write that is not a lie: ten bytes are said to be written and are then cut off again.
         names = names[:1]
     for when in ["1", "2", "3", "1+", "2+", "3+2"]:
-        agent = Traced(house, f"{fault}:when={when}", [*[house.registry] * (len(names) > 1), *[house.registry / name for name in names]])
+        agent = Traced(house, *injecting(f"{fault}:when={when}", [*[house.registry] * (len(names) > 1), *[house.registry / name for name in names]]))
         if agent.started and model.play():
             agent.wait()
         agent.dispose()
