@@ -61,6 +61,12 @@ public:
         return 0;
     }
     int unlink(const std::string& path) override { return names.erase(path) == 0 ? -ENOENT : 0; }
+    bool is_at(int fd, const std::string& path) override {
+        const auto found = names.find(path);
+        return found == names.end() ? at(fd).text == nullptr : found->second == at(fd).text;
+    }
+    int make_directory(const std::string&) override { return 0; }
+    int lock(int) override { return 0; }
     int list(const std::string& directory, std::vector<std::string>& found) override {
         for (const auto& entry : names) { found.push_back(entry.first.substr(directory.size() + 1)); }
         return 0;
