@@ -97,8 +97,7 @@ void Agent::look_at_root(const std::string& root, RootNews news) {
         // Gone for good: deleted before the kernel's eyes, or a linked worktree whose repository is there and does not have it
         // locked. Else it may have been renamed, or a disk unmounted.
         const bool linked = project.worktree_of && !found.main_gone && !found.locked;
-        const bool looked_again = news.again || !news.changed;  // who deletes and makes anew is seen in between
-        if (found.gone && looked_again && (news.deleted || linked)) { return release_root(root_looked_at); }
+        if (found.gone && (news.deleted || (linked && (news.again || !news.changed)))) { return release_root(root_looked_at); }
         if (!again.empty() && again.mapped().changed) { return look_at_root(root_looked_at, {true, news.deleted || again.mapped().deleted, false}); }
         if (news.changed && !news.again) {
             (void)m_outside.call_after(k_look_again, [this, root_looked_at, news] { look_at_root(root_looked_at, {true, news.deleted, true}); });

@@ -175,7 +175,9 @@ def test_directories_whose_names_are_not_utf8_do_not_become_one(house):
 
 def test_a_number_names_no_service(house):
     root = house.project("shop", files={".portwrap.json": '{"services": {"3000": {"port": 3600}}}'})
-    assert "must not be a number" in house.portctl("get", "web", cwd=root).stderr
+    house.portctl("get", "web", cwd=root)
+    check = next(check for check in house.ask("doctor", cwd=root)["checks"] if check["name"] == "project")
+    assert "must not be a number" in check["detail"]
     done = house.run("portwrap", "echo", "{port:3000}", "{port:web}", cwd=house.project("blog"))
     assert done.stdout.startswith("{port:3000} 3"), done
 
