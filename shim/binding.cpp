@@ -42,10 +42,10 @@ struct BindCase {
 int bind_unasked(const BindCase& that) noexcept {
     const auto asked = that.endpoint.port;
     if (asked != 0 && that.request.protocol != IPPROTO_UDP) {
-        const TableView* const view = table_view(that.where, false);
-        const bool meant = view != nullptr && is_in_netns_of(that.fd, *view->table);
-        const std::uint16_t known = meant ? remap_table::find_bind(*view->table, asked, view->asker) : std::uint16_t{0};
-        if (known != 0 && known != asked && bind_copy(that.fd, that.address, known) == 0) {
+        std::uint16_t known = 0;
+        const auto find = [&](const TableView& seen) { known = remap_table::find_bind(*seen.table, asked, seen.asker); };
+        const TableView* const view = look_up(that.where, false, find);
+        if (view != nullptr && is_in_netns_of(that.fd, *view->table) && known != 0 && known != asked && bind_copy(that.fd, that.address, known) == 0) {
             return 0;
         }
     }

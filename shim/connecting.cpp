@@ -41,12 +41,12 @@ Way way_of(const Environment& where, int fd, const sockaddr* caller_address, soc
         endpoint.scope == Scope::other || endpoint.port == 0) {
         return Way::as_asked;
     }
-    const TableView* const view = table_view(where, true);
-    if (view == nullptr || !view->connect) {
-        return Way::as_asked;
-    }
-    const auto found = remap_table::find_connect(*view->table, endpoint.port, view->asker);
-    if (!found.known || (!found.refused && found.target == endpoint.port) || !is_meant(fd, *view->table)) {
+    remap_table::Found found;
+    const auto find = [&](const TableView& seen) {
+        found = seen.connect ? remap_table::find_connect(*seen.table, endpoint.port, seen.asker) : remap_table::Found{};
+    };
+    const TableView* const view = look_up(where, true, find);
+    if (view == nullptr || !found.known || (!found.refused && found.target == endpoint.port) || !is_meant(fd, *view->table)) {
         return Way::as_asked;
     }
     if (!found.refused) {

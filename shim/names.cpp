@@ -33,8 +33,9 @@ std::uint16_t requested_of(const Environment& where, std::uint16_t assigned) noe
     if (own != 0 || !where.is_cluster_worker) {
         return own;
     }
-    const TableView* const view = table_view(where, false);
-    return view != nullptr ? remap_table::find_requested(*view->table, assigned, view->asker) : std::uint16_t{0};
+    std::uint16_t requested = 0;
+    const auto find = [&](const TableView& seen) { requested = remap_table::find_requested(*seen.table, assigned, seen.asker); };
+    return look_up(where, false, find) != nullptr ? requested : std::uint16_t{0};
 }
 
 /// How much room there is at the caller's address; 0 for a bad pointer.

@@ -111,9 +111,9 @@ std::size_t hash_path(const char* path, std::size_t size, std::uint64_t (&hashes
     return levels < TableView::k_directories ? levels : TableView::k_directories;
 }
 
-/// The first view that was published is everybody's.
-const TableView* publish(const TableView* view) noexcept {
-    const TableView* expected = nullptr;
+/// The first view that takes the place of the one before (null: of none) is everybody's. That one stays as it is: somebody may be reading it.
+const TableView* publish(const TableView* view, const TableView* before) noexcept {
+    const TableView* expected = before;
     if (__atomic_compare_exchange_n(&g_view, &expected, view, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         return view;
     }
@@ -124,7 +124,7 @@ const TableView* publish(const TableView* view) noexcept {
     return expected;
 }
 
-const TableView* find_view(const Environment& where, bool may_ask) noexcept {
+const TableView* find_view(const Environment& where, bool may_ask, const TableView* before) noexcept {
     const Page page;
     if (!page.valid()) {
         return nullptr;
@@ -148,7 +148,7 @@ const TableView* find_view(const Environment& where, bool may_ask) noexcept {
             }
         }
         if (answer.name == 0) {
-            return publish(&k_no_table);
+            return publish(&k_no_table, before);
         }
         table = map_table(where, answer.name);
         if (table == nullptr) {
@@ -161,12 +161,12 @@ const TableView* find_view(const Environment& where, bool may_ask) noexcept {
         return nullptr;
     }
     view->table = table;
-    view->connect = answer.connect;
+    view->connect = answer.connect && where.connect;
     view->asker.session_pid = where.session.pid;
     view->asker.session_start = where.session.start_ticks;
     view->asker.directories = view->directories;
     view->asker.directory_count = hash_path(directory, size, view->directories);
-    return publish(view);
+    return publish(view, before);
 }
 
 }  // namespace
@@ -179,8 +179,16 @@ bool is_in_netns_of(int fd, const Table& table) noexcept {
 
 const TableView* table_view(const Environment& where, bool may_ask) noexcept {
     const TableView* const view = __atomic_load_n(&g_view, __ATOMIC_ACQUIRE);
-    const TableView* const known = view != nullptr ? view : find_view(where, may_ask);
+    const TableView* const known = view != nullptr ? view : find_view(where, may_ask, nullptr);
     return known != nullptr && known->table != nullptr ? known : nullptr;
+}
+
+const TableView* newer_view(const Environment& where, const TableView& view, bool may_ask) noexcept {
+    if (!remap_table::is_retired(*view.table)) {
+        return nullptr;
+    }
+    const TableView* const latest = __atomic_load_n(&g_view, __ATOMIC_ACQUIRE);
+    return latest != &view ? latest : find_view(where, may_ask, &view);
 }
 
 }  // namespace portwrap::shim

@@ -25,4 +25,23 @@ struct TableView {
 /// project lies in between. Otherwise the agent knows, and with `may_ask` it is asked, once. Null: nothing is known now.
 [[nodiscard]] const TableView* table_view(const Environment& where, bool may_ask) noexcept;
 
+/// After each reading of a view: null where that counts, or nothing newer is to be had. Else the table was retired, and this view,
+/// which may be one without a table, is to be read instead.
+[[nodiscard]] const TableView* newer_view(const Environment& where, const TableView& view, bool may_ask) noexcept;
+
+/// Shows `look` the view, and again where its table was retired meanwhile: the last look counts. That view, or null where there is none.
+template <typename Look>
+const TableView* look_up(const Environment& where, bool may_ask, const Look& look) noexcept {
+    const TableView* view = table_view(where, may_ask);
+    while (view != nullptr && view->table != nullptr) {
+        look(*view);
+        const TableView* const newer = newer_view(where, *view, may_ask);
+        if (newer == nullptr) {
+            return view;
+        }
+        view = newer;
+    }
+    return nullptr;
+}
+
 }  // namespace portwrap::shim

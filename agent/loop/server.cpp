@@ -68,6 +68,11 @@ struct Server::DescriptorWatch {
     std::function<void()> then;
 };
 
+struct Server::DirectoryWatch {
+    HandlePtr<uv_fs_event_t> events;
+    std::function<void(std::string_view)> then;
+};
+
 struct Server::ProcessWatch {
     UniqueFd pidfd;  // closed after the poll handle has stopped using it
     HandlePtr<uv_poll_t> poll;
@@ -191,6 +196,25 @@ void Server::watch_descriptor(int fd, std::function<void()> then) {
     });
     uv_unref(reinterpret_cast<uv_handle_t*>(watch->poll.get()));
     m_descriptors.push_back(std::move(watch));
+}
+
+bool Server::watch_directory(const std::string& path, std::function<void(std::string_view)> then) {
+    if (m_stopping) { return false; }
+    auto& watch = m_directories[path];
+    if (!watch) {
+        watch = std::make_unique<DirectoryWatch>();
+        watch->events = initialised<uv_fs_event_t>(watch.get(), [this](uv_fs_event_t* events) { return uv_fs_event_init(&m_loop, events); });
+        if (!watch->events) { return false; }
+        watch->then = std::move(then);
+        uv_unref(reinterpret_cast<uv_handle_t*>(watch->events.get()));
+    }
+    // From within its own callback, too: the directory may be another one by now.
+    uv_fs_event_stop(watch->events.get());
+    const auto look = [](uv_fs_event_t* events, const char* name, int, int) noexcept {
+        const auto* watched = static_cast<DirectoryWatch*>(events->data);
+        if (watched != nullptr) { watched->then(name != nullptr ? name : ""); }
+    };
+    return uv_fs_event_start(watch->events.get(), look, path.c_str(), 0) == 0;
 }
 
 bool Server::socket_file_is_ours() const {
@@ -352,6 +376,7 @@ void Server::stop() {
     m_signals.clear();
     m_processes.clear();
     m_descriptors.clear();
+    m_directories.clear();
     std::vector<std::shared_ptr<Connection>> connections;
     for (const auto& [key, connection] : m_connections) { connections.push_back(connection); }
     for (const auto& connection : connections) {

@@ -81,6 +81,7 @@ public:
     void watch_process(const ProcessId& process) override;
     bool watch_sockets(bool on) override;
     void watch_descriptor(int fd, std::function<void()> then) override;
+    bool watch_directory(const std::string& path, std::function<void(std::string_view name)> then) override;
     void stop() override;
 
 private:
@@ -88,6 +89,7 @@ private:
     struct ProcessWatch;
     struct Deadline;
     struct DescriptorWatch;
+    struct DirectoryWatch;
 
     bool keep_spare();
     void spend_descriptor();
@@ -146,6 +148,7 @@ private:
     std::map<ProcessId, std::unique_ptr<ProcessWatch>> m_processes;
     std::map<std::uint64_t, std::unique_ptr<Deadline>> m_deadlines;
     std::vector<std::unique_ptr<DescriptorWatch>> m_descriptors;
+    std::map<std::string, std::unique_ptr<DirectoryWatch>> m_directories;
     std::uint64_t m_next_deadline = 0;
     HandlePtr<uv_timer_t> m_half_messages;  ///< runs only while there is one
     std::size_t m_input = 0;                ///< bytes that all connections have sent and that were not decided yet

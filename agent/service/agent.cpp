@@ -48,7 +48,7 @@ Agent::Agent(Outside& outside, std::unique_ptr<Store> store, Registry registry, 
       m_ephemeral(read_ephemeral_range()),
       m_kernel_reserved(read_kernel_reserved_ports()),
       m_first_permitted(read_first_permitted_port()),
-      m_tables({m_options.tables, own_process(), m_options.netns, m_options.log_trouble}),
+      m_tables(outside, {m_options.tables, own_process(), m_options.netns, m_options.log_trouble}),
       m_prompt_files(outside, {m_options.prompts, ::getpid(), m_options.log_trouble}),
       m_config(m_options.user.config),
       m_config_problem(m_options.config_problem) {
@@ -324,6 +324,7 @@ void Agent::on_timer() {
 }
 
 void Agent::close() {
+    m_tables.leave();
     m_prompt_files.close();
     m_store->close(m_registry, m_outside.now());
     tell_of_snapshots();
@@ -639,6 +640,8 @@ void Agent::answer_doctor(const Request& request, const ReplyTo& reply, const st
     const auto problem = m_store->snapshot_problem();
     check("snapshot", problem.empty(), "warning", problem.empty() ? "written when the journal outgrows it" : problem + "; the journal keeps every change, and grows");
     check("config", config_news.empty(), "warning", config_news.empty() ? m_options.config_path : config_news + "; the last good one, or the built-in values, are in use");
+    const auto unpublished = m_tables.keep_in_place();
+    check("tables", unpublished.empty(), "error", unpublished.empty() ? "connections are looked up in " + m_options.tables : unpublished);
     const auto sockets = existing_sockets();
     check("sock_diag", static_cast<bool>(sockets), "warning", sockets ? "the kernel lists sockets" : sockets.error().message + "; listeners are read from /proc/net");
     // Without a running program nobody is subscribed: tried with a subscription of its own.

@@ -97,6 +97,12 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
                 if ((now_known == nullptr || !now_known->live()) && concerns(lease.key.root)) { decision.answer.insert(decision.answer.begin(), {lease, CleanupReason::holder_dead}); }
             }
             for (const auto& cleaned : decision.answer) { result["released"].push_back({{"lease", lease_shape(m_registry, cleaned.lease)}, {"reason", word(cleaned.reason)}}); }
+            if (!dry_run) {
+                for (const auto& root : gone) {
+                    if (concerns(root)) { m_tables.let_go(root); }
+                }
+                if (!own) { look_at_all_roots(); }
+            }
             if (dry_run || decision.changes.empty()) { return reply({result_line(request.id, result), false}); }
             m_last_cleanup = m_outside.now();
             commit_durably(std::move(decision.changes), request, reply, [result] { return result; });

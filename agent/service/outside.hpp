@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/types.hpp"
 
@@ -26,6 +27,9 @@ public:
     virtual bool watch_sockets(bool on) = 0;
     /// Calls `then` whenever this descriptor can be read, as long as the loop runs; the descriptor must live as long.
     virtual void watch_descriptor(int fd, std::function<void()> then) = 0;
+    /// Calls `then` with the name of what was made, deleted or replaced in this directory, or with the directory's own. Asked again for
+    /// the same path, it watches what is there by now. False where the kernel has no watch left, or there is no such directory.
+    virtual bool watch_directory(const std::string& path, std::function<void(std::string_view name)> then) = 0;
     /// Ends the loop after the replies have been written.
     virtual void stop() = 0;
 };

@@ -9,6 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "portwrap/remap_table.hpp"
@@ -23,66 +26,95 @@ using remap_table::Table;
 constexpr std::size_t k_resting = 64;
 /// Two roots with one hash are unlikely, more than this many impossible in practice.
 constexpr std::uint64_t k_names_tried = 4;
+/// A file that has not got its name yet.
+constexpr std::string_view k_unnamed = ".new";
 
 struct Unmap {
     void operator()(Table* table) const { ::munmap(table, sizeof(Table)); }
 };
 using Mapping = std::unique_ptr<Table, Unmap>;
 
+/// A mapped table and which file it is.
+struct Opened {
+    Mapping table;
+    dev_t device = 0;
+    ino_t inode = 0;
+};
+
+bool is_same_file(const Opened& a, const Opened& b) { return a.device == b.device && a.inode == b.inode; }
+
 std::string file_of(const std::string& directory, std::uint64_t name) { return directory + "/" + table_name(name); }
 
-Mapping map_file(int fd) {
+Opened map_file(int fd, const struct stat& status) {
     void* memory = ::mmap(nullptr, sizeof(Table), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return Mapping(memory == MAP_FAILED ? nullptr : static_cast<Table*>(memory));
+    return {Mapping(memory == MAP_FAILED ? nullptr : static_cast<Table*>(memory)), status.st_dev, status.st_ino};
 }
 
-/// A table that was published before; null when the file is none.
-Mapping map_existing(const std::string& path) {
+/// A table that was published before; none when the file is none.
+Opened map_existing(const std::string& path) {
     const UniqueFd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
     struct stat status {};
     if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != ::geteuid() ||
         status.st_size != static_cast<off_t>(sizeof(Table))) {
-        return nullptr;
+        return {};
     }
-    auto table = map_file(fd.get());
-    return table && remap_table::is_table(*table) ? std::move(table) : nullptr;
+    auto opened = map_file(fd.get(), status);
+    return opened.table && remap_table::is_table(*opened.table) ? std::move(opened) : Opened{};
 }
 
 /// A new file, complete before it has its name. An errno in `error` when that cannot be.
-Mapping make_file(const std::string& path, const std::string& root, int& error) {
-    const auto unnamed = path + ".new";
+template <typename Fill>
+Opened make_file(const std::string& path, const std::string& root, const Fill& fill, int& error) {
+    const auto unnamed = path + std::string(k_unnamed);
     ::unlink(unnamed.c_str());
     const UniqueFd fd{::open(unnamed.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    struct stat status {};
     error = fd.valid() ? ::posix_fallocate(fd.get(), 0, sizeof(Table)) : errno;
-    Mapping table;
+    if (error == 0 && ::fstat(fd.get(), &status) != 0) { error = errno; }
+    Opened opened;
     if (error == 0) {
-        table = map_file(fd.get());
-        error = table ? 0 : errno;
+        opened = map_file(fd.get(), status);
+        error = opened.table ? 0 : errno;
     }
-    if (table) {
-        table->magic = remap_table::k_magic;
-        table->version = remap_table::k_version;
-        table->root_size = root.size();
-        std::memcpy(table->root, root.data(), root.size());
-        if (::rename(unnamed.c_str(), path.c_str()) == 0) { return table; }
+    if (opened.table) {
+        auto& table = *opened.table;
+        table.magic = remap_table::k_magic;
+        table.version = remap_table::k_version;
+        table.root_size = root.size();
+        std::memcpy(table.root, root.data(), root.size());
+        fill(table);
+        if (::rename(unnamed.c_str(), path.c_str()) == 0) { return opened; }
         error = errno;
     }
     ::unlink(unnamed.c_str());
-    return nullptr;
+    return {};
 }
 
 std::string root_of(const Table& table) { return {table.root, static_cast<std::size_t>(table.root_size)}; }
 
-/// The named file with this root, or a new one; `name` moves on over other roots' files.
-Mapping open_table(const std::string& directory, const std::string& root, std::uint64_t& name, int& error) {
+/// Another root's table may have the first one.
+std::uint64_t first_name_of(const std::string& root) { return std::max<std::uint64_t>(remap_table::hash_of(root.data(), root.size()), 1); }
+
+/// The named file with this root, or a new one, with what `fill` writes; `name` moves on over other roots' files.
+template <typename Fill>
+Opened open_table(const std::string& directory, const std::string& root, std::uint64_t& name, const Fill& fill, int& error) {
+    name = first_name_of(root);
     for (std::uint64_t tried = 0; tried < k_names_tried; ++tried, ++name) {
         const auto path = file_of(directory, name);
-        auto table = map_existing(path);
-        if (!table) { return make_file(path, root, error); }
-        if (root_of(*table) == root) { return table; }
+        auto opened = map_existing(path);
+        if (!opened.table) { return make_file(path, root, fill, error); }
+        if (root_of(*opened.table) != root) { continue; }
+        fill(*opened.table);
+        return opened;
     }
     error = EEXIST;
-    return nullptr;
+    return {};
+}
+
+/// Whoever has it mapped looks for another one.
+void remove_file(const std::string& path, Table& table) {
+    ::unlink(path.c_str());
+    remap_table::retire(table);
 }
 
 remap_table::Row to_row(const ConnectRow& row) {
@@ -92,6 +124,12 @@ remap_table::Row to_row(const ConnectRow& row) {
     const auto session = row.session.value_or(ProcessId{});
     return remap_table::make_row(kind, row.port, row.target, static_cast<std::uint64_t>(session.pid), session.start_ticks,
                                  remap_table::hash_of(row.directory.data(), row.directory.size()));
+}
+
+std::vector<ConnectRow> sticky_among(const std::vector<ConnectRow>& rows) {
+    std::vector<ConnectRow> sticky;
+    std::copy_if(rows.begin(), rows.end(), std::back_inserter(sticky), [](const ConnectRow& row) { return row.kind == ConnectKind::sticky; });
+    return sticky;
 }
 
 std::string family_of(const Project& project) { return project.family + '\n' + project.root_commit; }
@@ -105,34 +143,70 @@ std::string table_name(std::uint64_t name) {
 }
 
 struct RemapTables::Published {
-    Published(std::uint64_t its_name, Mapping its_table, ConnectView its_view)
-        : name(its_name), table(std::move(its_table)), view(std::move(its_view)) {}
-    std::uint64_t name;
-    Mapping table;
+    explicit Published(ConnectView its_view) : view(std::move(its_view)) {}
+    std::uint64_t name = 0;
+    Opened file;
     ConnectView view;
     std::set<ProcessId> sessions;  ///< that may read it
     std::vector<ConnectRow> rows;  ///< as published
-    bool fresh = true;             ///< nothing was published by this agent yet
 };
 
-RemapTables::RemapTables(Options options) : m_options(std::move(options)) {}
+RemapTables::RemapTables(Outside& outside, Options options) : m_outside(outside), m_options(std::move(options)) {}
 RemapTables::~RemapTables() = default;
 
-bool RemapTables::make_directory() const {
-    if (::mkdir(m_options.directory.c_str(), 0700) == 0) { return true; }
+bool RemapTables::make_directory() {
+    const bool made = ::mkdir(m_options.directory.c_str(), 0700) == 0;
     struct stat status {};
-    return errno == EEXIST && ::lstat(m_options.directory.c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
-           status.st_uid == ::geteuid() && (status.st_mode & 0077) == 0;
+    const bool usable = (made || errno == EEXIST) && ::lstat(m_options.directory.c_str(), &status) == 0 && S_ISDIR(status.st_mode) &&
+                        status.st_uid == ::geteuid() && (status.st_mode & 0077) == 0;
+    if (usable && (made || m_watched != std::pair(status.st_dev, status.st_ino))) {
+        m_watched = {status.st_dev, status.st_ino};
+        watch_directory();
+        m_is_another_directory = true;
+    }
+    return usable;
+}
+
+void RemapTables::mind_directory() {
+    if (std::exchange(m_is_another_directory, false)) { (void)keep_in_place(); }
+}
+
+void RemapTables::watch_directory() {
+    (void)m_outside.watch_directory(m_options.directory, [this](std::string_view name) {
+        std::uint64_t changed = 0;
+        if (!remap_table::read_name(name.data(), name.size(), changed)) {
+            if (!name.ends_with(k_unnamed)) { keep_in_place(); }
+            return;
+        }
+        for (const auto& [root, table] : m_tables) {
+            if (table->name == changed) { (void)put_in_place(root, *table); }
+        }
+        mind_directory();
+    });
 }
 
 void RemapTables::start(const Registry& registry) {
     for (const auto& [root, project] : registry.projects()) { m_families[root] = family_of(project); }
+    std::set<std::string> in_use;
+    for (const auto& [id, session] : registry.sessions()) { in_use.insert(session.root); }
     std::vector<std::string> known;
     if (DIR* directory = ::opendir(m_options.directory.c_str())) {
+        (void)make_directory();  // and watched from here on
         while (const dirent* entry = ::readdir(directory)) {
+            const std::string_view file = entry->d_name;
+            const bool unnamed = file.ends_with(k_unnamed);
             std::uint64_t name = 0;
-            if (!remap_table::read_name(entry->d_name, std::strlen(entry->d_name), name)) { continue; }
-            if (const auto table = map_existing(file_of(m_options.directory, name))) { known.push_back(root_of(*table)); }
+            if (!remap_table::read_name(file.data(), file.size() - (unnamed ? k_unnamed.size() : 0), name)) { continue; }
+            const auto path = m_options.directory + "/" + std::string(file);
+            const auto opened = map_existing(path);
+            auto root = opened.table && !unnamed ? root_of(*opened.table) : std::string();
+            if (!root.empty() && (registry.find_project(root) != nullptr || in_use.contains(root) || !registry.of_project(root).empty())) {
+                known.push_back(std::move(root));
+            } else if (opened.table) {
+                remove_file(path, *opened.table);
+            } else {
+                ::unlink(path.c_str());
+            }
         }
         ::closedir(directory);
     }
@@ -145,7 +219,14 @@ void RemapTables::start(const Registry& registry) {
     }
     std::vector<std::string> all;
     for (const auto& [root, table] : m_tables) { all.push_back(root); }
-    for (const auto& root : all) { rest_if_unused(root); }
+    for (const auto& root : all) {
+        // Nobody can have found one useful that says nothing.
+        if (is_unused(root) && m_tables.at(root)->rows.empty()) {
+            close(root);
+        } else {
+            rest_if_unused(root);
+        }
+    }
 }
 
 void RemapTables::on_event(const Event& event, const Registry& registry) {
@@ -177,7 +258,7 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
         }
     } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
         m_families.erase(gone->root);
-        if (is_unused(gone->root)) { close(gone->root); }
+        let_go(gone->root);
     } else if (const auto* opened = std::get_if<SessionOpened>(&event.change)) {
         // Its worktree may have been moved, or it has become another run in another project: then it reads this one from its next program on.
         std::vector<std::string> left;
@@ -209,30 +290,80 @@ LeaseId RemapTables::refused_by(const std::string& root, Port port) const {
 }
 
 RemapTables::Published* RemapTables::find_or_open(const std::string& root, const Registry& registry) {
-    if (const auto known = m_tables.find(root); known != m_tables.end()) { return known->second.get(); }
-    if (root.size() > remap_table::k_root_capacity) { return nullptr; }
-    auto name = std::max<std::uint64_t>(remap_table::hash_of(root.data(), root.size()), 1);
-    int error = EACCES;
-    auto mapping = make_directory() ? open_table(m_options.directory, root, name, error) : nullptr;
-    if (!mapping) {
-        m_options.log_trouble("no table for connections in " + m_options.directory + ": " + std::strerror(error));
-        return nullptr;
+    if (const auto known = m_tables.find(root); known != m_tables.end()) {
+        (void)put_in_place(root, *known->second);
+        mind_directory();
+        return known->second.get();
     }
-    auto table = std::make_unique<Published>(name, std::move(mapping), ConnectView(registry, root));
-    publish(*table);
-    return m_tables.emplace(root, std::move(table)).first->second.get();
+    if (root.size() > remap_table::k_root_capacity) { return nullptr; }
+    auto table = std::make_unique<Published>(ConnectView(registry, root));
+    table->rows = table->view.rows(remap_table::k_rows);
+    if (!open_file(root, *table)) { return nullptr; }
+    auto* opened = m_tables.emplace(root, std::move(table)).first->second.get();
+    mind_directory();
+    return opened;
+}
+
+bool RemapTables::open_file(const std::string& root, Published& table) {
+    int error = EACCES;
+    std::uint64_t name = 0;
+    auto opened = make_directory() ? open_table(m_options.directory, root, name, [&](Table& file) { write(file, table.rows); }, error) : Opened{};
+    if (!opened.table) {
+        note_problem(error);
+        return false;
+    }
+    m_problem.clear();
+    table.name = name;
+    const auto before = std::exchange(table.file, std::move(opened));
+    if (before.table && !is_same_file(before, table.file)) { give_up(*before.table, table.rows); }
+    return true;
+}
+
+void RemapTables::note_problem(int error) {
+    auto problem = "no table for connections in " + m_options.directory + ": " + std::strerror(error);
+    if (m_problem != problem) { m_options.log_trouble(problem); }
+    m_problem = std::move(problem);
+}
+
+bool RemapTables::is_in_place(const Published& table) const {
+    struct stat status {};
+    return ::lstat(file_of(m_options.directory, table.name).c_str(), &status) == 0 && status.st_dev == table.file.device && status.st_ino == table.file.inode;
+}
+
+bool RemapTables::put_in_place(const std::string& root, Published& table) { return is_in_place(table) || open_file(root, table); }
+
+std::string RemapTables::keep_in_place() {
+    bool all = make_directory();
+    if (!all) { note_problem(EACCES); }
+    for (const auto& [root, table] : m_tables) { all = put_in_place(root, *table) && all; }
+    return all ? std::string() : m_problem;
+}
+
+void RemapTables::leave() {
+    for (const auto& [root, table] : m_tables) {
+        if (!is_in_place(*table)) { give_up(*table->file.table, table->rows); }
+    }
+    m_tables.clear();
+}
+
+void RemapTables::write(Table& file, const std::vector<ConnectRow>& rows) const {
+    std::vector<remap_table::Row> packed;
+    packed.reserve(rows.size());
+    for (const auto& row : rows) { packed.push_back(to_row(row)); }
+    remap_table::write(file, packed.data(), packed.size(), static_cast<std::uint64_t>(m_options.agent.pid), m_options.agent.start_ticks,
+                       m_options.netns);
+}
+
+void RemapTables::give_up(Table& file, const std::vector<ConnectRow>& rows) const {
+    remap_table::retire(file);
+    write(file, sticky_among(rows));
 }
 
 void RemapTables::publish(Published& table) {
     auto rows = table.view.rows(remap_table::k_rows);
-    if (rows == table.rows && !table.fresh) { return; }
-    std::vector<remap_table::Row> packed;
-    packed.reserve(rows.size());
-    for (const auto& row : rows) { packed.push_back(to_row(row)); }
-    remap_table::write(*table.table, packed.data(), packed.size(), static_cast<std::uint64_t>(m_options.agent.pid),
-                       m_options.agent.start_ticks, m_options.netns);
+    if (rows == table.rows) { return; }
     table.rows = std::move(rows);
-    table.fresh = false;
+    write(*table.file.table, table.rows);
 }
 
 bool RemapTables::is_unused(const std::string& root) const {
@@ -251,19 +382,33 @@ void RemapTables::rest_if_unused(const std::string& root) {
     }
 }
 
-void RemapTables::close(const std::string& root) {
+void RemapTables::close(const std::string& root, bool keep) {
     const auto known = m_tables.find(root);
     if (known == m_tables.end()) { return; }
-    // Nobody tells it of others any more: what it says of them must not outlive that.
     auto& table = *known->second;
-    std::vector<remap_table::Row> sticky;
-    for (const auto& row : table.rows) {
-        if (row.kind == ConnectKind::sticky) { sticky.push_back(to_row(row)); }
+    // Nobody tells it of others any more: what it says of them must not outlive that.
+    if (const auto sticky = sticky_among(table.rows); keep && !sticky.empty()) {
+        write(*table.file.table, sticky);
+    } else {
+        if (is_in_place(table)) { ::unlink(file_of(m_options.directory, table.name).c_str()); }
+        give_up(*table.file.table, {});
     }
-    remap_table::write(*table.table, sticky.data(), sticky.size(), static_cast<std::uint64_t>(m_options.agent.pid),
-                       m_options.agent.start_ticks, m_options.netns);
     m_tables.erase(known);
     m_resting.remove(root);
+}
+
+void RemapTables::let_go(const std::string& root) {
+    if (m_tables.contains(root)) {
+        if (is_unused(root)) { close(root, false); }
+        return;
+    }
+    auto name = first_name_of(root);
+    for (std::uint64_t tried = 0; tried < k_names_tried; ++tried, ++name) {
+        const auto path = file_of(m_options.directory, name);
+        const auto opened = map_existing(path);
+        if (!opened.table) { return; }
+        if (root_of(*opened.table) == root) { return remove_file(path, *opened.table); }
+    }
 }
 
 }  // namespace portwrap

@@ -110,6 +110,7 @@ void Agent::release_root(const std::string& root) {
     m_gone_roots.erase(root);
     if (m_root_watch) { m_root_watch->remove(root); }
     (void)commit(decide_cleanup(m_registry, m_config, {root}, is_it, facts()).changes);
+    m_tables.let_go(root);
     // What still listens keeps its port until it ends.
     for (const auto* lease : m_registry.of_project(root)) {
         if (lease->live()) { m_gone_roots.insert(root); }

@@ -168,16 +168,16 @@ void Agent::shim_table(const std::shared_ptr<Exchange>& exchange, const Request&
         return Reply{result_line(request.id, {{"table", table}, {"connect", connect ? 1 : 0}}), true};
     };
     if (exchange->peer.pid <= 0) { return reply(answer(0, false)); }
-    with_caller(exchange, hint, [this, reply, answer](const Caller* caller) {
+    with_caller(exchange, hint, [this, hint, reply, answer](const Caller* caller) {
         if (caller == nullptr) { return reply(answer(0, false)); }
-        // Outside of every session nobody has asked for anything.
-        if (!caller->scope) { return reply(answer(0, false)); }
+        // Outside of every session nobody has asked for anything. What has outlived its session has.
+        if (!caller->scope && !hint.known()) { return reply(answer(0, false)); }
         const auto& project = caller->place->project;
         std::vector<Change> changes;
         see_project(project, changes);
         (void)commit(std::move(changes));
-        const bool connect = caller->scope->connect && caller->place->config.connect && m_config.connect;
-        reply(answer(m_tables.open(project.root, caller->scope->id, m_registry), connect));
+        const bool connect = (!caller->scope || caller->scope->connect) && caller->place->config.connect && m_config.connect;
+        reply(answer(m_tables.open(project.root, caller->scope ? caller->scope->id : ProcessId{}, m_registry), connect));
     });
 }
 

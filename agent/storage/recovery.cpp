@@ -284,12 +284,17 @@ std::optional<std::uint64_t> segment_seq(std::string_view name) {
 
 FileText read_file(Files& files, const std::string& path) {
     FileText file;
-    const int fd = files.open(path, O_RDONLY | O_CLOEXEC, 0);
+    // Judging a file damaged has consequences: a passing error of the device gets a second chance.
+    bool again = true;
+    int fd = files.open(path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd == -EIO) {
+        again = false;
+        fd = files.open(path, O_RDONLY | O_CLOEXEC, 0);
+    }
     if (fd < 0) {
         file.error = -fd;
         return file;
     }
-    bool again = true;
     std::vector<char> buffer(std::size_t{1} << 16U);
     for (;;) {
         const auto count = files.read(fd, buffer.data(), buffer.size());
@@ -301,7 +306,6 @@ FileText read_file(Files& files, const std::string& path) {
         if (count > 0) {
             file.text.append(buffer.data(), static_cast<std::size_t>(count));
         } else if (count == -EIO && again) {
-            // Judging a file damaged has consequences: a passing error of the device gets a second chance.
             again = false;
         } else {
             file.error = static_cast<int>(-count);

@@ -3,7 +3,8 @@
 //
 // RUNTIME/tables/NAME, NAME being 16 hexadecimal digits: the hash of the project's root, or one of the numbers after it
 // where two roots have one hash. The file is fully allocated before it gets its name, reused in place and never
-// truncated, so that reading it raises no SIGBUS. One writer, any number of readers: the sequence is odd while the writer is at
+// truncated, so that reading it raises no SIGBUS. A table whose file has lost its name (nothing is known of the project any more, or
+// somebody has deleted the file) is retired: whoever has it mapped looks for the one that is in its place now. One writer, any number of readers: the sequence is odd while the writer is at
 // work; a reader copies what it needs and looks whether the sequence is still the same. Everything that changes is made
 // of words that are read and written atomically, in the machine's byte order.
 #pragma once
@@ -34,7 +35,7 @@ struct Row {
 
 struct Table {
     std::uint64_t magic;
-    std::uint64_t version;
+    std::uint64_t version;   ///< 0: retired
     std::uint64_t sequence;  ///< odd while being written
     std::uint64_t agent_pid;
     std::uint64_t agent_start;
@@ -83,6 +84,11 @@ inline void write_name(std::uint64_t name, char (&out)[k_name_digits]) noexcept 
 [[nodiscard]] inline bool is_table(const Table& table) noexcept {
     return table.magic == k_magic && table.version == k_version && table.root_size <= k_root_capacity;
 }
+
+/// For the writer, after the new file has its name. What it says stays, for readers of an earlier version.
+inline void retire(Table& table) noexcept { __atomic_store_n(&table.version, std::uint64_t{0}, __ATOMIC_RELEASE); }
+/// Asked after a reading: then the reading does not count.
+[[nodiscard]] inline bool is_retired(const Table& table) noexcept { return __atomic_load_n(&table.version, __ATOMIC_ACQUIRE) != k_version; }
 
 namespace detail {
 inline std::uint64_t load(const std::uint64_t& word) noexcept { return __atomic_load_n(&word, __ATOMIC_RELAXED); }

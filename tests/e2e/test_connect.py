@@ -3,6 +3,7 @@ and "wait until the port answers" is not satisfied by somebody else's server."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -453,3 +454,46 @@ def test_a_damaged_table_is_replaced_and_harms_nobody(house, worktrees):
         table.write_bytes(b"garbage")
     house.start_agent()
     assert ask(house, fix)[0] == f"content of shop-fix {second}"
+
+
+# Asks again for each line that it reads, in one process.
+ASKING = "import sys\nfor line in sys.stdin:\n    exec(compile(open('client.py').read(), 'client.py', 'exec'))\n    sys.stdout.flush()\n"
+
+
+@pytest.mark.parametrize("deleted", ["files", "directory", "runtime directory"])
+def test_tables_that_somebody_deletes_are_made_anew_before_a_connection_reaches_another_project(house, deleted):
+    other = house.project("other", files={**FILES, "requirements.txt": "other\n"})
+    own = house.project("own", files={**FILES, "asking.py": ASKING})
+    _, first = serve(house, other)
+    _, port = serve(house, own)
+    assert first == ASKED != port
+    expected = f"content of own {port}"
+    one = house.wrap("python3", "asking.py", "127.0.0.1", str(ASKED), cwd=own)
+    each = house.wrap("sh", "-c", f"while read line; do python3 client.py 127.0.0.1 {ASKED}; done", cwd=own)
+
+    def all_say():
+        answers = [ask(house, own)[0]]
+        for process in (one, each):
+            lines = process.stdout.count("\n")
+            process.say("again\n")
+            wait_until(lambda process=process, lines=lines: process.stdout.count("\n") > lines, "an answer")
+            answers.append(process.stdout.splitlines()[-1])
+        return answers
+
+    assert all_say() == [expected] * 3
+    tables = house.runtime / "portwrap" / "tables"
+    before = {path: path.open("rb") for path in tables.iterdir()}
+    if deleted == "files":
+        for path in before:
+            path.unlink()
+    else:
+        shutil.rmtree(tables if deleted == "directory" else tables.parent, ignore_errors=True)
+
+    def is_anew():
+        return all(path.exists() and os.pread(old.fileno(), 8, 8) == bytes(8) for path, old in before.items())
+
+    wait_until(is_anew, "the tables are there again, and the old ones are retired")
+    for old in before.values():
+        old.close()
+    assert all_say() == [expected] * 3
+    assert "error" not in [check["status"] for check in house.ask("doctor")["checks"]]

@@ -101,6 +101,25 @@ def test_the_tables_of_many_projects_are_let_go(house, how):
     assert 0 < holdings(pid)["tables"] <= RESTING
 
 
+def test_the_tables_of_projects_that_are_gone_go_too(house):
+    house.start_agent()
+    tables = house.runtime / "portwrap" / "tables"
+    roots = [house.project(f"r{number}", files={"package.json": "{}"}) for number in range(6)]
+    for number, root in enumerate(roots):
+        assert house.run("portwrap", "-q", "true", cwd=root).returncode == 0
+        if number % 2:
+            house.ask("get", "web", cwd=root)
+            house.ask("release", "web", cwd=root)
+    assert len(list(tables.iterdir())) == len(roots)
+    for root in roots[:4]:
+        shutil.rmtree(root)
+    house.ask("cleanup", "--all", "--yes")
+    wait_until(lambda: len(list(tables.iterdir())) == 2, lambda: list(tables.iterdir()))
+    house.stop_agent()
+    house.start_agent()
+    assert not [file for file in tables.iterdir()], "nobody uses one that says nothing"
+
+
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 @pytest.mark.parametrize("server", ["c", "python", "php"])
 def test_memcheck_finds_nothing_of_the_shim_in_a_real_server(house, listener, tmp_path, server):

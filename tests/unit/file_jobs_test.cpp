@@ -5,40 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "hand_loop.hpp"
+
 using namespace portwrap;
-
-namespace {
-
-/// A loop whose pool and clock are the test's hands.
-class HandLoop : public Outside {
-public:
-    struct Pooled {
-        std::function<void()> work;
-        std::function<void()> done;
-    };
-    Time now() override { return {}; }
-    void run_in_pool(std::function<void()> work, std::function<void()> done) override { pool.push_back({std::move(work), std::move(done)}); }
-    std::function<void()> call_after(std::chrono::milliseconds delay, std::function<void()> then) override {
-        delays.push_back(delay);
-        deadlines.push_back(std::move(then));
-        return [this, index = deadlines.size() - 1] { deadlines[index] = nullptr; };
-    }
-    void wake_at(Time) override {}
-    void watch_process(const ProcessId&) override {}
-    bool watch_sockets(bool) override { return false; }
-    void watch_descriptor(int, std::function<void()>) override {}
-    void stop() override {}
-
-    void end(std::size_t index) {
-        pool[index].work();
-        pool[index].done();
-    }
-    std::vector<Pooled> pool;
-    std::vector<std::function<void()>> deadlines;
-    std::vector<std::chrono::milliseconds> delays;
-};
-
-}  // namespace
+using portwrap::test::HandLoop;
 
 TEST_CASE("a job on files is told ended once its work is done, and its deadline is off", "[file_jobs]") {
     HandLoop loop;

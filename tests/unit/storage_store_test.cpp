@@ -275,6 +275,27 @@ TEST_CASE("a read-only disk gives a degraded store that reads and refuses", "[st
     CHECK(opened->store->snapshot_problem().find("Read-only") != std::string::npos);
 }
 
+TEST_CASE("a passing error of the device while the registry is read costs nothing", "[storage]") {
+    Directory source;
+    const auto live = busy_directory(source, 25);
+    const auto contents = source.contents();
+    for (int fail_at = 1;; ++fail_at) {
+        Directory directory;
+        directory.replace_with(contents);
+        FaultyFiles files;
+        files.fail_at = fail_at;
+        auto opened = Store::open(files, options_for(directory));
+        INFO("operation " << fail_at);
+        if (opened) {
+            CHECK(opened->registry == live);
+            CHECK(opened->losses.empty());
+            opened->store.reset();
+        }
+        CHECK(reopen(directory).registry == live);
+        if (!files.failed) { break; }
+    }
+}
+
 TEST_CASE("old segments go when neither history nor the backup needs them", "[storage]") {
     Directory directory;
     Bell bell;

@@ -4,10 +4,11 @@ import errno
 import os
 import socket
 import struct
+import subprocess
 
 import pytest
 
-from test_shim import agents, driver, free, grants, lines, run, runtime  # noqa: F401 (fixtures)
+from test_shim import SHIM, agents, driver, free, grants, lines, run, runtime  # noqa: F401 (fixtures)
 
 MAGIC = 0x31504d5041525750
 LIVE, STICKY, REFUSED = 1, 2, 3
@@ -136,6 +137,37 @@ def test_a_table_that_is_no_file_leaves_connections_alone(play, publish, runtime
         table.symlink_to("nothing")
     with serving() as port:
         assert lines(play(f"connect=127.0.0.1/{port}", env=env)) == [f"connect 0 0 {port}"]
+
+
+@pytest.mark.parametrize("now", ["in its place", "elsewhere, says the agent", "nowhere, says the agent", "nowhere"])
+def test_a_table_that_is_retired_is_looked_for_anew(driver, runtime, publish, root, agents, now):  # noqa: F811
+    """Its file was deleted, or its project forgotten, while the program runs."""
+    with serving() as port, serving() as later:
+        env = publish(row(LIVE, 4242, port))
+        table = runtime / "tables" / env["PORTWRAP_TABLE"]
+        answer = {"table": 0, "connect": 1}
+        agent = agents(lambda request: answer) if now != "nowhere" else None
+        program = subprocess.Popen([driver, "connect=127.0.0.1/4242", "wait", *["connect=127.0.0.1/4242"] * 3], text=True, cwd=root,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env={"LD_PRELOAD": str(SHIM), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "4242.1234567", **env})
+        assert program.stdout.readline() == f"connect 0 0 {port}\n"
+        with open(table, "r+b") as old:
+            table.unlink()
+            if now == "in its place":
+                publish(row(LIVE, 4242, later))
+            elif now == "elsewhere, says the agent":
+                answer["table"] = int(publish(row(LIVE, 4242, later), name="00000000000000aa")["PORTWRAP_TABLE"], 16)
+            old.seek(8)
+            old.write(bytes(8))
+        said, _ = program.communicate("x", timeout=10)
+    if now == "nowhere":
+        assert said.splitlines() == [f"connect 0 0 {port}"] * 3, "the last that was known"
+    elif now == "nowhere, says the agent":
+        assert said.splitlines() == [f"connect -1 {errno.ECONNREFUSED} 0"] * 3
+    else:
+        assert said.splitlines() == [f"connect 0 0 {later}"] * 3
+    if agent:
+        assert len(agent.of("shim.table")) == (0 if now == "in its place" else 1)
 
 
 @pytest.mark.parametrize("between", [".git", ".portwrap.json"])
