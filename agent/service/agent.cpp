@@ -396,7 +396,7 @@ void Agent::note_destroyed(Cookie cookie) {
     }
 }
 
-void Agent::take_census() {
+Census Agent::look_at_system() {
     const auto sockets = existing_sockets();
     Census census;
     census.blind = !sockets;
@@ -440,7 +440,11 @@ void Agent::take_census() {
         }
     }
     census.is_alive = [](const ProcessId& process) { return is_alive(process); };
-    (void)commit(decide_census(m_registry, m_config, census, facts()));
+    return census;
+}
+
+void Agent::take_census() {
+    (void)commit(decide_census(m_registry, m_config, look_at_system(), facts()));
     m_outlived.clear();
     for (const auto id : m_socketed) {
         const auto* lease = m_registry.find(id);
@@ -479,6 +483,33 @@ void Agent::end_conflicts(Port port) {
 void Agent::on_process_ended(const ProcessId& process) {
     refresh();
     (void)commit(decide_session_ended(m_registry, m_config, process, facts()));
+    look_for_survivors(process);
+    const auto outlived = m_survivors.extract(process);
+    // Where there are no pidfds, nobody is told of its end: then what was offered ends with its time.
+    if (!outlived.empty() && !is_alive(process)) { look_for_survivors(outlived.mapped()); }
+}
+
+void Agent::look_for_survivors(const ProcessId& session) {
+    const auto leases = m_registry.of_session(session);
+    const bool matters = std::any_of(leases.begin(), leases.end(), [](const Lease* lease) { return waits_for_survivor(*lease); });
+    if (!matters || is_alive(session) || !m_survivor_looks.insert(session).second) { return; }
+    auto found = std::make_shared<std::optional<ProcessId>>();
+    m_file_jobs.run(FileJobs::Lane::processes, {}, [found, session] { *found = find_survivor(session); }, [this, session, found] {
+        m_survivor_looks.erase(session);
+        if (!*found) {
+            (void)commit(decide_session_ended(m_registry, m_config, session, facts(), Survivors::none));
+        } else if ((*found)->known()) {
+            m_survivors.insert_or_assign(**found, session);
+            m_outside.watch_process(**found);
+        }
+        if (!m_survivor_looks.empty()) { return; }
+        for (const auto& then : std::exchange(m_after_looks, {})) { then(); }
+    });
+}
+
+void Agent::with_survivors_known(std::function<void()> then) {
+    if (m_survivor_looks.empty()) { return then(); }
+    m_after_looks.push_back(std::move(then));
 }
 
 // --- requests ----------------------------------------------------------------------------------------------------
