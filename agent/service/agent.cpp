@@ -1,9 +1,11 @@
 #include "service/agent.hpp"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "portwrap/protocol.hpp"
@@ -28,6 +30,12 @@ constexpr auto k_late = std::chrono::seconds(1);
 
 /// What named leases may take of memory, some 9,000 of them. Programs that bind get their ports beyond it.
 constexpr std::size_t k_registry_bytes = 20 * 1024 * 1024;
+
+/// Then every port counts as taken (try_bind): nobody is to be told that it is.
+bool cannot_try_ports() {
+    const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return !probe.valid() && is_shortage(errno);
+}
 
 Refusal not_changed(const std::string& problem) { return {ErrorCode::storage_error, "nothing was changed: " + problem, {}, {}}; }
 
@@ -515,6 +523,9 @@ void Agent::with_survivors_known(std::function<void()> then) {
 // --- requests ----------------------------------------------------------------------------------------------------
 
 void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal) {
+    if (refusal.code == ErrorCode::range_exhausted && cannot_try_ports()) {
+        return refuse(request, reply, {ErrorCode::agent_unavailable, "the agent has no descriptor left to see which ports are free; portctl doctor tells how many it has", {}, {}});
+    }
     const int code = refusal.code == ErrorCode::invalid_request ? k_rpc_invalid_params : k_rpc_refused;
     reply({error_line(request.id, code, refusal.message, refusal_shape(m_registry, refusal)), false});
 }
