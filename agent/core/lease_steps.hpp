@@ -11,7 +11,7 @@ namespace portwrap {
 
 /// A lease without a socket ends this long after its last socket closed (or after it was granted).
 constexpr auto k_linger = std::chrono::seconds(10);
-/// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process.
+/// What was offered to a session (PORT, {port}) waits this long for a program that outlives the session's own process, while one lives.
 constexpr auto k_offer_grace = std::chrono::seconds(60);
 
 /// Does this path lie in that directory, or is it the same? Both absolute, or both relative to one root.

@@ -75,10 +75,20 @@ std::vector<Change> decide_census(const Registry& registry, const Config& config
             continue;
         }
         const bool session_lives = !rebooted && lease.session && census.is_alive(*lease.session);
+        // What was offered to a session that has ended waits for a program that outlives it (decide_session_ended).
+        const bool was_offered = !rebooted && !lease.holder && lease.session && registry.find_session(*lease.session) != nullptr;
+        const bool still_waits = was_offered && (!lease.expires_at || *lease.expires_at > facts.now);
         if (lease.sockets.size() != known.sockets.size()) {
             changes.push_back(after_sockets_changed(registry, lease, config, facts));
         } else if (facts.is_granted && facts.is_granted(id)) {
             // What its program said last is still on its way.
+        } else if (lease.origin == LeaseOrigin::process && lease.sockets.empty() && !session_lives && still_waits) {
+            used.insert(*lease.session);
+            if (!lease.expires_at) {
+                lease.expires_at = facts.now + k_offer_grace;
+                changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(lease)});
+            }
+            continue;
         } else if (lease.origin == LeaseOrigin::process && lease.sockets.empty() && !holder_lives && !session_lives) {
             changes.push_back(ended(registry, lease, LeaseChange::released, true, config, facts));
         } else if (lease.by_name() && lease.sockets.empty() && lease.session && !session_lives) {
@@ -161,7 +171,12 @@ const Session* another_session_of(const Registry& registry, const Session& endin
 }
 }  // namespace
 
-std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session, const Facts& facts) {
+bool waits_for_survivor(const Lease& lease) {
+    return lease.origin == LeaseOrigin::process && is_silent(lease) && lease.session && !lease.holder;
+}
+
+std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session, const Facts& facts,
+                                         Survivors survivors) {
     const auto* known = registry.find_session(session);
     if (known == nullptr) { return {}; }
     std::vector<Change> changes;
@@ -183,6 +198,8 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
             Lease kept = *lease;
             kept.session = heir->outermost;
             changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(kept)});
+        } else if (survivors == Survivors::none && waits_for_survivor(*lease)) {
+            changes.push_back(ended(registry, *lease, LeaseChange::released, true, config, facts));
         } else {
             // A child may be about to bind: `portwrap sh -c 'server &'`.
             used = true;

@@ -162,11 +162,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
     std::string block_range;
     if (!first && request.block && request.count > 1) {
         const auto [start, range] = Search(registry, config, facts, request.place, asker).run_block(ranges, request.count);
-        if (start == 0) {
-            auto refusal = range_exhausted(registry, config, ranges, facts);
-            refusal.message = "the range \"" + ranges.front()->name + "\" has no " + std::to_string(request.count) + " free ports in a row";
-            return refused(std::move(refusal));
-        }
+        if (start == 0) { return refused(range_exhausted(registry, config, ranges, facts, {request.count, 0, true})); }
         first = start;
         block_range = range->name;
     }
@@ -212,7 +208,7 @@ Decision<Outcome<std::vector<LeaseId>>> decide_allocate(const Registry& registry
             Search search(registry, config, facts, request.place, key);
             search.exclude(taken);
             const auto [found, from] = search.run(ranges);
-            if (found == 0) { return refused(range_exhausted(registry, config, ranges, facts)); }
+            if (found == 0) { return refused(range_exhausted(registry, config, ranges, facts, {request.count, static_cast<int>(taken.size()), false})); }
             port = found;
             range = from->name;
         }

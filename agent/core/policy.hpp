@@ -143,9 +143,15 @@ struct HeardSocket {
 [[nodiscard]] std::vector<Change> decide_heard(const Registry& registry, const std::vector<Lease>& looked_at,
                                                const std::vector<HeardSocket>& heard, const Facts& facts);
 
-/// A session's process has ended: what it left unused ends; the session goes when no socket of it is left.
+/// Was this offered to a session, and nobody has asked for it yet? Then a program of the session that outlives the session's
+/// own process may still be about to.
+[[nodiscard]] bool waits_for_survivor(const Lease& lease);
+/// May a process of a session live that has ended: that is unknown until somebody has looked.
+enum class Survivors { possible, none };
+/// A session's process has ended: what it left unused ends, at once where none of its processes is left; the session goes when no
+/// socket of it is left.
 [[nodiscard]] std::vector<Change> decide_session_ended(const Registry& registry, const Config& config, const ProcessId& session,
-                                                       const Facts& facts);
+                                                       const Facts& facts, Survivors survivors = Survivors::possible);
 
 /// Everything that is over by now; and when to ask again (none: nothing will expire).
 [[nodiscard]] Decision<std::optional<Time>> decide_expiry(const Registry& registry, const Config& config, const Facts& facts);

@@ -60,7 +60,8 @@ RangeUsage usage_of(const Registry& registry, const Search& search, const Range&
     return usage;
 }
 
-Refusal range_exhausted(const Registry& registry, const Config& config, const std::vector<const Range*>& ranges, const Facts& facts) {
+Refusal range_exhausted(const Registry& registry, const Config& config, const std::vector<const Range*>& ranges, const Facts& facts,
+                        const Several& several) {
     Refusal refusal{ErrorCode::range_exhausted, {}, {}, {}};
     refusal.range = ranges.front()->name;
     Exhaustion exhausted;
@@ -88,15 +89,21 @@ Refusal range_exhausted(const Registry& registry, const Config& config, const st
     if (exhausted.holders.size() > k_named_holders) { exhausted.holders.resize(k_named_holders); }
     exhausted.cleanup_frees = freed_by_cleanup(registry, config, ranges, facts);
 
-    refusal.message = "every port of the range " + in_quotes(refusal.range) + " is taken";
-    if (ranges.size() > 1) {
-        refusal.message += ", and of";
-        for (std::size_t i = 1; i < ranges.size(); ++i) { refusal.message += (i == 1 ? " " : ", ") + in_quotes(ranges[i]->name); }
+    std::string others;
+    for (std::size_t i = 1; i < ranges.size(); ++i) { others += (i == 1 ? " " : ", ") + in_quotes(ranges[i]->name); }
+    const bool all_taken = !several.in_a_row && several.found == 0;
+    if (all_taken) {
+        refusal.message = "every port of the range " + in_quotes(refusal.range) + " is taken" + (others.empty() ? "" : ", and of" + others);
+    } else {
+        const auto wanted = std::to_string(several.wanted);
+        const auto free_ports = [](int count) { return std::to_string(count) + (count == 1 ? " free port" : " free ports"); };
+        refusal.message = "the range " + in_quotes(refusal.range) + (others.empty() ? "" : " together with" + others) + " has " +
+                          (several.in_a_row ? "no " + wanted + " free ports in a row" : free_ports(several.found) + " for this, and " + wanted + " were asked for");
     }
     if (!exhausted.holders.empty()) {
         const auto& most = exhausted.holders.front();
         refusal.message += "; project " + in_quotes(most.name) + " holds most: " + std::to_string(most.ports) + " of " + std::to_string(exhausted.total);
-    } else {
+    } else if (all_taken) {
         refusal.message += "; none by a lease: portctl check PORT tells who has one";
     }
     if (exhausted.cleanup_frees > 0) { refusal.message += "; portctl cleanup would free " + std::to_string(exhausted.cleanup_frees); }

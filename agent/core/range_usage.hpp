@@ -30,10 +30,16 @@ struct RangeUsage {
 /// `search` knows who asks. Nothing of a system range is available to anybody.
 [[nodiscard]] RangeUsage usage_of(const Registry& registry, const Search& search, const Range& range);
 
+/// Several ports that were asked for at once.
+struct Several {
+    int wanted = 1;
+    int found = 0;        ///< that could have been had
+    bool in_a_row = false;  ///< one stretch of them, or nothing
+};
 /// RANGE_EXHAUSTED for a request that these ranges should have served: with who holds most of them and how many of their
 /// ports a cleanup would free.
 [[nodiscard]] Refusal range_exhausted(const Registry& registry, const Config& config, const std::vector<const Range*>& ranges,
-                                      const Facts& facts);
+                                      const Facts& facts, const Several& several = {});
 
 /// Counts the leased ports of every range, one event at a time, so that nobody has to count at each lease.
 class RangeFill {

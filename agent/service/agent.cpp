@@ -1,9 +1,11 @@
 #include "service/agent.hpp"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "portwrap/protocol.hpp"
@@ -28,6 +30,12 @@ constexpr auto k_late = std::chrono::seconds(1);
 
 /// What named leases may take of memory, some 9,000 of them. Programs that bind get their ports beyond it.
 constexpr std::size_t k_registry_bytes = 20 * 1024 * 1024;
+
+/// Then every port counts as taken (try_bind): nobody is to be told that it is.
+bool cannot_try_ports() {
+    const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return !probe.valid() && is_shortage(errno);
+}
 
 Refusal not_changed(const std::string& problem) { return {ErrorCode::storage_error, "nothing was changed: " + problem, {}, {}}; }
 
@@ -396,7 +404,7 @@ void Agent::note_destroyed(Cookie cookie) {
     }
 }
 
-void Agent::take_census() {
+Census Agent::look_at_system() {
     const auto sockets = existing_sockets();
     Census census;
     census.blind = !sockets;
@@ -440,7 +448,11 @@ void Agent::take_census() {
         }
     }
     census.is_alive = [](const ProcessId& process) { return is_alive(process); };
-    (void)commit(decide_census(m_registry, m_config, census, facts()));
+    return census;
+}
+
+void Agent::take_census() {
+    (void)commit(decide_census(m_registry, m_config, look_at_system(), facts()));
     m_outlived.clear();
     for (const auto id : m_socketed) {
         const auto* lease = m_registry.find(id);
@@ -479,11 +491,41 @@ void Agent::end_conflicts(Port port) {
 void Agent::on_process_ended(const ProcessId& process) {
     refresh();
     (void)commit(decide_session_ended(m_registry, m_config, process, facts()));
+    look_for_survivors(process);
+    const auto outlived = m_survivors.extract(process);
+    // Where there are no pidfds, nobody is told of its end: then what was offered ends with its time.
+    if (!outlived.empty() && !is_alive(process)) { look_for_survivors(outlived.mapped()); }
+}
+
+void Agent::look_for_survivors(const ProcessId& session) {
+    const auto leases = m_registry.of_session(session);
+    const bool matters = std::any_of(leases.begin(), leases.end(), [](const Lease* lease) { return waits_for_survivor(*lease); });
+    if (!matters || is_alive(session) || !m_survivor_looks.insert(session).second) { return; }
+    auto found = std::make_shared<std::optional<ProcessId>>();
+    m_file_jobs.run(FileJobs::Lane::processes, {}, [found, session] { *found = find_survivor(session); }, [this, session, found] {
+        m_survivor_looks.erase(session);
+        if (!*found) {
+            (void)commit(decide_session_ended(m_registry, m_config, session, facts(), Survivors::none));
+        } else if ((*found)->known()) {
+            m_survivors.insert_or_assign(**found, session);
+            m_outside.watch_process(**found);
+        }
+        if (!m_survivor_looks.empty()) { return; }
+        for (const auto& then : std::exchange(m_after_looks, {})) { then(); }
+    });
+}
+
+void Agent::with_survivors_known(std::function<void()> then) {
+    if (m_survivor_looks.empty()) { return then(); }
+    m_after_looks.push_back(std::move(then));
 }
 
 // --- requests ----------------------------------------------------------------------------------------------------
 
 void Agent::refuse(const Request& request, const ReplyTo& reply, const Refusal& refusal) {
+    if (refusal.code == ErrorCode::range_exhausted && cannot_try_ports()) {
+        return refuse(request, reply, {ErrorCode::agent_unavailable, "the agent has no descriptor left to see which ports are free; portctl doctor tells how many it has", {}, {}});
+    }
     const int code = refusal.code == ErrorCode::invalid_request ? k_rpc_invalid_params : k_rpc_refused;
     reply({error_line(request.id, code, refusal.message, refusal_shape(m_registry, refusal)), false});
 }

@@ -232,12 +232,17 @@ private:
     void mind_idleness();
     /// Compares the registry with the system: at start, and when notifications were lost or do not exist.
     void take_census();
+    [[nodiscard]] Census look_at_system();
     /// What has ended is seen now, before somebody relies on it: where there are no notifications, and where they are late
     /// (the kernel sends them from a work queue; on a busy machine a program's next start is faster).
     /// With a root: only what that project's leases say is looked at.
     void refresh(const std::string* root = nullptr);
     /// Has a lease a holder that is gone, and nothing has been heard of its sockets?
     [[nodiscard]] bool has_unseen_end(const std::string* root) const;
+    /// What was offered to a session whose process has ended waits for a process of it that lives, and for no longer.
+    void look_for_survivors(const ProcessId& session);
+    /// `then` once no such look is under way: what a command that failed was offered is the next one's.
+    void with_survivors_known(std::function<void()> then);
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
     void note_destroyed(Cookie cookie);
@@ -398,6 +403,9 @@ private:
     std::mt19937_64 m_random{std::random_device{}()};
     std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
     std::set<std::pair<LeaseId, ProcessId>> m_outlived;  ///< holders that were gone at the last census, where the lease's sockets were not
+    std::set<ProcessId> m_survivor_looks;          ///< sessions that are looked for in the pool
+    std::map<ProcessId, ProcessId> m_survivors;    ///< a process that outlived its session, and the session
+    std::vector<std::function<void()>> m_after_looks;
     bool m_watching = false;       ///< notifications come
     std::map<LeaseId, std::deque<HealthResult>> m_health;  ///< the last results, the newest last
     std::vector<std::shared_ptr<HealthJob>> m_health_jobs;  ///< under way

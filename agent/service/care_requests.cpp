@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/care_rules.hpp"
+#include "core/registry_after.hpp"
 #include "core/search.hpp"
 #include "service/agent.hpp"
 #include "system/places.hpp"
@@ -81,19 +82,26 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
             for (const auto& [id, lease] : m_registry.leases()) {
                 if (lease.live()) { before.push_back(lease); }
             }
-            take_census();
+            const auto now = facts();
+            RegistryAfter after(m_registry, now.now);
+            if (dry_run) {
+                after.add(decide_census(m_registry, m_config, look_at_system(), now));
+            } else {
+                take_census();
+            }
+            const auto& registry = after.get();
             const auto concerns = [this, &own](const std::string& root) {
                 if (!own || root == own->root) { return true; }
                 const auto* project = m_registry.find_project(root);
                 return project != nullptr && is_sibling(*project, *own);
             };
-            auto decision = decide_cleanup(m_registry, m_config, gone, concerns, facts());
+            auto decision = decide_cleanup(registry, m_config, gone, concerns, now);
             auto result = ok_shape();
             result["dry_run"] = dry_run;
             result["released"] = Json::array();
-            // What the comparison with the system has ended already: nobody can keep a dead program's lease, not even a dry run.
+            // What the comparison with the system ends, without being asked: what dead programs had.
             for (const auto& lease : before) {
-                const auto* now_known = m_registry.find(lease.id);
+                const auto* now_known = registry.find(lease.id);
                 if ((now_known == nullptr || !now_known->live()) && concerns(lease.key.root)) { decision.answer.insert(decision.answer.begin(), {lease, CleanupReason::holder_dead}); }
             }
             for (const auto& cleaned : decision.answer) { result["released"].push_back({{"lease", lease_shape(m_registry, cleaned.lease)}, {"reason", word(cleaned.reason)}}); }

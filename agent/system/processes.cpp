@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "portwrap/paths.hpp"
+#include "portwrap/protocol.hpp"
 #include "system/bounded_read.hpp"
 #include "system/places.hpp"
 
@@ -25,6 +26,7 @@ namespace portwrap {
 namespace {
 
 constexpr std::size_t k_argument_bytes = 4096;
+constexpr std::size_t k_environment_bytes = 256U << 10U;
 /// What the kernel writes behind the path of a file or directory that was removed (proc(5)).
 constexpr std::string_view k_deleted = " (deleted)";
 // An upper bound for one walk through /proc: a process with a million descriptors must not hold a pool thread.
@@ -261,7 +263,6 @@ std::optional<uid_t> read_uid(pid_t pid) {
 }
 
 bool has_child_with_variable(pid_t pid, std::string_view name) {
-    constexpr std::size_t k_environment_bytes = 256U << 10U;
     constexpr int k_children = 256;
     const auto text = read_system_file(proc_path(pid, "task") + "/" + std::to_string(pid) + "/children", 4096);
     if (!text) { return false; }
@@ -346,6 +347,20 @@ std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots) {
         }
     }
     return found;
+}
+
+std::optional<ProcessId> find_survivor(const ProcessId& session) {
+    const auto entry = '\0' + std::string(k_env_session) + '=' + std::to_string(session.pid) + '.' + std::to_string(session.start_ticks) + '\0';
+    const auto pids = all_processes();
+    if (pids.empty()) { return ProcessId{}; }
+    for (const pid_t pid : pids) {
+        if (pid == ::getpid()) { continue; }  // the agent may have been started by a client in a session
+        const auto environment = read_system_file(proc_path(pid, "environ"), k_environment_bytes);
+        if (!environment && is_shortage(errno)) { return ProcessId{}; }
+        if (!environment || ('\0' + *environment).find(entry) == std::string::npos) { continue; }
+        if (const auto process = read_process(pid); process && process->runs()) { return process->id; }
+    }
+    return std::nullopt;
 }
 
 std::string read_boot_id() {

@@ -67,6 +67,10 @@ struct WorkingDirectory {
 /// Every living process below these, without themselves. Walks all of /proc: for a pool thread.
 [[nodiscard]] std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots);
 
+/// A living process that carries this session in its environment; none when there is none, and one that is not known() where
+/// nobody can tell. Walks all of /proc: for a pool thread.
+[[nodiscard]] std::optional<ProcessId> find_survivor(const ProcessId& session);
+
 /// /proc/sys/kernel/random/boot_id
 [[nodiscard]] std::string read_boot_id();
 /// /etc/machine-id, else /var/lib/dbus/machine-id, else "unknown".

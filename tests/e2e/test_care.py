@@ -86,6 +86,66 @@ def test_cleanup_says_why_and_a_dry_run_changes_nothing(house):
     assert [lease["project"]["root"] for lease in house.leases()] == [str(main)]
 
 
+# Its parent is gone at once; it binds the port that it was told when a file says so.
+LATE = """
+import os, socket, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+for stream in range(3):
+    os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+open("late.pid", "w").write(str(os.getpid()))
+while not os.path.exists("now"):
+    time.sleep(0.01)
+server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+open("late.port", "w").write(str(server.getsockname()[1]))
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("words", [["cleanup", "--dry-run"], ["cleanup", "--all", "--dry-run"], ["cleanup", "--all", "--yes"], ["agent", "restart"]])
+def test_a_program_that_outlives_its_command_has_the_port_that_it_was_told(house, words):
+    shop = house.project("shop", files={"package.json": "{}", "late.py": LATE})
+    other = house.project("other", files={"package.json": "{}"})
+    assert house.run("portwrap", "-p", "3444", "python3", "late.py", cwd=shop).returncode == 0
+    before = house.leases()
+    assert [lease["port"] for lease in before] == [3444]
+    history = house.ask("history", cwd=shop)["events"]
+    done = house.ask(*words, cwd=other if "--all" in words else shop)
+    if words[0] == "cleanup":
+        assert done["released"] == []
+        assert house.ask("history", cwd=shop)["events"] == history
+    assert house.refusal("allocate", "x", "3444", cwd=other, status=1)["code"] == "PORT_LEASED"
+    (shop / "now").touch()
+    wait_until((shop / "late.port").exists, "the late program binds")
+    (lease,) = wait_until(lambda: [lease for lease in house.leases(shop) if lease["state"] == "active"], "its port is active")
+    assert (lease["port"], lease["holder"]["pid"]) == (3444, int((shop / "late.pid").read_text()))
+
+
+
+@pytest.mark.parametrize("command", [["-p", "3000", "sh", "-c", "exit 1"], ["sh", "-c", "exit 1", "{port}"]])
+def test_a_command_that_failed_keeps_its_port_from_nobody(house, command):
+    shop, blog = (house.project(name, files={"package.json": "{}"}) for name in ("shop", "blog"))
+    assert house.run("portwrap", *command, cwd=shop).returncode == 1
+    done = house.run("portwrap", "-p", "3000", "true", cwd=blog)
+    assert done.returncode == 0, done.stderr
+    assert house.ask("get", "web", cwd=shop)["lease"]["port"] == 3000
+
+
+def test_a_port_is_kept_for_the_last_process_of_a_command_and_no_longer(house):
+    shop, blog = (house.project(name, files={"package.json": "{}"}) for name in ("shop", "blog"))
+    # One process that ends, and leaves the next one.
+    one = "while [ ! -e NAME ]; do sleep 0.01; done"
+    inner = one.replace("NAME", "first") + "; (" + one.replace("NAME", "last") + ") & exit"
+    command = f"({inner}) > /dev/null 2>&1 & exit 1"
+    assert house.run("portwrap", "-p", "3000", "sh", "-c", command, cwd=shop).returncode == 1
+    for name in ("first", "last"):
+        assert "shop" in house.refusal("allocate", "web", "3000", cwd=blog, status=1)["message"]
+        (shop / name).touch()
+    wait_until(lambda: house.leases() == [], "the last of its processes ends", 10)
+    assert house.portctl("allocate", "web", "3000", cwd=blog).returncode == 0
+
+
 @pytest.mark.parametrize("how", ["git", "rm"])
 def test_a_removed_worktree_loses_its_ports_by_itself(house, how):
     main, linked = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})

@@ -127,6 +127,22 @@ def test_range_exhausted(house, shop):
     assert house.leases(shop) == []
 
 
+def test_more_ports_than_a_range_has(house, shop):
+    words = ("allocate", "db", "--range", "database", "--count", "1000")
+    error = house.refusal(*words, cwd=shop, status=4)
+    assert error["message"] == 'the range "database" has 8 free ports for this, and 1000 were asked for'
+    error = house.refusal(*words, "--block", cwd=shop, status=4)
+    assert error["message"] == 'the range "database" has no 1000 free ports in a row'
+
+
+def test_an_agent_that_cannot_look_does_not_say_that_all_ports_are_taken(house, shop):
+    assert house.run("prlimit", "--nofile=20:20", "portctl", "agent", "start").returncode == 0
+    error = house.refusal("get", "web", cwd=shop, status=69)
+    assert error["code"] == "AGENT_UNAVAILABLE"
+    assert "no descriptor left" in error["message"]
+    assert house.leases() == []
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "65536", "3000 ", " 3000", "3e3", "03000", "0x1000", "3000.0", "+3000", ""])
 def test_what_is_no_port_is_refused(house, shop, number):
     for words in (("allocate", "web", "--preferred=" + number), ("register", "web", "--", number), ("check", "--", number), ("reserve", "--", number)):

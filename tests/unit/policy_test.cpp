@@ -850,6 +850,56 @@ TEST_CASE("a session's end frees what was offered and keeps what still listens",
     CHECK(world.registry.sessions().empty());
 }
 
+TEST_CASE("what a session was offered ends with the last of its processes", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto bound = world.serve(app, 3000);
+    OfferRequest offer{*app.scope, *app.place, "api", "node", std::nullopt, Port{3444}, "me"};
+    auto decision = decide_offer(world.registry, world.config, offer, world.facts());
+    const auto offered = std::get<LeaseId>(decision.answer);
+    world.apply(std::move(decision.changes));
+    const auto session_ended = [&](Survivors survivors) {
+        world.apply(decide_session_ended(world.registry, world.config, app.session, world.facts(), survivors));
+    };
+    session_ended(Survivors::possible);
+    REQUIRE(world.registry.find(offered) != nullptr);
+    CHECK(waits_for_survivor(world.lease(offered)));
+    CHECK(world.lease(offered).expires_at == world.now + 60s);
+    session_ended(Survivors::none);
+    CHECK(world.registry.find(offered) == nullptr);
+    CHECK(world.lease(bound.lease).state == LeaseState::active);
+    CHECK(world.serve(world.start(world.place("/b")), 3444).port == 3444);
+    world.close(bound.cookie);
+    session_ended(Survivors::none);
+    CHECK(world.registry.find_session(app.session) == nullptr);
+}
+
+TEST_CASE("a census leaves alone what was offered to a session until its time is over", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    OfferRequest offer{*app.scope, *app.place, "main", "node", std::nullopt, Port{3444}, "me"};
+    auto decision = decide_offer(world.registry, world.config, offer, world.facts());
+    const auto offered = std::get<LeaseId>(decision.answer);
+    world.apply(std::move(decision.changes));
+    const auto count = [&](std::string boot = "boot") {
+        auto facts = world.facts();
+        facts.boot_id = std::move(boot);
+        return decide_census(world.registry, world.config, {{}, {}, {}, false, true, [](const ProcessId&) { return false; }}, facts);
+    };
+    // The session ended while nobody looked: its time begins now.
+    world.apply(count());
+    REQUIRE(world.registry.find(offered) != nullptr);
+    CHECK(world.lease(offered).expires_at == world.now + 60s);
+    CHECK(world.registry.find_session(app.session) != nullptr);
+    world.now += 59s;
+    CHECK(count().empty());
+    CHECK_FALSE(count("another boot").empty());
+    world.now += 1s;
+    world.apply(count());
+    CHECK(world.registry.find(offered) == nullptr);
+    CHECK(world.registry.sessions().empty());
+}
+
 TEST_CASE("services are named by the config, the directory and the port's role", "[policy]") {
     Place place;
     place.project.root = "/a";

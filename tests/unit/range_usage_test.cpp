@@ -164,6 +164,33 @@ TEST_CASE("who is refused learns what a cleanup would free, within these ranges 
     CHECK(refusal.message.ends_with("; portctl cleanup would free 1"));
 }
 
+TEST_CASE("who asks for more ports than there are learns how many there are", "[range_usage]") {
+    auto world = world_with_ruby(5);
+    const auto shop = world.place("/home/me/shop");
+    const auto blog = world.place("/home/me/blog");
+    AllocateRequest request;
+    request.place = shop;
+    request.service = "web";
+    request.range = "ruby";
+    const auto message = [&](int count, bool block) {
+        request.count = count;
+        request.block = block;
+        const auto decision = decide_allocate(world.registry, world.config, request, world.facts());
+        const auto& refusal = std::get<Refusal>(decision.answer);
+        CHECK(refusal.code == ErrorCode::range_exhausted);
+        CHECK(refusal.exhausted);
+        return refusal.message;
+    };
+    CHECK(message(1000, false) == "the range \"ruby\" has 5 free ports for this, and 1000 were asked for");
+    CHECK(message(6, true) == "the range \"ruby\" has no 6 free ports in a row");
+    world.external = {12000, 12002, 12003};
+    (void)get_of(world, blog, "web", "ruby");
+    CHECK(message(2, false) == "the range \"ruby\" has 1 free port for this, and 2 were asked for; project \"blog\" holds most: 1 of 5");
+    CHECK(message(2, true) == "the range \"ruby\" has no 2 free ports in a row; project \"blog\" holds most: 1 of 5");
+    world.external.insert(12004);
+    CHECK(message(2, false) == "every port of the range \"ruby\" is taken; project \"blog\" holds most: 1 of 5");
+}
+
 TEST_CASE("a range that strangers have filled names no project; ports of overlapping ranges count once", "[range_usage]") {
     World world;
     const auto refusal = exhausted(world, {"node", "default"});

@@ -174,6 +174,33 @@ TEST_CASE("the holder of a socket is found, the lowest pid where several have it
     CHECK(find_socket_holders({}, {}).empty());
 }
 
+TEST_CASE("a process that outlived its session is found by what its environment says", "[system]") {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        std::array<const char*, 3> environment{"PORTWRAP_SESSION=2147480000.17", "LAST=PORTWRAP_SESSION=2147480001.17", nullptr};
+        ::execle("/bin/sleep", "sleep", "1000", nullptr, environment.data());
+        ::_exit(1);
+    }
+    ::close(ends[1]);
+    char nothing = 0;
+    CHECK(::read(ends[0], &nothing, 1) == 0);  // exec has closed the other end
+    ::close(ends[0]);
+    const auto found = find_survivor({2147480000, 17});
+    REQUIRE(found);
+    CHECK(found->pid == child);
+    CHECK(is_alive(*found));
+    CHECK_FALSE(find_survivor({2147480000, 1}));
+    CHECK_FALSE(find_survivor({2147480001, 17}));
+    ::kill(child, SIGKILL);
+    siginfo_t info{};
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT) == 0);
+    CHECK_FALSE(find_survivor({2147480000, 17}));  // a zombie
+    ::waitpid(child, nullptr, 0);
+}
+
 TEST_CASE("a child that began with a variable is found by it", "[system]") {
     std::array<int, 2> ends{};
     REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
