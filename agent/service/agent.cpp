@@ -195,6 +195,7 @@ void Agent::commit_with_line(std::vector<Change> changes, const Request& request
 }
 
 void Agent::on_turn_ended() {
+    (void)commit(m_project_memory.surplus(m_registry));
     if (std::exchange(m_sync_due, false)) { m_store->request_sync(); }
 }
 
@@ -353,6 +354,8 @@ void Agent::start() {
     m_prompt_files.start(m_registry);
     watch([this](const Event& event, const Registry& registry) { m_prompt_files.on_event(event, registry); });
     watch_ranges();
+    m_project_memory.start(m_registry);
+    watch([this](const Event& event, const Registry&) { m_project_memory.on_event(event); });
     start_root_care();
     on_timer();
     with_all_heard([] {});

@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "core/policy.hpp"
+#include "core/project_memory.hpp"
 #include "core/range_usage.hpp"
 #include "service/file_jobs.hpp"
 #include "service/known_processes.hpp"
@@ -360,6 +361,7 @@ private:
     bool m_idleness_watched = false;
     std::size_t m_talking = 0;     ///< connections that have asked something and are open
     RangeFill m_range_fill;
+    ProjectMemory m_project_memory;
     std::vector<Watcher> m_watchers;
     std::map<const Exchange*, Stream> m_streams;
     std::deque<std::function<void()>> m_imports;  ///< that wait for their turn

@@ -1,4 +1,5 @@
 // session.open: what `portwrap` asks before it runs its command.
+#include <algorithm>
 #include <utility>
 
 #include "core/lease_steps.hpp"
@@ -17,6 +18,7 @@ namespace {
 /// What a launch's directory says, as soon as it is read.
 struct LaunchFilesRead {
     LaunchFiles files;  ///< to be looked at when its work has ended
+    bool missing = false;  ///< there is no such directory
     std::optional<FileJobs::Progress> progress;
     std::function<void()> then;
 };
@@ -73,7 +75,10 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     auto reading = std::make_shared<LaunchFilesRead>();
     if (said.cwd.starts_with('/')) {
         m_file_jobs.run(
-            said.cwd, [reading, command = launch.command, cwd = said.cwd] { reading->files = read_launch_files(command, cwd); },
+            said.cwd, [reading, command = launch.command, cwd = said.cwd] {
+                reading->files = read_launch_files(command, cwd);
+                reading->missing = is_gone(cwd);
+            },
             [reading](FileJobs::Progress progress) {
                 if (reading->progress) { return; }  // the work ended after its deadline
                 reading->progress = progress;
@@ -92,6 +97,10 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
             }
             const auto stat = read_process(exchange->peer.pid);
             if (!stat) { return refuse(request, reply, {ErrorCode::agent_unavailable, "the process of the session cannot be seen from here", {}, {}}); }
+            // The directory that its process works in may be out of sight: in another mount namespace, or removed this very moment.
+            if (const auto own = reading->missing ? read_cwd(stat->id.pid).path : std::string(); !own.empty() && own != session.cwd) {
+                return refuse(request, reply, {ErrorCode::not_found, "there is no directory " + printable(session.cwd), {}, {}});
+            }
             session.id = stat->id;
             const auto outer = scope_of(*stat);
             session.outermost = outer ? outer->outermost : session.id;
@@ -122,7 +131,9 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
             if (!fullness.empty()) { ready.notices.push_back("portwrap: " + fullness + "; portctl ranges tells more"); }
             if (!launch.dry_run) {
                 remember_moves(ready.changes, session);
-                see_project(place.project, ready.changes);
+                // Of a directory that is not there nothing is remembered before its programs have ports.
+                const auto is_lease = [](const Change& change) { return std::holds_alternative<LeaseEvent>(change); };
+                if (!reading->missing || std::any_of(ready.changes.begin(), ready.changes.end(), is_lease)) { see_project(place.project, ready.changes); }
                 (void)commit(std::move(ready.changes));
                 remember_place(session.outermost, session.cwd, shared_place(session.cwd, place));
                 m_outside.watch_process(session.id);

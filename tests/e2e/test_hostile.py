@@ -567,3 +567,45 @@ def test_another_user_is_not_served(house, served):
     assert "socket" not in done.stdout, done.stdout
     for path in (house.directory, house.runtime, house.runtime / "portwrap"):
         path.chmod(0o700)
+
+
+@pytest.mark.parametrize("directories", ["that are not there", "that are removed again", "that are there"])
+def test_launches_in_ever_new_directories_take_little_memory(house, shop, directories):
+    """One process that says to be in 1,500 of them, one after another, with paths as long as they may be."""
+    pid = house.start_agent()
+    house.ask("get", "web", cwd=shop)
+    client = Rpc(house)
+    deep = house.home / "/".join(["x" * 200] * 15)
+    deep.mkdir(parents=True)
+    for number in range(1500):
+        directory = deep / f"q{number}"
+        if directories != "that are not there":
+            directory.mkdir()
+        reply = client.call("session.open", {"cwd": str(directory), "command": ["x"]})
+        assert ("result" in reply) == (directories != "that are not there"), reply
+        if "error" in reply:
+            assert reply["error"]["data"]["code"] == "NOT_FOUND" and "there is no directory" in reply["error"]["message"], reply
+        if directories == "that are removed again":
+            directory.rmdir()
+    assert SANITIZED or peak_kb(pid) < LIMIT_KB
+    client.close()
+    tables = house.runtime / "portwrap" / "tables"
+    assert len(list(tables.glob("*"))) <= 66  # those that nobody reads any more, and those of who lives
+    assert house.ask("cleanup", "--all", "--yes")["released"] == []
+    house.stop_agent()
+    snapshot = json.loads((house.registry / "ports.json").read_text())
+    assert len(snapshot["projects"]) == 1 if directories == "that are not there" else len(snapshot["projects"]) < 100
+
+
+def test_a_program_works_in_a_directory_that_the_agent_cannot_see(house, shop, listener):
+    """In a mount namespace of its own: it has its ports all the same."""
+    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces here")
+    house.start_agent()
+    script = 'mount -t tmpfs none "$1" && mkdir "$1/within" && cd "$1/within" && exec portwrap "$2" bind 3000'
+    program = house.start("unshare", "-m", "sh", "-c", script, "sh", str(shop), str(listener), cwd=house.home)
+    program.wait_for(r"^\d+ \d+$", "stdout")
+    (lease,) = house.leases()
+    assert (lease["requested_port"], lease["project"]["root"]) == (3000, str(shop / "within")), lease
+    program.close_stdin()
+    assert program.wait() == 0
