@@ -289,7 +289,7 @@ def test_after_a_reboot_names_stay_and_programs_get_their_ports_again(house, tmp
     # The machine loses its power: agent and servers end at once, and the runtime directory, which was memory, is empty.
     house.kill_agent()
     house.end_processes()
-    shutil.rmtree(house.runtime / "portwrap", ignore_errors=True)  # the agent may be quicker
+    shutil.rmtree(house.runtime / "portwrap")
 
     def rebooted(*words, cwd):
         script = f'mount --bind {boot} /proc/sys/kernel/random/boot_id && exec "$@"'
