@@ -183,6 +183,8 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
     bool used = false;
     for (const auto* lease : registry.of_session(session)) {
         if (!lease->live()) { continue; }
+        const bool overdue = (lease->expires_at && *lease->expires_at <= facts.now) || is_holder_dead(*lease, facts);
+        const auto* heir = lease->announced && !overdue ? another_session_of(registry, *known, facts) : nullptr;
         if (!lease->sockets.empty()) {
             used = true;
         } else if (lease->by_name()) {
@@ -190,15 +192,13 @@ std::vector<Change> decide_session_ended(const Registry& registry, const Config&
             free.session.reset();
             free.holder.reset();
             changes.emplace_back(LeaseEvent{LeaseChange::silenced, std::move(free)});
-        } else if ((lease->expires_at && *lease->expires_at <= facts.now) || is_holder_dead(*lease, facts)) {
-            // What a dead program asked for and did not bind would only push its next start to another port.
-            changes.push_back(ended(registry, *lease, LeaseChange::released, true, config, facts));
-        } else if (const auto* heir = lease->announced ? another_session_of(registry, *known, facts) : nullptr) {
+        } else if (heir != nullptr) {
             // Others were told of it, too.
             Lease kept = *lease;
             kept.session = heir->outermost;
             changes.emplace_back(LeaseEvent{LeaseChange::updated, std::move(kept)});
-        } else if (survivors == Survivors::none && waits_for_survivor(*lease)) {
+        } else if (overdue || (survivors == Survivors::none && waits_for_survivor(*lease))) {
+            // What a dead program asked for and did not bind would only push its next start to another port.
             changes.push_back(ended(registry, *lease, LeaseChange::released, true, config, facts));
         } else {
             // A child may be about to bind: `portwrap sh -c 'server &'`.
