@@ -210,6 +210,8 @@ private:
 
     void config_show(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void answer_config(const Request& request, const ReplyTo& reply, const std::string& news) const;
+    /// What a user config at `path` says, or why it cannot be read: first perhaps that it is not read in time, and what it says when that is known.
+    void read_config(const std::string& path, std::function<void(Result<UserConfig>)> then);
     /// What is wrong with the config's file as it is now, or that it is not the one in use; "" when it is.
     void with_config_news(std::function<void(const std::string&)> then);
     void answer_doctor(const Request& request, const ReplyTo& reply, const std::string& config_news);

@@ -78,21 +78,26 @@ void Agent::apply_config() {
     mind_health();
 }
 
+void Agent::read_config(const std::string& path, std::function<void(Result<UserConfig>)> then) {
+    auto read = std::make_shared<Result<UserConfig>>(Error{ErrorCode::agent_unavailable, {}});
+    const auto work = [read, path, variables = m_options.variables, ephemeral = m_ephemeral] { *read = read_user_config(path, variables, ephemeral); };
+    m_file_jobs.run(path, work, [path, read, then = std::move(then)](FileJobs::Progress progress) {
+        if (progress == FileJobs::Progress::ended) { return then(std::move(*read)); }
+        then(Error{ErrorCode::agent_unavailable, "the file system of " + path + " does not answer"});
+    });
+}
+
 void Agent::reload_config(std::function<void()> then) {
-    auto read = std::make_shared<Result<UserConfig>>(Error{ErrorCode::agent_unavailable, "not read"});
-    const auto work = [read, path = m_options.config_path, variables = m_options.variables, ephemeral = m_ephemeral] {
-        *read = read_user_config(path, variables, ephemeral);
-    };
     auto answered = std::make_shared<bool>(false);
-    m_file_jobs.run(m_options.config_path, work, [this, read, then = std::move(then), answered](FileJobs::Progress progress) {
-        if (progress == FileJobs::Progress::ended && *read) {
-            m_options.user = std::move(**read);
+    read_config(m_options.config_path, [this, then = std::move(then), answered](Result<UserConfig> read) {
+        if (read) {
+            m_options.user = std::move(*read);
             m_config_problem.clear();
             apply_config();
             m_options.log("config reloaded");
             on_timer();  // what expires may do so earlier or later now
         } else {
-            m_config_problem = progress == FileJobs::Progress::ended ? read->error().message : "the file system of " + m_options.config_path + " does not answer";
+            m_config_problem = read.error().message;
             m_options.log_trouble("config: " + m_config_problem + "; the last good one stays in use");
         }
         if (then && !std::exchange(*answered, true)) { then(); }
@@ -113,16 +118,11 @@ void Agent::mind_idleness() {
 }
 
 void Agent::with_config_news(std::function<void(const std::string&)> then) {
-    auto read = std::make_shared<Result<UserConfig>>(Error{ErrorCode::agent_unavailable, {}});
-    const auto work = [read, path = m_options.config_path, variables = m_options.variables, ephemeral = m_ephemeral] {
-        *read = read_user_config(path, variables, ephemeral);
-    };
     auto answered = std::make_shared<bool>(false);
-    m_file_jobs.run(m_options.config_path, work, [this, read, then = std::move(then), answered](FileJobs::Progress progress) {
+    read_config(m_options.config_path, [this, then = std::move(then), answered](const Result<UserConfig>& read) {
         if (std::exchange(*answered, true)) { return; }
-        if (progress != FileJobs::Progress::ended) { return then("the file system of " + m_options.config_path + " does not answer"); }
-        if (!*read) { return then(read->error().message); }
-        if (values_of((*read)->config) == values_of(m_config)) { return then(m_config_problem); }
+        if (!read) { return then(read.error().message); }
+        if (values_of(read->config) == values_of(m_config)) { return then(m_config_problem); }
         then(m_options.config_path + " has changed since it was read (`portctl config reload` takes it)");
     });
 }
@@ -151,20 +151,14 @@ void Agent::config_validate(const std::shared_ptr<Exchange>&, const Request& req
     auto path = params.text("path", 4096).value_or(m_options.config_path);
     if (path.front() != '/') { params.fail("path", "is not an absolute path"); }
     if (const auto problem = params.finish(); !problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, problem, {}, {}}); }
-    auto read = std::make_shared<Result<UserConfig>>(Error{ErrorCode::agent_unavailable, "the file system of " + path + " does not answer"});
     auto answered = std::make_shared<bool>(false);
-    const auto work = [read, path, variables = m_options.variables, ephemeral = m_ephemeral] {
-        auto found = read_user_config(path, variables, ephemeral);
-        *read = std::move(found);
-    };
-    m_file_jobs.run(path, work, [request, reply, path, read, answered](FileJobs::Progress progress) {
+    read_config(path, [request, reply, path, answered](const Result<UserConfig>& read) {
         if (std::exchange(*answered, true)) { return; }
         auto result = ok_shape();
         result["path"] = path;
-        const bool late = progress != FileJobs::Progress::ended;
-        result["valid"] = !late && read->has_value();
-        result["problem"] = late ? Json("the file system does not answer") : *read ? Json(nullptr) : Json(read->error().message);
-        result["warnings"] = !late && *read ? Json((*read)->warnings) : Json::array();
+        result["valid"] = read.has_value();
+        result["problem"] = read ? Json(nullptr) : Json(read.error().message);
+        result["warnings"] = read ? Json(read->warnings) : Json::array();
         reply({result_line(request.id, result), false});
     });
 }

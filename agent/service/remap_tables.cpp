@@ -95,20 +95,29 @@ std::string root_of(const Table& table) { return {table.root, static_cast<std::s
 /// Another root's table may have the first one.
 std::uint64_t first_name_of(const std::string& root) { return std::max<std::uint64_t>(remap_table::hash_of(root.data(), root.size()), 1); }
 
-/// The named file with this root, or a new one, with what `fill` writes; `name` moves on over other roots' files.
-template <typename Fill>
-Opened open_table(const std::string& directory, const std::string& root, std::uint64_t& name, const Fill& fill, int& error) {
+/// The file with this root, and its `name`. Else none: then `name` is where nothing is that another root has, or 0 when others have all.
+Opened find_file(const std::string& directory, const std::string& root, std::uint64_t& name) {
     name = first_name_of(root);
     for (std::uint64_t tried = 0; tried < k_names_tried; ++tried, ++name) {
-        const auto path = file_of(directory, name);
-        auto opened = map_existing(path);
-        if (!opened.table) { return make_file(path, root, fill, error); }
-        if (root_of(*opened.table) != root) { continue; }
-        fill(*opened.table);
-        return opened;
+        auto opened = map_existing(file_of(directory, name));
+        if (!opened.table || root_of(*opened.table) == root) { return opened; }
     }
-    error = EEXIST;
+    name = 0;
     return {};
+}
+
+/// The file with this root, or a new one, with what `fill` writes.
+template <typename Fill>
+Opened open_table(const std::string& directory, const std::string& root, std::uint64_t& name, const Fill& fill, int& error) {
+    auto opened = find_file(directory, root, name);
+    if (opened.table) {
+        fill(*opened.table);
+    } else if (name != 0) {
+        return make_file(file_of(directory, name), root, fill, error);
+    } else {
+        error = EEXIST;
+    }
+    return opened;
 }
 
 /// Whoever has it mapped looks for another one.
@@ -402,13 +411,8 @@ void RemapTables::let_go(const std::string& root) {
         if (is_unused(root)) { close(root, false); }
         return;
     }
-    auto name = first_name_of(root);
-    for (std::uint64_t tried = 0; tried < k_names_tried; ++tried, ++name) {
-        const auto path = file_of(m_options.directory, name);
-        const auto opened = map_existing(path);
-        if (!opened.table) { return; }
-        if (root_of(*opened.table) == root) { return remove_file(path, *opened.table); }
-    }
+    std::uint64_t name = 0;
+    if (const auto opened = find_file(m_options.directory, root, name); opened.table) { remove_file(file_of(m_options.directory, name), *opened.table); }
 }
 
 }  // namespace portwrap

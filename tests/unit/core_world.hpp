@@ -10,6 +10,14 @@
 
 namespace portwrap::test {
 
+/// As in a project's .portwrap.json: `{"name": ..., "port": ...}`.
+inline ServiceConfig service(const std::string& name, std::optional<Port> port) {
+    ServiceConfig entry;
+    entry.name = name;
+    entry.port = port;
+    return entry;
+}
+
 /// A registry with a clock and a system around it, both in the test's hand.
 struct World {
     Registry registry;

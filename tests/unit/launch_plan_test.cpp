@@ -3,9 +3,11 @@
 
 #include <algorithm>
 
+#include "core_world.hpp"
 #include "service/launch_plan.hpp"
 
 using namespace portwrap;
+using test::service;
 using namespace std::chrono_literals;
 
 namespace {
@@ -60,9 +62,7 @@ TEST_CASE("PORT is set only where it is known to be read, and never over the use
 
 TEST_CASE("configured variables and templates carry the assigned ports", "[launch]") {
     auto request = launch({"npm", "start"});
-    ServiceConfig api;
-    api.name = "api";
-    api.port = 4000;
+    auto api = service("api", 4000);
     api.env = "API_PORT";
     request.place.config.services = {api};
     request.place.config.env = {{"API_URL", "http://localhost:${api}/${other}"}};
@@ -253,12 +253,6 @@ TEST_CASE("a server on a Unix socket is told of no port", "[launch]") {
 }
 
 namespace {
-ServiceConfig service(const std::string& name, std::optional<Port> port) {
-    ServiceConfig entry;
-    entry.name = name;
-    entry.port = port;
-    return entry;
-}
 std::string service_of_launch(std::vector<ServiceConfig> services, std::vector<std::string> command, const std::string& script = "") {
     auto request = launch(std::move(command));
     request.script = script;
@@ -453,13 +447,9 @@ TEST_CASE("the type of what a script runs decides the range of its port", "[laun
 TEST_CASE("the configured service of a launch is found by its port, or because it is the only one", "[launch]") {
     auto request = launch({"npm", "run", "dev"});
     request.script = "vite";
-    ServiceConfig web;
-    web.name = "web";
-    web.port = 5173;
+    auto web = service("web", 5173);
     web.args = {"--port", "{port}"};
-    ServiceConfig api;
-    api.name = "api";
-    api.port = 4000;
+    auto api = service("api", 4000);
     api.dir = "api";
     request.place.config.services = {web, api};
     const auto made = plan(with_taken({5173}), request);
@@ -516,9 +506,7 @@ TEST_CASE("moved ports in .env files are reported, and set where the project say
 
 TEST_CASE("container commands get the configured variables and a hint, never PORT", "[launch]") {
     auto request = launch({"docker", "compose", "up"});
-    ServiceConfig web;
-    web.name = "web";
-    web.port = 3000;
+    auto web = service("web", 3000);
     web.env = "WEB_PORT";
     request.place.config.services = {web};
     const auto made = plan(with_taken({3000}), request);

@@ -110,10 +110,7 @@ TEST_CASE("nothing is learnt from a program that takes PORT for more than its po
 TEST_CASE("a port that others were told of is taken by whoever runs the service, in any session of the project", "[policy]") {
     World world;
     auto place = world.place("/a");
-    ServiceConfig api;
-    api.name = "api";
-    api.port = 4000;
-    place.config.services = {api};
+    place.config.services = {test::service("api", 4000)};
     const auto web = world.start(place);
     OfferRequest offer;
     offer.session = *web.scope;
@@ -634,10 +631,7 @@ TEST_CASE("a launch is not offered what is another environment's, another's, or 
 TEST_CASE("a port that was got by name keeps its terms when a launch is offered it", "[policy]") {
     World world;
     auto place = world.place("/a");
-    ServiceConfig web;
-    web.name = "main";
-    web.port = 3000;
-    place.config.services = {web};
+    place.config.services = {test::service("main", 3000)};
     const auto named = std::get<LeaseId>(world.get(place, "main"));
     REQUIRE(world.lease(named).port == 3000);
     auto app = world.start(place);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vector>
 
 #include "system/processes.hpp"
 
@@ -56,6 +57,24 @@ public:
 private:
     pid_t m_pid = 0;
 };
+
+/// Runs `sleep` with these variables alone. It has begun to when this returns; the caller ends it.
+pid_t start_sleeper(std::vector<const char*> variables) {
+    variables.push_back(nullptr);
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::execle("/bin/sleep", "sleep", "1000", nullptr, variables.data());
+        ::_exit(1);
+    }
+    ::close(ends[1]);
+    char nothing = 0;
+    CHECK(::read(ends[0], &nothing, 1) == 0);  // exec has closed the other end
+    ::close(ends[0]);
+    return child;
+}
 
 ino_t inode_of(int fd) {
     struct stat status {};
@@ -175,19 +194,7 @@ TEST_CASE("the holder of a socket is found, the lowest pid where several have it
 }
 
 TEST_CASE("a process that outlived its session is found by what its environment says", "[system]") {
-    std::array<int, 2> ends{};
-    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        std::array<const char*, 3> environment{"PORTWRAP_SESSION=2147480000.17", "LAST=PORTWRAP_SESSION=2147480001.17", nullptr};
-        ::execle("/bin/sleep", "sleep", "1000", nullptr, environment.data());
-        ::_exit(1);
-    }
-    ::close(ends[1]);
-    char nothing = 0;
-    CHECK(::read(ends[0], &nothing, 1) == 0);  // exec has closed the other end
-    ::close(ends[0]);
+    const pid_t child = start_sleeper({"PORTWRAP_SESSION=2147480000.17", "LAST=PORTWRAP_SESSION=2147480001.17"});
     const auto found = find_survivor({2147480000, 17});
     REQUIRE(found);
     CHECK(found->pid == child);
@@ -202,19 +209,7 @@ TEST_CASE("a process that outlived its session is found by what its environment 
 }
 
 TEST_CASE("a child that began with a variable is found by it", "[system]") {
-    std::array<int, 2> ends{};
-    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        std::array<const char*, 4> environment{"FIRST=1", "NODE_UNIQUE_ID=1", "LAST=NODE_OTHER_ID=1", nullptr};
-        ::execle("/bin/sleep", "sleep", "1000", nullptr, environment.data());
-        ::_exit(1);
-    }
-    ::close(ends[1]);
-    char nothing = 0;
-    CHECK(::read(ends[0], &nothing, 1) == 0);  // exec has closed the other end
-    ::close(ends[0]);
+    const pid_t child = start_sleeper({"FIRST=1", "NODE_UNIQUE_ID=1", "LAST=NODE_OTHER_ID=1"});
     const bool lists_children = ::access(("/proc/self/task/" + std::to_string(::getpid()) + "/children").c_str(), R_OK) == 0;
     CHECK(has_child_with_variable(::getpid(), "NODE_UNIQUE_ID") == lists_children);
     CHECK(has_child_with_variable(::getpid(), "FIRST") == lists_children);
