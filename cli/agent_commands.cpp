@@ -116,17 +116,26 @@ int restart(const Globals& globals) {
     return start(globals);
 }
 
+/// The log that is there now. What is no file (a FIFO would be waited for) is refused.
+Result<UniqueFd> open_log(const std::string& path) {
+    UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file.valid()) { return Error{ErrorCode::not_found, path + ": " + std::strerror(errno)}; }
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) { return Error{ErrorCode::not_found, path + " is no regular file"}; }
+    return file;
+}
+
 /// The log's last lines; with `follow` also what is written from now on, also into a new file after a rotation.
 int show_log(const Globals& globals, std::size_t lines, bool follow) {
     const auto path = state_directory() + "/agent.log";
-    UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.valid()) { return report(globals, Error{ErrorCode::not_found, path + ": " + std::strerror(errno)}); }
+    auto file = open_log(path);
+    if (!file) { return report(globals, file.error()); }
     const UniqueFd watch(follow ? ::inotify_init1(IN_CLOEXEC) : -1);
     if (follow) { ::inotify_add_watch(watch.get(), state_directory().c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO); }
     std::string text;
     const auto read_on = [&] {
         char chunk[16384];
-        for (ssize_t size; (size = ::read(file.get(), chunk, sizeof(chunk))) > 0;) { text.append(chunk, static_cast<std::size_t>(size)); }
+        for (ssize_t size; (size = ::read(file->get(), chunk, sizeof(chunk))) > 0;) { text.append(chunk, static_cast<std::size_t>(size)); }
     };
     read_on();
     std::size_t start = text.size();
@@ -141,9 +150,11 @@ int show_log(const Globals& globals, std::size_t lines, bool follow) {
         read_on();
         struct stat named {};
         struct stat opened {};
-        if (::stat(path.c_str(), &named) == 0 && ::fstat(file.get(), &opened) == 0 && named.st_ino != opened.st_ino) {
-            file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-            read_on();
+        if (::stat(path.c_str(), &named) == 0 && ::fstat(file->get(), &opened) == 0 && named.st_ino != opened.st_ino) {
+            if (auto next = open_log(path)) {
+                file = std::move(next);
+                read_on();
+            }
         }
         printed = print_text(text);
     }

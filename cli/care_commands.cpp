@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -115,6 +116,11 @@ bool await_change(AgentConnection& events, const Deadline& pause) {
     }
 }
 
+/// "2.5", "2s", "500ms", "1m"
+CLI::AsNumberWithUnit as_seconds() {
+    return CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}});
+}
+
 int run_health(Globals& globals, const Words& arguments) {
     Word service;
     bool watch = false;
@@ -128,8 +134,8 @@ int run_health(Globals& globals, const Words& arguments) {
         arguments, [&](CLI::App& app) {
             add_word(app, service, "SERVICE", "Only this one", false);
             app.add_flag("--watch", watch, "Again when a port's state changes, and every few seconds, until interrupted");
-            app.add_option("--interval", interval, "Seconds between two checks while nothing changes (5)")->option_text("SECONDS")->check(CLI::Range(0.1, 86400.0))->take_last();
-            app.add_option("--timeout", timeout, "Seconds to wait for an answer (else as configured, 5)")->option_text("SECONDS")->check(CLI::Range(0.01, 20.0))->take_last();
+            app.add_option("--interval", interval, "Seconds between two checks while nothing changes (5)")->option_text("SECONDS")->transform(as_seconds())->check(CLI::Range(0.1, 86400.0))->take_last();
+            app.add_option("--timeout", timeout, "Seconds to wait for an answer (else as configured, 5)")->option_text("SECONDS")->transform(as_seconds())->check(CLI::Range(0.01, 20.0))->take_last();
         });
     if (end) { return *end; }
     auto parameters = project_parameters(globals, false);

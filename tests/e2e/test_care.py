@@ -61,6 +61,9 @@ def test_health_says_who_answers(house):
     assert "404" in checks["bad"]["error"] and "300 ms" in checks["mute"]["error"]
     assert {lease["service"]: lease["health"] for lease in house.leases(shop)}["good"] == "healthy"
     assert house.portctl("health", "good", cwd=shop).returncode == 0
+    assert "300 ms" in house.ask("health", "mute", "--timeout", "300ms", cwd=shop, status=1)["checks"][0]["error"]
+    for wrong in ("1h", "0", "fast", "-1", "21s"):
+        assert house.portctl("health", "good", "--timeout", wrong, cwd=shop).returncode == 2, wrong
     assert house.refusal("health", "nothing", cwd=shop, status=3)["code"] == "NOT_FOUND"
 
 

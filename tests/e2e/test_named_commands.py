@@ -254,6 +254,13 @@ def test_the_log_and_its_level(house, shop):
     assert house.portctl("agent", "log", "--level", "loud").returncode == 2
 
 
+def test_a_log_that_is_no_file_is_not_waited_for(house):
+    house.registry.mkdir(mode=0o700, parents=True)
+    os.mkfifo(house.registry / "agent.log")
+    refusal = house.refusal("agent", "log", status=3)
+    assert refusal["code"] == "NOT_FOUND" and "agent.log is no regular file" in refusal["message"]
+
+
 def test_every_command_has_help_with_an_example(house):
     overview = house.portctl("help").stdout
     names = [line.split()[0] for line in overview.split("Commands:\n")[1].split("\n\n")[0].splitlines()]
