@@ -279,6 +279,8 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         for (const auto* lease : own) {
             const bool offered = is_silent(*lease) && lease->key.root == root && caller.scope && caller.scope->port == lease->port &&
                                  is_own_session(*lease, caller.session, facts);
+            // What somebody got by name keeps its protocol.
+            if (lease->by_name() && lease->key.protocol != key.protocol) { continue; }
             if (!offered || !free_for(lease->key, lease->port)) { continue; }
             auto meant = key;
             if (lease->by_name()) { meant.service = lease->key.service; }

@@ -152,7 +152,8 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     if (request.wanted) {
         const Port wanted = *request.wanted;
         const auto* owner = owner_of(registry, wanted);
-        const bool own_silent = owner != nullptr && owner->key.root == root && (!owner->live() || is_adoptable(*owner, caller.session, facts));
+        const bool own_silent = owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol &&
+                                (!owner->live() || is_adoptable(*owner, caller.session, facts));
         const auto refuse = [&](ErrorCode code, std::string message) -> Decision<Outcome<LeaseId>> {
             Refusal refusal{code, std::move(message), owner != nullptr ? std::optional<Lease>(*owner) : std::nullopt,
                             suggest_ports(registry, config, root, wanted, 3, facts)};

@@ -493,6 +493,38 @@ TEST_CASE("-p on a port that was got by name keeps its name, whatever the progra
     }
 }
 
+TEST_CASE("what was got by name for one protocol is not given to a program of the other", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    GetRequest dns;
+    dns.place = place;
+    dns.service = "dns";
+    dns.protocol = Protocol::udp;
+    auto granted = decide_get(world.registry, world.config, dns, world.facts());
+    world.apply(std::move(granted.changes));
+    const auto udp = std::get<LeaseId>(granted.answer);
+    const auto before = world.lease(udp);
+    auto app = world.start(place);
+    app.scope->port = before.port;
+    OfferRequest offer{*app.scope, place, "main", "node", std::nullopt, before.port, "me"};
+    const auto refused = decide_offer(world.registry, world.config, offer, world.facts());
+    REQUIRE(std::holds_alternative<Refusal>(refused.answer));
+    CHECK(std::get<Refusal>(refused.answer).code == ErrorCode::port_leased);
+    CHECK(refused.changes.empty());
+    CHECK(world.lease(udp) == before);
+
+    const auto tcp = std::get<LeaseId>(world.get(place, "web"));
+    app.scope->port = world.lease(tcp).port;
+    offer = {*app.scope, place, "main", "node", std::nullopt, world.lease(tcp).port, "me"};
+    world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
+    auto asked = BindRequest{};
+    asked.port = 5353;
+    asked.protocol = Protocol::udp;
+    CHECK(decide_bind(world.registry, world.config, app, asked, world.facts()).answer.lease != tcp);
+    CHECK(world.serve(app, 4321).lease == tcp);
+    CHECK(world.lease(tcp).key.protocol == Protocol::tcp);
+}
+
 TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
     World world;
     const auto place = world.place("/a");
