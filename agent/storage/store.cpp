@@ -71,13 +71,12 @@ struct Store::Impl {
           unfolded_bytes(found.unfolded_bytes),
           snapshot_seq(found.snapshot_seq),
           found_seq(appended_seq),
-          found_unsynced(found_seq > snapshot_seq),
+          found_unsynced(found_seq > 0),
           snapshot_good(found.snapshot_good),
           snapshot_bytes(found.snapshot_bytes),
           backup_seq(found.backup_seq),
           // A segment without its snapshot: that one has failed, or was cut off.
           snapshot_wanted(!found.losses.empty() || !found.unfolded.empty()) {
-        sync_state.synced_seq = found.snapshot_seq;
         for (const auto& name : found.unfolded) { keep_found(name); }
         const int error = open_journal();
         if (error == 0) { return; }
@@ -530,7 +529,7 @@ struct Store::Impl {
     std::string snapshot_problem;
     SyncState sync_state;
     std::uint64_t found_seq;  ///< in the files at the start
-    bool found_unsynced;      ///< some of it perhaps only in the memory of the system
+    bool found_unsynced;      ///< some of it, or a file's name, perhaps only in the memory of the system
     bool sync_wanted = false;
     std::optional<Job> job;
     bool job_running = false;

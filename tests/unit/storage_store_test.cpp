@@ -275,6 +275,31 @@ TEST_CASE("a read-only disk gives a degraded store that reads and refuses", "[st
     CHECK(opened->store->snapshot_problem().find("Read-only") != std::string::npos);
 }
 
+TEST_CASE("what is found at the start is granted to nobody before it is on the disk, be it a snapshot alone", "[storage]") {
+    struct SyncedFiles : FaultyFiles {
+        std::atomic<int> syncs{0};
+        std::atomic<bool> broken{false};
+        int fsync(int fd) override {
+            ++syncs;
+            return broken ? -EIO : FaultyFiles::fsync(fd);
+        }
+    };
+    const bool broken = GENERATE(false, true);
+    Directory directory;
+    const auto live = busy_directory(directory, 25);
+    reopen(directory).store->close(live, k_now);
+    REQUIRE(directory.read("journal.jsonl").empty());
+    SyncedFiles files;
+    files.broken = broken;
+    Bell bell;
+    auto opened = Store::open(files, options_for(directory, &bell));
+    REQUIRE(opened);
+    REQUIRE(opened->registry.last_seq() == live.last_seq());
+    CHECK(bell.wait([&] { return opened->store->idle(); }));
+    CHECK(files.syncs > 0);
+    CHECK(opened->store->sync_state().synced_seq == (broken ? 0 : live.last_seq()));
+}
+
 TEST_CASE("a passing error of the device while the registry is read costs nothing", "[storage]") {
     Directory source;
     const auto live = busy_directory(source, 25);
