@@ -13,6 +13,12 @@ std::size_t ProjectMemory::bytes_of(const Project& project) {
            project.branch.value_or("").size() + project.worktree_of.value_or("").size() + project.git_dir.size() + project.git_id.size();
 }
 
+std::size_t ProjectMemory::more_for(const Project& project) const {
+    const auto known = m_known.find(project.root);
+    const auto had = known != m_known.end() ? known->second.bytes : 0;
+    return bytes_of(project) - std::min(had, bytes_of(project));
+}
+
 void ProjectMemory::note(const Project& project) {
     auto& known = m_known[project.root];
     m_bytes -= known.bytes;

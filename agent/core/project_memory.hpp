@@ -24,6 +24,10 @@ public:
     /// there may be too many, all projects are looked through.
     [[nodiscard]] std::vector<Change> surplus(const Registry& registry);
 
+    /// What all projects take.
+    [[nodiscard]] std::size_t bytes() const { return m_bytes; }
+    /// What one takes more once this is known of it.
+    [[nodiscard]] std::size_t more_for(const Project& project) const;
     [[nodiscard]] static std::size_t bytes_of(const Project& project);
 
 private:

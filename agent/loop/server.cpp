@@ -36,7 +36,7 @@ struct Server::Connection {
     std::size_t sent = 0;           ///< of the first of them
     std::uint64_t read_at = 0;      ///< the loop's time in ms when the kernel last took some of them, or the first of them came
     bool writing = false;           ///< libuv tells when the kernel takes more
-    bool waiting = false;           ///< in m_waiting
+    bool waiting = false;           ///< in m_waiting or m_without_room
     std::uint64_t turn = 0;         ///< the last one in which a line of it was decided,
     int decided = 0;                ///< how many then,
     std::uint64_t spent_ns = 0;     ///< and how long they took
@@ -49,8 +49,14 @@ struct Server::Connection {
     [[nodiscard]] bool has_partial() const { return whole < input.size(); }
     [[nodiscard]] bool has_unwritten() const { return writing || !replies.empty(); }
     void forget_input() {
-        input = {};
+        input.clear();
         taken = whole = 0;
+        trim_input();
+    }
+    /// What a long line took goes back.
+    void trim_input() {
+        constexpr std::size_t k_kept = 1024;
+        if (input.capacity() > k_kept && input.size() < input.capacity() / 4) { input.shrink_to_fit(); }
     }
     /// Nothing has begun that its end would break off.
     [[nodiscard]] bool idle() const { return !busy && !ending && input.empty() && !has_unwritten() && refusal.empty() && exchange->lease == 0; }
@@ -542,7 +548,7 @@ void Server::turn_away(Connection& connection, std::string why) {
 
 void Server::account(Connection& connection) {
     if (connection.taken == connection.input.size()) { connection.forget_input(); }
-    const auto held = connection.input.size();
+    const auto held = connection.input.empty() ? 0 : connection.input.capacity();
     m_input = m_input - connection.accounted + held;
     connection.accounted = held;
 }
@@ -633,6 +639,7 @@ void Server::on_bytes(Connection& connection, std::string_view bytes) {
     const Limits limits;
     m_by_use.splice(m_by_use.end(), m_by_use, connection.by_use);
     connection.input.erase(0, connection.taken);
+    connection.trim_input();
     connection.whole -= connection.taken;
     connection.taken = 0;
     if (!connection.has_partial()) { connection.partial_since = uv_now(&m_loop); }
@@ -674,6 +681,21 @@ void Server::wait_for_turn(const std::shared_ptr<Connection>& connection) {
     });
 }
 
+void Server::wait_for_room(const std::shared_ptr<Connection>& connection) {
+    if (std::exchange(connection->waiting, true)) { return; }
+    if (m_without_room.empty()) {
+        (void)call_after(std::chrono::milliseconds(Limits{}.room_ms), [this] {
+            for (const auto& waiting : std::exchange(m_without_room, {})) {
+                const auto again = waiting.lock();
+                if (!again) { continue; }
+                again->waiting = false;
+                wait_for_turn(again);
+            }
+        });
+    }
+    m_without_room.push_back(connection);
+}
+
 void Server::serve_waiting() {
     ++m_turn;
     const auto until = uv_hrtime() + Limits{}.ns_of_all_a_turn;
@@ -693,6 +715,7 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         if (has_had_its_turn(*connection)) { return wait_for_turn(connection); }
         const auto begun = uv_hrtime();
         const auto end = connection->input.find('\n', connection->taken);
+        if (!m_agent->has_room_for(end - connection->taken)) { return wait_for_room(connection); }
         const auto line = connection->input.substr(connection->taken, end - connection->taken);
         connection->taken = end + 1;
         const bool fits = line.size() < k_max_line;

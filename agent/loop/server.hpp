@@ -51,6 +51,7 @@ public:
         int lines_a_turn = 8;                        ///< of one connection that are decided in one turn of the loop,
         std::uint64_t ns_a_turn = 1'000'000;         ///< or as many as take this long; the others are decided in between
         std::uint64_t ns_of_all_a_turn = 8'000'000;  ///< of all connections, before the loop looks who else is there
+        std::uint64_t room_ms = 20;                  ///< between two looks whether the agent has room for more requests again
         std::uint64_t roll_call_ms = 1000;           ///< between two looks whose peers are gone, while there is no room
         std::uint64_t warning_ms = 10'000;           ///< between two lines of one sort in the log that peers can cause
         std::uint64_t farewell_ms = 2000;            ///< for peers that do not read their replies when the agent stops
@@ -116,6 +117,8 @@ private:
     /// What its lines may take of this turn is used up: they go on in the next one.
     [[nodiscard]] bool has_had_its_turn(Connection& connection) const;
     void wait_for_turn(const std::shared_ptr<Connection>& connection);
+    /// The same where the agent has no room for its next line (Agent::has_room_for).
+    void wait_for_room(const std::shared_ptr<Connection>& connection);
     void serve_waiting();
     void write(const std::shared_ptr<Connection>& connection, Reply reply);
     /// Hands the kernel what it takes of the replies, and asks to be told when it takes more. False when the peer is gone.
@@ -154,6 +157,7 @@ private:
     std::size_t m_input = 0;                ///< bytes that all connections have sent and that were not decided yet
     std::size_t m_unwritten = 0;            ///< memory of replies that wait for their readers
     std::deque<std::weak_ptr<Connection>> m_waiting;  ///< for a turn, in this order
+    std::vector<std::weak_ptr<Connection>> m_without_room;  ///< the agent has too much to keep in mind for their next line
     std::uint64_t m_turn = 0;               ///< of the loop
     std::list<Connection*> m_by_use;        ///< all of them, the one whose last bytes came first in front
     std::uint64_t m_next_roll_call = 0;     ///< the loop's time in ms when the peers are asked again whether they are there

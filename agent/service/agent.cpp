@@ -28,8 +28,17 @@ constexpr auto k_dropped_for = std::chrono::seconds(60);
 /// A timer that is later than this is not coming by itself.
 constexpr auto k_late = std::chrono::seconds(1);
 
-/// What named leases may take of memory, some 9,000 of them. Programs that bind get their ports beyond it.
-constexpr std::size_t k_registry_bytes = 20 * 1024 * 1024;
+/// Whoever asks for the ports of a project waits so long until it is known what outlived a session of it that has just ended.
+constexpr auto k_survivors_known = std::chrono::milliseconds(300);
+
+/// What named leases and their projects may take of memory, some 9,000 of them: a snapshot takes as much again. Programs that bind
+/// get their ports beyond it.
+constexpr std::size_t k_registry_bytes = 12 * 1024 * 1024;
+
+/// Lines of requests that wait for something, all together: beyond the first only short ones are decided, beyond the second none.
+constexpr std::size_t k_held_bytes = 4 * 1024 * 1024;
+constexpr std::size_t k_most_held_bytes = 8 * 1024 * 1024;
+constexpr std::size_t k_short_line = 1024;
 
 /// Then every port counts as taken (try_bind): nobody is to be told that it is.
 bool cannot_try_ports() {
@@ -151,6 +160,24 @@ void Agent::commit_durably(std::vector<Change> changes, const Request& request, 
     commit_with_line(std::move(changes), request, std::move(reply), [&] { return result_line(request.id, result()); });
 }
 
+std::optional<Refusal> Agent::no_room_for(const std::vector<Change>& changes) const {
+    std::size_t more = 0;
+    for (const auto& change : changes) {
+        if (const auto* seen = std::get_if<ProjectSeen>(&change)) { more += m_project_memory.more_for(seen->project); }
+        const auto* event = std::get_if<LeaseEvent>(&change);
+        if (event == nullptr || !event->lease.live()) { continue; }
+        const auto* before = m_registry.find(event->lease.id);
+        const auto had = before != nullptr && before->live() ? Registry::bytes_of(*before) : 0;
+        more += Registry::bytes_of(event->lease) - std::min(had, Registry::bytes_of(event->lease));
+    }
+    // Of projects that have nothing, the surplus goes by itself.
+    const auto projects = m_project_memory.bytes() - std::min(m_project_memory.bytes(), ProjectMemory::k_most_bytes);
+    if (more == 0 || m_registry.used_bytes() + projects + more <= k_registry_bytes) { return std::nullopt; }
+    const auto count = std::count_if(m_registry.leases().begin(), m_registry.leases().end(), [](const auto& entry) { return entry.second.live(); });
+    const auto much = more > k_registry_bytes / 2 ? "this is more than the registry has room for beside its " : "the registry is full with ";
+    return not_changed(much + std::to_string(count) + " ports (portctl list --all; portctl cleanup --all)");
+}
+
 void Agent::commit_with_line(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<std::string()>& line) {
     if (changes.empty()) {
         // Granted earlier; but is that on the disk yet?
@@ -165,24 +192,16 @@ void Agent::commit_with_line(std::vector<Change> changes, const Request& request
         m_store->request_sync();
         return mind_store();
     }
+    if (const auto refusal = no_room_for(changes)) { return refuse(request, reply, *refusal); }
     WaitingReply waiting;
-    std::size_t more = 0;
     for (const auto& change : changes) {
         const auto* event = std::get_if<LeaseEvent>(&change);
         const auto* forgotten = std::get_if<LeaseForgotten>(&change);
         if (event == nullptr && forgotten == nullptr) { continue; }
         const auto id = event != nullptr ? event->lease.id : forgotten->id;
         const auto* before = m_registry.find(id);
-        if (event != nullptr && event->lease.live()) {
-            const auto had = before != nullptr && before->live() ? Registry::bytes_of(*before) : 0;
-            more += Registry::bytes_of(event->lease) - std::min(had, Registry::bytes_of(event->lease));
-        }
         waiting.undo.push_back({id, event != nullptr ? std::optional<Lease>(event->lease) : std::nullopt,
                                 before != nullptr ? std::optional<Lease>(*before) : std::nullopt});
-    }
-    if (more > 0 && m_registry.used_bytes() + more > k_registry_bytes) {
-        const auto count = std::count_if(m_registry.leases().begin(), m_registry.leases().end(), [](const auto& entry) { return entry.second.live(); });
-        return refuse(request, reply, not_changed("the registry is full with " + std::to_string(count) + " ports (portctl list --all; portctl cleanup --all)"));
     }
     if (auto written = commit(std::move(changes), true); !written) {
         return refuse(request, reply, not_changed(written.error().message));
@@ -501,26 +520,60 @@ void Agent::on_process_ended(const ProcessId& process) {
 }
 
 void Agent::look_for_survivors(const ProcessId& session) {
-    const auto leases = m_registry.of_session(session);
-    const bool matters = std::any_of(leases.begin(), leases.end(), [](const Lease* lease) { return waits_for_survivor(*lease); });
-    if (!matters || is_alive(session) || !m_survivor_looks.insert(session).second) { return; }
-    auto found = std::make_shared<std::optional<ProcessId>>();
-    m_file_jobs.run(FileJobs::Lane::processes, {}, [found, session] { *found = find_survivor(session); }, [this, session, found] {
-        m_survivor_looks.erase(session);
-        if (!*found) {
-            (void)commit(decide_session_ended(m_registry, m_config, session, facts(), Survivors::none));
-        } else if ((*found)->known()) {
-            m_survivors.insert_or_assign(**found, session);
-            m_outside.watch_process(**found);
+    std::set<std::string> roots;
+    for (const auto* lease : m_registry.of_session(session)) {
+        if (waits_for_survivor(*lease)) { roots.insert(lease->key.root); }
+    }
+    if (roots.empty() || is_alive(session)) { return; }
+    m_looked_for.emplace(session, std::move(roots));
+    look_for_next_survivors();
+}
+
+void Agent::look_for_next_survivors() {
+    if (m_looked_for.empty() || std::exchange(m_looking_for_survivors, true)) { return; }
+    std::set<ProcessId> sessions;
+    for (const auto& [session, roots] : m_looked_for) { sessions.insert(session); }
+    auto found = std::make_shared<std::optional<std::map<ProcessId, ProcessId>>>();
+    m_file_jobs.run(FileJobs::Lane::processes, {}, [found, sessions] { *found = find_survivors(sessions); }, [this, sessions, found] {
+        m_looking_for_survivors = false;
+        for (const auto& session : sessions) {
+            m_looked_for.erase(session);
+            if (!*found) { continue; }
+            if (const auto survivor = (*found)->find(session); survivor != (*found)->end()) {
+                m_survivors.insert_or_assign(survivor->second, session);
+                m_outside.watch_process(survivor->second);
+            } else {
+                (void)commit(decide_session_ended(m_registry, m_config, session, facts(), Survivors::none));
+            }
         }
-        if (!m_survivor_looks.empty()) { return; }
-        for (const auto& then : std::exchange(m_after_looks, {})) { then(); }
+        look_for_next_survivors();
+        decide_after_looks();
     });
 }
 
-void Agent::with_survivors_known(std::function<void()> then) {
-    if (m_survivor_looks.empty()) { return then(); }
-    m_after_looks.push_back(std::move(then));
+bool Agent::looks_for_survivors_in(const std::string& root) const {
+    return std::any_of(m_looked_for.begin(), m_looked_for.end(), [&](const auto& entry) { return entry.second.contains(root); });
+}
+
+void Agent::with_survivors_known(const std::string& root, std::function<void()> then) {
+    if (!looks_for_survivors_in(root)) { return then(); }
+    const auto number = ++m_next_after_look;
+    auto cancel = m_outside.call_after(k_survivors_known, [this, number] {
+        if (const auto waiting = m_after_looks.extract(number)) { waiting.mapped().then(); }
+    });
+    m_after_looks.emplace(number, AfterLook{root, std::move(then), std::move(cancel)});
+}
+
+void Agent::decide_after_looks() {
+    std::vector<AfterLook> known;
+    for (auto entry = m_after_looks.begin(); entry != m_after_looks.end();) {
+        const auto waiting = entry++;
+        if (!looks_for_survivors_in(waiting->second.root)) { known.push_back(std::move(m_after_looks.extract(waiting).mapped())); }
+    }
+    for (const auto& waiting : known) {
+        waiting.cancel();
+        waiting.then();
+    }
 }
 
 // --- requests ----------------------------------------------------------------------------------------------------
@@ -588,8 +641,12 @@ Json Agent::leases_result(const std::vector<LeaseId>& ids) const {
     return result;
 }
 
+bool Agent::has_room_for(std::size_t line_bytes) const {
+    return *m_held <= (line_bytes <= k_short_line ? k_most_held_bytes : k_held_bytes);
+}
+
 void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply) {
-    auto parsed = parse_request(line);
+    auto parsed = parse_request(line, m_held);
     if (const auto* error = std::get_if<RequestError>(&parsed)) {
         const Refusal refusal{ErrorCode::invalid_request, error->message, {}, {}};
         const bool close = error->code == k_rpc_parse_error || error->code == k_rpc_invalid_request;

@@ -66,6 +66,8 @@ public:
 
     /// One line of a connection. The reply comes now or later; until then the connection's next line must wait.
     void on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply);
+    /// False while lines that wait for something take much memory: then this one is not to be decided yet.
+    [[nodiscard]] bool has_room_for(std::size_t line_bytes) const;
     void on_closed(const std::shared_ptr<Exchange>& exchange);
 
     void on_sockets_destroyed(const DestroyWatch::Batch& batch);
@@ -127,7 +129,7 @@ private:
     /// Somebody who waits until a port is listened on.
     struct Wait {
         std::shared_ptr<Exchange> exchange;
-        Request request;
+        Json id;  ///< of its request
         ReplyTo reply;
         Place place;
         std::optional<Port> port;
@@ -244,8 +246,12 @@ private:
     [[nodiscard]] bool has_unseen_end(const std::string* root) const;
     /// What was offered to a session whose process has ended waits for a process of it that lives, and for no longer.
     void look_for_survivors(const ProcessId& session);
-    /// `then` once no such look is under way: what a command that failed was offered is the next one's.
-    void with_survivors_known(std::function<void()> then);
+    /// One walk of /proc for all sessions that have ended by now; the next one when it has come to its end.
+    void look_for_next_survivors();
+    [[nodiscard]] bool looks_for_survivors_in(const std::string& root) const;
+    /// `then` once it is known of this project, or not known in time: what a command that failed was offered is the next one's.
+    void with_survivors_known(const std::string& root, std::function<void()> then);
+    void decide_after_looks();
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
     void note_destroyed(Cookie cookie);
@@ -253,6 +259,8 @@ private:
     void end_conflicts(Port port);
     /// Journal, apply, tell the watchers. With `durable`, a failing journal changes nothing and is an error.
     Status commit(std::vector<Change> changes, bool durable = false);
+    /// Would these named leases and their projects take more memory than all may?
+    [[nodiscard]] std::optional<Refusal> no_room_for(const std::vector<Change>& changes) const;
     /// Commits by name: the reply goes out when the changes are on the disk. A degraded store gets a chance to mend itself first,
     /// and the request is then decided anew; nothing is written that might be refused afterwards.
     void commit_durably(std::vector<Change> changes, const Request& request, ReplyTo reply, const std::function<Json()>& result);
@@ -368,6 +376,7 @@ private:
     std::map<const Exchange*, Stream> m_streams;
     std::deque<std::function<void()>> m_imports;  ///< that wait for their turn
     bool m_importing = false;
+    HeldBytes::Total m_held = std::make_shared<std::atomic<std::size_t>>(0);  ///< by requests that wait for something
     std::map<std::uint64_t, Wait> m_waits;
     std::uint64_t m_wait_looks = 0;  ///< begun
     bool m_minding_waits = false;
@@ -407,9 +416,16 @@ private:
     std::mt19937_64 m_random{std::random_device{}()};
     std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
     std::set<std::pair<LeaseId, ProcessId>> m_outlived;  ///< holders that were gone at the last census, where the lease's sockets were not
-    std::set<ProcessId> m_survivor_looks;          ///< sessions that are looked for in the pool
+    struct AfterLook {
+        std::string root;
+        std::function<void()> then;
+        std::function<void()> cancel;  ///< its deadline
+    };
+    std::map<ProcessId, std::set<std::string>> m_looked_for;  ///< sessions whose survivors are looked for in the pool, and whose ports that concerns
+    bool m_looking_for_survivors = false;
     std::map<ProcessId, ProcessId> m_survivors;    ///< a process that outlived its session, and the session
-    std::vector<std::function<void()>> m_after_looks;
+    std::map<std::uint64_t, AfterLook> m_after_looks;
+    std::uint64_t m_next_after_look = 0;
     bool m_watching = false;       ///< notifications come
     std::map<LeaseId, std::deque<HealthResult>> m_health;  ///< the last results, the newest last
     std::vector<std::shared_ptr<HealthJob>> m_health_jobs;  ///< under way

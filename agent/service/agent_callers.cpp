@@ -175,8 +175,9 @@ void Agent::with_directory(const Request& request, const std::string& directory,
         if (place == nullptr) {
             return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(*path) + " does not answer", {}, {}});
         }
-        if (m_survivor_looks.empty()) { return then(*place); }
-        with_survivors_known([request, reply, place = *place, then] {
+        const auto& root = place->project.root;
+        if (!looks_for_survivors_in(root)) { return then(*place); }
+        with_survivors_known(root, [request, reply, place = *place, then] {
             if (request.from && request.from->closed) { return reply({}); }
             then(place);
         });

@@ -93,7 +93,7 @@ void Agent::lease_wait(const std::shared_ptr<Exchange>& exchange, const Request&
     if (wait.port.has_value() == wait.service.has_value()) { params.fail("port", "or \"service\": exactly one of them is needed"); }
     with_project(request, params, reply, [this, exchange, request, reply, wait, timeout](const Place& place) mutable {
         wait.exchange = exchange;
-        wait.request = request;
+        wait.id = request.id;  // all that is kept of it: it may take days
         wait.reply = reply;
         wait.place.project = place.project;  // all that is asked of it, for as long as it takes
         refresh();
@@ -141,7 +141,7 @@ bool Agent::answer_wait(const Wait& wait, const std::set<Port>& heard, bool at_l
     result["port"] = found.port ? Json(*found.port) : Json(nullptr);
     result["lease"] = found.lease != nullptr ? lease_shape(m_registry, *found.lease) : Json(nullptr);
     const auto reply = wait.reply;  // it may end the connection, and with it the wait
-    reply({result_line(wait.request.id, result), false});
+    reply({result_line(wait.id, result), false});
     return true;
 }
 

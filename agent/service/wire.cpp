@@ -10,10 +10,13 @@ namespace portwrap {
 
 namespace {
 
-/// None where it is no id: neither a string nor an integer nor null.
+/// Each of a request's copies has its own.
+constexpr std::size_t k_max_id = 1024;
+
+/// None where it is no id: neither a short string nor an integer nor null.
 std::optional<Json> read_id(const JsonValue& value) {
     if (value.is_null()) { return Json(nullptr); }
-    if (auto text = value.text()) { return Json(std::move(*text)); }
+    if (auto text = value.text()) { return text->size() <= k_max_id ? std::optional(Json(std::move(*text))) : std::nullopt; }
     if (const auto number = value.unsigned_number()) { return Json(*number); }
     if (const auto number = value.number()) { return Json(*number); }
     return std::nullopt;
@@ -24,7 +27,7 @@ std::string text_of(const Json& value) { return value.dump(-1, ' ', false, Json:
 }  // namespace
 
 std::optional<RequestParams> RequestParams::of(std::string text) {
-    auto line = std::make_shared<Line>(Line{std::move(text), {}});
+    auto line = std::make_shared<Line>(Line{std::move(text), {}, {}});
     auto parsed = JsonText::parse(line->text, k_max_json_depth);
     if (!parsed || !parsed->root().is_object()) { return std::nullopt; }
     line->json = std::move(*parsed);
@@ -34,8 +37,8 @@ std::optional<RequestParams> RequestParams::of(std::string text) {
     return params;
 }
 
-std::variant<Request, RequestError> parse_request(std::string_view text) {
-    auto line = std::make_shared<RequestParams::Line>(RequestParams::Line{std::string(text), {}});
+std::variant<Request, RequestError> parse_request(std::string_view text, const HeldBytes::Total& held) {
+    auto line = std::make_shared<RequestParams::Line>(RequestParams::Line{std::string(text), {}, {}});
     auto parsed = JsonText::parse(line->text, k_max_json_depth);
     if (!parsed) { return RequestError{k_rpc_parse_error, nullptr, parsed.error().message}; }
     if (parsed->has_duplicates()) { return RequestError{k_rpc_invalid_request, nullptr, "a key stands twice"}; }
@@ -49,7 +52,7 @@ std::variant<Request, RequestError> parse_request(std::string_view text) {
     } else if (auto read = read_id(id)) {
         request.id = std::move(*read);
     } else {
-        return RequestError{k_rpc_invalid_request, nullptr, "\"id\" is neither a string nor an integer"};
+        return RequestError{k_rpc_invalid_request, nullptr, "\"id\" is neither a string of a kilobyte at most nor an integer"};
     }
     if (message.find("jsonrpc").text() != "2.0") { return RequestError{k_rpc_invalid_request, request.id, "\"jsonrpc\" is not \"2.0\""}; }
     auto method = message.find("method").text();
@@ -57,6 +60,7 @@ std::variant<Request, RequestError> parse_request(std::string_view text) {
     request.method = std::move(*method);
     if (const auto params = message.find("params"); params.exists()) {
         if (!params.is_object()) { return RequestError{k_rpc_invalid_params, request.id, "\"params\" is not an object"}; }
+        if (held) { line->held = HeldBytes(held, line->text.size() + line->json->bytes()); }
         request.params.m_object = params;
         request.params.m_line = std::move(line);
     }

@@ -1,12 +1,14 @@
 // JSON-RPC lines in and out: strict reading of requests and their parameters.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -29,6 +31,29 @@ inline constexpr int k_rpc_unknown_method = -32601;
 inline constexpr int k_rpc_invalid_params = -32602;
 inline constexpr int k_rpc_refused = -32000;
 
+/// Bytes that are counted for as long as this lives.
+class HeldBytes {
+public:
+    using Total = std::shared_ptr<std::atomic<std::size_t>>;
+    HeldBytes() = default;
+    HeldBytes(Total total, std::size_t bytes) : m_total(std::move(total)), m_bytes(bytes) { *m_total += m_bytes; }
+    HeldBytes(HeldBytes&& other) noexcept = default;
+    HeldBytes& operator=(HeldBytes&& other) noexcept {
+        std::swap(m_total, other.m_total);
+        std::swap(m_bytes, other.m_bytes);
+        return *this;
+    }
+    HeldBytes(const HeldBytes&) = delete;
+    HeldBytes& operator=(const HeldBytes&) = delete;
+    ~HeldBytes() {
+        if (m_total) { *m_total -= m_bytes; }
+    }
+
+private:
+    Total m_total;
+    std::size_t m_bytes = 0;
+};
+
 /// The object of a request's parameters, where it stands in the request's line, which all copies share.
 class RequestParams {
 public:
@@ -38,10 +63,11 @@ public:
     [[nodiscard]] JsonValue object() const { return m_object; }
 
 private:
-    friend std::variant<Request, RequestError> parse_request(std::string_view line);
+    friend std::variant<Request, RequestError> parse_request(std::string_view line, const HeldBytes::Total& held);
     struct Line {
         std::string text;
         std::optional<JsonText> json;
+        HeldBytes held;
     };
     std::shared_ptr<const Line> m_line;
     JsonValue m_object;  ///< does not exist where none were given
@@ -62,8 +88,9 @@ struct RequestError {
     std::string message;
 };
 
-/// Refuses what is not JSON, not a request, has duplicate keys, invalid UTF-8, or nests deeper than k_max_json_depth.
-[[nodiscard]] std::variant<Request, RequestError> parse_request(std::string_view line);
+/// Refuses what is not JSON, not a request, has duplicate keys, invalid UTF-8, nests deeper than k_max_json_depth, or has an id
+/// that is longer than a kilobyte. What the parameters take of memory is counted in `held`, if that is given, until their last copy is gone.
+[[nodiscard]] std::variant<Request, RequestError> parse_request(std::string_view line, const HeldBytes::Total& held = nullptr);
 
 [[nodiscard]] std::string result_line(const Json& id, const Json& result);
 /// With one more member, a long array, which is written element by element: a tree of all of them takes a multiple of their text.

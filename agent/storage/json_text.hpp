@@ -69,6 +69,8 @@ public:
 
     /// Does a name stand twice in any of its objects?
     [[nodiscard]] bool has_duplicates() const;
+    /// What it takes of memory besides its text.
+    [[nodiscard]] std::size_t bytes() const { return m_nodes.capacity() * sizeof(Node); }
     [[nodiscard]] JsonValue root() const { return {this, 0, static_cast<std::uint32_t>(m_nodes.size())}; }
 
 private:

@@ -349,18 +349,27 @@ std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots) {
     return found;
 }
 
-std::optional<ProcessId> find_survivor(const ProcessId& session) {
-    const auto entry = '\0' + std::string(k_env_session) + '=' + std::to_string(session.pid) + '.' + std::to_string(session.start_ticks) + '\0';
+std::optional<std::map<ProcessId, ProcessId>> find_survivors(const std::set<ProcessId>& sessions) {
+    std::map<std::string, ProcessId, std::less<>> looked_for;
+    for (const auto& session : sessions) { looked_for.emplace(std::to_string(session.pid) + '.' + std::to_string(session.start_ticks), session); }
     const auto pids = all_processes();
-    if (pids.empty()) { return ProcessId{}; }
+    if (pids.empty()) { return std::nullopt; }
+    const auto entry = '\0' + std::string(k_env_session) + '=';
+    std::map<ProcessId, ProcessId> found;
     for (const pid_t pid : pids) {
         if (pid == ::getpid()) { continue; }  // the agent may have been started by a client in a session
         const auto environment = read_system_file(proc_path(pid, "environ"), k_environment_bytes);
-        if (!environment && is_shortage(errno)) { return ProcessId{}; }
-        if (!environment || ('\0' + *environment).find(entry) == std::string::npos) { continue; }
-        if (const auto process = read_process(pid); process && process->runs()) { return process->id; }
+        if (!environment && is_shortage(errno)) { return std::nullopt; }
+        if (!environment) { continue; }
+        const auto variables = '\0' + *environment;
+        const auto at = variables.find(entry);
+        if (at == std::string::npos) { continue; }
+        const auto value = variables.substr(at + entry.size(), variables.find('\0', at + 1) - at - entry.size());
+        const auto session = looked_for.find(value);
+        if (session == looked_for.end() || found.contains(session->second)) { continue; }
+        if (const auto process = read_process(pid); process && process->runs()) { found.emplace(session->second, process->id); }
     }
-    return std::nullopt;
+    return found;
 }
 
 std::string read_boot_id() {

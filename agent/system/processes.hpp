@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <sys/types.h>
@@ -67,9 +68,9 @@ struct WorkingDirectory {
 /// Every living process below these, without themselves. Walks all of /proc: for a pool thread.
 [[nodiscard]] std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots);
 
-/// A living process that carries this session in its environment; none when there is none, and one that is not known() where
-/// nobody can tell. Walks all of /proc: for a pool thread.
-[[nodiscard]] std::optional<ProcessId> find_survivor(const ProcessId& session);
+/// Of each of these sessions a living process that carries it in its environment, where there is one; nothing at all where nobody
+/// can tell. Walks all of /proc: for a pool thread.
+[[nodiscard]] std::optional<std::map<ProcessId, ProcessId>> find_survivors(const std::set<ProcessId>& sessions);
 
 /// /proc/sys/kernel/random/boot_id
 [[nodiscard]] std::string read_boot_id();

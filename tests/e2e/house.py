@@ -250,7 +250,7 @@ class House:
     @property
     def log(self):
         path = self.registry / "agent.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return path.read_text(errors="replace") if path.is_file() else ""
 
     # -- projects
 

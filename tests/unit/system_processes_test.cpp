@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <poll.h>
+#include <set>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -195,16 +196,19 @@ TEST_CASE("the holder of a socket is found, the lowest pid where several have it
 
 TEST_CASE("a process that outlived its session is found by what its environment says", "[system]") {
     const pid_t child = start_sleeper({"PORTWRAP_SESSION=2147480000.17", "LAST=PORTWRAP_SESSION=2147480001.17"});
-    const auto found = find_survivor({2147480000, 17});
+    const ProcessId session{2147480000, 17};
+    const std::set<ProcessId> sessions{{2147480000, 1}, session, {2147480001, 17}};
+    const auto found = find_survivors(sessions);
     REQUIRE(found);
-    CHECK(found->pid == child);
-    CHECK(is_alive(*found));
-    CHECK_FALSE(find_survivor({2147480000, 1}));
-    CHECK_FALSE(find_survivor({2147480001, 17}));
+    REQUIRE(found->size() == 1);
+    CHECK(found->at(session).pid == child);
+    CHECK(is_alive(found->at(session)));
     ::kill(child, SIGKILL);
     siginfo_t info{};
     REQUIRE(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT) == 0);
-    CHECK_FALSE(find_survivor({2147480000, 17}));  // a zombie
+    const auto left = find_survivors(sessions);  // a zombie
+    REQUIRE(left);
+    CHECK(left->empty());
     ::waitpid(child, nullptr, 0);
 }
 

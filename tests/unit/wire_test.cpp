@@ -36,6 +36,8 @@ TEST_CASE("what is no request is refused with the code of its kind", "[wire]") {
     CHECK(code_of(std::string(60000, '[')) == k_rpc_parse_error);
     CHECK(code_of("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\",\"params\":{\"a\":" + std::string(40, '[') + std::string(40, ']') + "}}") == k_rpc_parse_error);
     CHECK(code_of("[]") == k_rpc_invalid_request);
+    CHECK(code_of(R"({"jsonrpc":"2.0","method":"x","id":")" + std::string(1024, 'i') + R"("})") == 0);
+    CHECK(code_of(R"({"jsonrpc":"2.0","method":"x","id":")" + std::string(1025, 'i') + R"("})") == k_rpc_invalid_request);
     CHECK(code_of("7") == k_rpc_invalid_request);
     CHECK(code_of(R"({"id":1,"method":"x"})") == k_rpc_invalid_request);
     CHECK(code_of(R"({"jsonrpc":"2.0","id":1.5,"method":"x"})") == k_rpc_invalid_request);
@@ -86,6 +88,19 @@ TEST_CASE("a long array of a reply is written element by element", "[wire]") {
             CHECK(Json::parse(result_line("a", rest, "list", count, element)) == Json::parse(result_line("a", whole)));
         }
     }
+}
+
+TEST_CASE("what a request's parameters take is counted until their last copy is gone", "[wire]") {
+    const auto held = std::make_shared<std::atomic<std::size_t>>(0);
+    const auto line = R"({"jsonrpc":"2.0","id":"a","method":"x","params":{"service":")" + std::string(5000, 's') + R"("}})";
+    auto parsed = std::make_unique<std::variant<Request, RequestError>>(parse_request(line, held));
+    auto copy = std::get<Request>(*parsed).params;
+    CHECK(*held > line.size());
+    CHECK(*held < 3 * line.size());
+    parsed.reset();
+    CHECK(*held > line.size());
+    copy = {};
+    CHECK(*held == 0);
 }
 
 TEST_CASE("a request's parameters outlive the request and its line", "[wire]") {
