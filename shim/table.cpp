@@ -22,14 +22,15 @@ static_assert(sizeof(TableView) <= k_view_size);
 const TableView k_no_table;
 const TableView* g_view = nullptr;
 
+constexpr char k_below[] = "tables/";
+using TablePath = char[k_socket_path_capacity + sizeof k_below + remap_table::k_name_digits];
+
 /// RUNTIME/tables/NAME, the runtime directory being that of the agent's socket.
-const Table* map_table(const Environment& where, std::uint64_t name) noexcept {
-    constexpr char k_below[] = "tables/";
+void write_path(const Environment& where, std::uint64_t name, TablePath& path) noexcept {
     std::size_t size = where.socket_path_size;
     while (size > 0 && where.socket_path[size - 1] != '/') {
         --size;
     }
-    char path[k_socket_path_capacity + sizeof k_below + remap_table::k_name_digits];
     for (std::size_t i = 0; i < size; ++i) {
         path[i] = where.socket_path[i];
     }
@@ -42,9 +43,24 @@ const Table* map_table(const Environment& where, std::uint64_t name) noexcept {
         path[size++] = digit;
     }
     path[size] = '\0';
+}
+
+/// A mapped table and its file; without one where there is none.
+struct Mapped {
+    const Table* table = nullptr;
+    std::uint64_t name = 0;
+    dev_t device = 0;
+    ino_t inode = 0;
+};
+
+void unmap(const Table* table) noexcept { sys::unmap(table, sizeof(Table)); }
+
+Mapped map_table(const Environment& where, std::uint64_t name) noexcept {
+    TablePath path;
+    write_path(where, name, path);
     const int fd = above_standard(sys::open_for_reading(path));
     if (fd < 0) {
-        return nullptr;
+        return {};
     }
     struct stat status {};
     const bool fits = sys::fstat(fd, status) == 0 && S_ISREG(status.st_mode) && status.st_uid == sys::geteuid() &&
@@ -52,10 +68,10 @@ const Table* map_table(const Environment& where, std::uint64_t name) noexcept {
     const auto* table = fits ? static_cast<const Table*>(sys::map(sizeof(Table), PROT_READ, fd)) : nullptr;
     sys::close(fd);
     if (table != nullptr && !remap_table::is_table(*table)) {
-        sys::unmap(table, sizeof(Table));
-        return nullptr;
+        unmap(table);
+        return {};
     }
-    return table;
+    return {table, name, status.st_dev, status.st_ino};
 }
 
 bool has_file(char (&directory)[k_path_capacity], std::size_t size, const char* name) noexcept {
@@ -118,10 +134,24 @@ const TableView* publish(const TableView* view, const TableView* before) noexcep
         return view;
     }
     if (view != &k_no_table) {
-        sys::unmap(view->table, sizeof(Table));
+        unmap(view->table);
         sys::unmap(view, k_view_size);
     }
     return expected;
+}
+
+/// A view of the table, without what its process is; the mapping is the view's, or gone. Null: there was no memory.
+TableView* make_view(const Mapped& mapped) noexcept {
+    auto* view = static_cast<TableView*>(sys::map(k_view_size, PROT_READ | PROT_WRITE, -1));
+    if (view == nullptr) {
+        unmap(mapped.table);
+        return nullptr;
+    }
+    view->table = mapped.table;
+    view->name = mapped.name;
+    view->device = mapped.device;
+    view->inode = mapped.inode;
+    return view;
 }
 
 const TableView* find_view(const Environment& where, bool may_ask, const TableView* before) noexcept {
@@ -133,10 +163,10 @@ const TableView* find_view(const Environment& where, bool may_ask, const TableVi
     const long length = sys::getcwd(directory, sizeof directory);
     const std::size_t size = length > 1 ? static_cast<std::size_t>(length) - 1 : 0;
     TableAnswer answer{where.table, where.connect};
-    const Table* table = answer.name != 0 ? map_table(where, answer.name) : nullptr;
-    if (table == nullptr || !is_inside(directory, size, *table)) {
-        if (table != nullptr) {
-            sys::unmap(table, sizeof(Table));
+    Mapped mapped = answer.name != 0 ? map_table(where, answer.name) : Mapped{};
+    if (mapped.table == nullptr || !is_inside(directory, size, *mapped.table)) {
+        if (mapped.table != nullptr) {
+            unmap(mapped.table);
         }
         if (!may_ask) {
             return nullptr;
@@ -150,23 +180,55 @@ const TableView* find_view(const Environment& where, bool may_ask, const TableVi
         if (answer.name == 0) {
             return publish(&k_no_table, before);
         }
-        table = map_table(where, answer.name);
-        if (table == nullptr) {
+        mapped = map_table(where, answer.name);
+        if (mapped.table == nullptr) {
             return nullptr;
         }
     }
-    auto* view = static_cast<TableView*>(sys::map(k_view_size, PROT_READ | PROT_WRITE, -1));
+    auto* view = make_view(mapped);
     if (view == nullptr) {
-        sys::unmap(table, sizeof(Table));
         return nullptr;
     }
-    view->table = table;
     view->connect = answer.connect && where.connect;
     view->asker.session_pid = where.session.pid;
     view->asker.session_start = where.session.start_ticks;
     view->asker.directories = view->directories;
     view->asker.directory_count = hash_path(directory, size, view->directories);
     return publish(view, before);
+}
+
+bool is_same_root(const Table& a, const Table& b) noexcept {
+    return a.root_size == b.root_size && __builtin_memcmp(a.root, b.root, static_cast<std::size_t>(a.root_size)) == 0;
+}
+
+/// A view like the one before, of the project's table that is in its place now. Null where that is the same one, or none: one look
+/// at a path, which maps nothing.
+const TableView* find_successor(const Environment& where, const TableView& before) noexcept {
+    TablePath path;
+    write_path(where, before.name, path);
+    struct stat status {};
+    if (sys::stat(path, status) != 0 || (status.st_dev == before.device && status.st_ino == before.inode)) {
+        return nullptr;
+    }
+    const Mapped mapped = map_table(where, before.name);
+    if (mapped.table == nullptr) {
+        return nullptr;
+    }
+    if (!is_same_root(*mapped.table, *before.table)) {
+        unmap(mapped.table);
+        return nullptr;
+    }
+    auto* view = make_view(mapped);
+    if (view == nullptr) {
+        return nullptr;
+    }
+    view->connect = before.connect;
+    view->asker = before.asker;
+    view->asker.directories = view->directories;
+    for (std::size_t i = 0; i < before.asker.directory_count; ++i) {
+        view->directories[i] = before.directories[i];
+    }
+    return publish(view, &before);
 }
 
 }  // namespace
@@ -184,11 +246,15 @@ const TableView* table_view(const Environment& where, bool may_ask) noexcept {
 }
 
 const TableView* newer_view(const Environment& where, const TableView& view, bool may_ask) noexcept {
-    if (!remap_table::is_retired(*view.table)) {
+    const bool retired = remap_table::is_retired(*view.table);
+    if (!retired && !remap_table::has_ended(*view.table)) {
         return nullptr;
     }
     const TableView* const latest = __atomic_load_n(&g_view, __ATOMIC_ACQUIRE);
-    return latest != &view ? latest : find_view(where, may_ask, &view);
+    if (latest != &view) {
+        return latest;
+    }
+    return retired ? find_view(where, may_ask, &view) : find_successor(where, view);
 }
 
 }  // namespace portwrap::shim

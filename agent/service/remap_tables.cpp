@@ -4,11 +4,15 @@
 #include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <iterator>
 #include <string_view>
 #include <utility>
@@ -29,60 +33,140 @@ constexpr std::uint64_t k_names_tried = 4;
 /// A file that has not got its name yet.
 constexpr std::string_view k_unnamed = ".new";
 
+constexpr auto k_size = static_cast<off_t>(sizeof(Table));
+
+/// The tables that this thread has mapped, for the kernel: when the thread ends, it looks through the list and marks as ended each one
+/// whose agent_pid is the thread's. An entry stands right before its table.
+class Mapped {
+public:
+    static void add(robust_list& entry) {
+        auto& list = head();
+        entry.next = list.list.next;
+        std::atomic_signal_fence(std::memory_order_release);
+        list.list.next = &entry;
+        // Each time: the list of a process is none of its child's.
+        (void)::syscall(SYS_set_robust_list, &list, sizeof list);
+    }
+    static void remove(const robust_list& entry) {
+        auto* before = &head().list;
+        while (before->next != &head().list && before->next != &entry) { before = before->next; }
+        if (before->next == &entry) { before->next = entry.next; }
+    }
+
+private:
+    static robust_list_head& head() {
+        thread_local robust_list_head list{{&list.list}, sizeof(robust_list) + offsetof(Table, agent_pid), nullptr};
+        return list;
+    }
+};
+
+/// A table's file behind a page of our own, at whose end its entry stands.
 struct Unmap {
-    void operator()(Table* table) const { ::munmap(table, sizeof(Table)); }
+    static std::size_t own_page() {
+        static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+        return size;
+    }
+    static robust_list& entry_of(Table* table) { return reinterpret_cast<robust_list*>(table)[-1]; }
+    void operator()(Table* table) const {
+        Mapped::remove(entry_of(table));
+        ::munmap(reinterpret_cast<char*>(table) - own_page(), own_page() + sizeof(Table));
+    }
 };
 using Mapping = std::unique_ptr<Table, Unmap>;
 
-/// A mapped table and which file it is.
-struct Opened {
+}  // namespace
+
+/// A mapped table and its file.
+struct TableFile {
     Mapping table;
+    UniqueFd fd;
     dev_t device = 0;
     ino_t inode = 0;
 };
 
-bool is_same_file(const Opened& a, const Opened& b) { return a.device == b.device && a.inode == b.inode; }
+namespace {
+
+bool is_same_file(const TableFile& a, const TableFile& b) { return a.device == b.device && a.inode == b.inode; }
+
+/// Whether what is mapped of the file can be touched. Where somebody has truncated it, it gets its size back first, with zeros.
+bool has_its_size(const UniqueFd& fd) {
+    struct stat status {};
+    return ::fstat(fd.get(), &status) == 0 && (status.st_size >= k_size || ::posix_fallocate(fd.get(), 0, k_size) == 0);
+}
+
+void retire(const TableFile& file) {
+    if (has_its_size(file.fd)) { remap_table::retire(*file.table); }
+}
+
+/// What a table says of itself.
+void write_header(Table& table, const std::string& root) {
+    table.magic = remap_table::k_magic;
+    table.root_size = root.size();
+    std::memcpy(table.root, root.data(), root.size());
+    remap_table::instate(table);
+}
 
 std::string file_of(const std::string& directory, std::uint64_t name) { return directory + "/" + table_name(name); }
 
-Opened map_file(int fd, const struct stat& status) {
-    void* memory = ::mmap(nullptr, sizeof(Table), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return {Mapping(memory == MAP_FAILED ? nullptr : static_cast<Table*>(memory)), status.st_dev, status.st_ino};
+/// Without a table where there is no memory.
+TableFile map_file(UniqueFd fd, const struct stat& status) {
+    const auto own_page = Unmap::own_page();
+    void* memory = ::mmap(nullptr, own_page + sizeof(Table), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) { return {}; }
+    void* mapped = ::mmap(static_cast<char*>(memory) + own_page, sizeof(Table), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd.get(), 0);
+    if (mapped == MAP_FAILED) {
+        const int error = errno;
+        ::munmap(memory, own_page + sizeof(Table));
+        errno = error;
+        return {};
+    }
+    Mapping table(static_cast<Table*>(mapped));
+    Mapped::add(Unmap::entry_of(table.get()));
+    return {std::move(table), std::move(fd), status.st_dev, status.st_ino};
+}
+
+/// A file that may be a table's; none where it cannot be.
+UniqueFd open_existing(const std::string& path, struct stat& status) {
+    UniqueFd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+    if (fd.valid() && (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != ::geteuid())) { fd.reset(); }
+    return fd;
 }
 
 /// A table that was published before; none when the file is none.
-Opened map_existing(const std::string& path) {
-    const UniqueFd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+TableFile map_existing(const std::string& path) {
     struct stat status {};
-    if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != ::geteuid() ||
-        status.st_size != static_cast<off_t>(sizeof(Table))) {
-        return {};
-    }
-    auto opened = map_file(fd.get(), status);
-    return opened.table && remap_table::is_table(*opened.table) ? std::move(opened) : Opened{};
+    auto fd = open_existing(path, status);
+    if (!fd.valid() || status.st_size != k_size) { return {}; }
+    auto opened = map_file(std::move(fd), status);
+    return opened.table && remap_table::is_table(*opened.table) ? std::move(opened) : TableFile{};
+}
+
+/// A file that is to lose its name and is no table, or none any more: who has it mapped can go on reading, and looks for another one.
+void retire_damaged(const std::string& path) {
+    struct stat status {};
+    const auto fd = open_existing(path, status);
+    constexpr std::uint64_t k_retired = 0;
+    if (fd.valid() && has_its_size(fd)) { (void)!::pwrite(fd.get(), &k_retired, sizeof k_retired, offsetof(Table, version)); }
 }
 
 /// A new file, complete before it has its name. An errno in `error` when that cannot be.
 template <typename Fill>
-Opened make_file(const std::string& path, const std::string& root, const Fill& fill, int& error) {
+TableFile make_file(const std::string& path, const std::string& root, const Fill& fill, int& error) {
     const auto unnamed = path + std::string(k_unnamed);
     ::unlink(unnamed.c_str());
-    const UniqueFd fd{::open(unnamed.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
+    UniqueFd fd{::open(unnamed.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
     struct stat status {};
     error = fd.valid() ? ::posix_fallocate(fd.get(), 0, sizeof(Table)) : errno;
     if (error == 0 && ::fstat(fd.get(), &status) != 0) { error = errno; }
-    Opened opened;
+    TableFile opened;
     if (error == 0) {
-        opened = map_file(fd.get(), status);
+        opened = map_file(std::move(fd), status);
         error = opened.table ? 0 : errno;
     }
     if (opened.table) {
-        auto& table = *opened.table;
-        table.magic = remap_table::k_magic;
-        table.version = remap_table::k_version;
-        table.root_size = root.size();
-        std::memcpy(table.root, root.data(), root.size());
-        fill(table);
+        write_header(*opened.table, root);
+        fill(opened);
+        retire_damaged(path);
         if (::rename(unnamed.c_str(), path.c_str()) == 0) { return opened; }
         error = errno;
     }
@@ -96,7 +180,7 @@ std::string root_of(const Table& table) { return {table.root, static_cast<std::s
 std::uint64_t first_name_of(const std::string& root) { return std::max<std::uint64_t>(remap_table::hash_of(root.data(), root.size()), 1); }
 
 /// The file with this root, and its `name`. Else none: then `name` is where nothing is that another root has, or 0 when others have all.
-Opened find_file(const std::string& directory, const std::string& root, std::uint64_t& name) {
+TableFile find_file(const std::string& directory, const std::string& root, std::uint64_t& name) {
     name = first_name_of(root);
     for (std::uint64_t tried = 0; tried < k_names_tried; ++tried, ++name) {
         auto opened = map_existing(file_of(directory, name));
@@ -108,10 +192,10 @@ Opened find_file(const std::string& directory, const std::string& root, std::uin
 
 /// The file with this root, or a new one, with what `fill` writes.
 template <typename Fill>
-Opened open_table(const std::string& directory, const std::string& root, std::uint64_t& name, const Fill& fill, int& error) {
+TableFile open_table(const std::string& directory, const std::string& root, std::uint64_t& name, const Fill& fill, int& error) {
     auto opened = find_file(directory, root, name);
     if (opened.table) {
-        fill(*opened.table);
+        fill(opened);
     } else if (name != 0) {
         return make_file(file_of(directory, name), root, fill, error);
     } else {
@@ -121,9 +205,9 @@ Opened open_table(const std::string& directory, const std::string& root, std::ui
 }
 
 /// Whoever has it mapped looks for another one.
-void remove_file(const std::string& path, Table& table) {
+void remove_file(const std::string& path, const TableFile& file) {
     ::unlink(path.c_str());
-    remap_table::retire(table);
+    retire(file);
 }
 
 remap_table::Row to_row(const ConnectRow& row) {
@@ -154,7 +238,7 @@ std::string table_name(std::uint64_t name) {
 struct RemapTables::Published {
     explicit Published(ConnectView its_view) : view(std::move(its_view)) {}
     std::uint64_t name = 0;
-    Opened file;
+    TableFile file;
     ConnectView view;
     std::set<ProcessId> sessions;  ///< that may read it
     std::vector<ConnectRow> rows;  ///< as published
@@ -212,8 +296,9 @@ void RemapTables::start(const Registry& registry) {
             if (!root.empty() && (registry.find_project(root) != nullptr || in_use.contains(root) || !registry.of_project(root).empty())) {
                 known.push_back(std::move(root));
             } else if (opened.table) {
-                remove_file(path, *opened.table);
+                remove_file(path, opened);
             } else {
+                retire_damaged(path);
                 ::unlink(path.c_str());
             }
         }
@@ -243,14 +328,14 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
         const auto& lease = changed->lease;
         if (lease.live() && (lease.session || !lease.sockets.empty())) { find_or_open(lease.key.root, registry); }
         for (const auto& [root, table] : m_tables) {
-            if (table->view.reconsider(registry, lease.id)) { publish(*table); }
+            if (table->view.reconsider(registry, lease.id)) { publish(root, *table); }
         }
         rest_if_unused(lease.key.root);
     } else if (const auto* forgotten = std::get_if<LeaseForgotten>(&event.change)) {
         std::vector<std::string> roots;
         for (const auto& [root, table] : m_tables) {
             if (!table->view.reconsider(registry, forgotten->id)) { continue; }
-            publish(*table);
+            publish(root, *table);
             roots.push_back(root);
         }
         for (const auto& root : roots) { rest_if_unused(root); }
@@ -263,7 +348,7 @@ void RemapTables::on_event(const Event& event, const Registry& registry) {
             // A project that is seen for the first time has nothing yet that others could want to know.
             if (is_new && root != seen->project.root) { continue; }
             table->view = ConnectView(registry, root);
-            publish(*table);
+            publish(root, *table);
         }
     } else if (const auto* gone = std::get_if<ProjectForgotten>(&event.change)) {
         m_families.erase(gone->root);
@@ -316,7 +401,7 @@ RemapTables::Published* RemapTables::find_or_open(const std::string& root, const
 bool RemapTables::open_file(const std::string& root, Published& table) {
     int error = EACCES;
     std::uint64_t name = 0;
-    auto opened = make_directory() ? open_table(m_options.directory, root, name, [&](Table& file) { write(file, table.rows); }, error) : Opened{};
+    auto opened = make_directory() ? open_table(m_options.directory, root, name, [&](const TableFile& file) { write(file, table.rows); }, error) : TableFile{};
     if (!opened.table) {
         note_problem(error);
         return false;
@@ -324,7 +409,7 @@ bool RemapTables::open_file(const std::string& root, Published& table) {
     m_problem.clear();
     table.name = name;
     const auto before = std::exchange(table.file, std::move(opened));
-    if (before.table && !is_same_file(before, table.file)) { give_up(*before.table, table.rows); }
+    if (before.table && !is_same_file(before, table.file)) { give_up(before, table.rows); }
     return true;
 }
 
@@ -334,12 +419,22 @@ void RemapTables::note_problem(int error) {
     m_problem = std::move(problem);
 }
 
-bool RemapTables::is_in_place(const Published& table) const {
+bool RemapTables::has_its_name(const Published& table, off_t& size) const {
     struct stat status {};
-    return ::lstat(file_of(m_options.directory, table.name).c_str(), &status) == 0 && status.st_dev == table.file.device && status.st_ino == table.file.inode;
+    const bool has = ::lstat(file_of(m_options.directory, table.name).c_str(), &status) == 0 && status.st_dev == table.file.device && status.st_ino == table.file.inode;
+    size = status.st_size;
+    return has;
 }
 
-bool RemapTables::put_in_place(const std::string& root, Published& table) { return is_in_place(table) || open_file(root, table); }
+bool RemapTables::put_in_place(const std::string& root, Published& table) {
+    off_t size = 0;
+    if (!has_its_name(table, size)) { return open_file(root, table); }
+    if (size == k_size && remap_table::is_table(*table.file.table)) { return true; }
+    if (!has_its_size(table.file.fd) || ::ftruncate(table.file.fd.get(), k_size) != 0) { return open_file(root, table); }
+    write_header(*table.file.table, root);
+    write(table.file, table.rows);
+    return true;
+}
 
 std::string RemapTables::keep_in_place() {
     bool all = make_directory();
@@ -350,29 +445,40 @@ std::string RemapTables::keep_in_place() {
 
 void RemapTables::leave() {
     for (const auto& [root, table] : m_tables) {
-        if (!is_in_place(*table)) { give_up(*table->file.table, table->rows); }
+        if (off_t size = 0; has_its_name(*table, size)) {
+            end(table->file);
+        } else {
+            give_up(table->file, table->rows);
+        }
     }
     m_tables.clear();
 }
 
-void RemapTables::write(Table& file, const std::vector<ConnectRow>& rows) const {
+void RemapTables::write(const TableFile& file, const std::vector<ConnectRow>& rows) const {
+    if (!has_its_size(file.fd)) { return; }
     std::vector<remap_table::Row> packed;
     packed.reserve(rows.size());
     for (const auto& row : rows) { packed.push_back(to_row(row)); }
-    remap_table::write(file, packed.data(), packed.size(), static_cast<std::uint64_t>(m_options.agent.pid), m_options.agent.start_ticks,
+    remap_table::write(*file.table, packed.data(), packed.size(), static_cast<std::uint64_t>(m_options.agent.pid), m_options.agent.start_ticks,
                        m_options.netns);
 }
 
-void RemapTables::give_up(Table& file, const std::vector<ConnectRow>& rows) const {
-    remap_table::retire(file);
+void RemapTables::give_up(const TableFile& file, const std::vector<ConnectRow>& rows) const {
+    retire(file);
     write(file, sticky_among(rows));
 }
 
-void RemapTables::publish(Published& table) {
+void RemapTables::end(const TableFile& file) const {
+    if (has_its_size(file.fd)) { remap_table::end(*file.table, static_cast<std::uint64_t>(m_options.agent.pid)); }
+}
+
+void RemapTables::publish(const std::string& root, Published& table) {
     auto rows = table.view.rows(remap_table::k_rows);
     if (rows == table.rows) { return; }
     table.rows = std::move(rows);
-    write(*table.file.table, table.rows);
+    (void)put_in_place(root, table);
+    mind_directory();
+    write(table.file, table.rows);
 }
 
 bool RemapTables::is_unused(const std::string& root) const {
@@ -397,10 +503,11 @@ void RemapTables::close(const std::string& root, bool keep) {
     auto& table = *known->second;
     // Nobody tells it of others any more: what it says of them must not outlive that.
     if (const auto sticky = sticky_among(table.rows); keep && !sticky.empty()) {
-        write(*table.file.table, sticky);
+        write(table.file, sticky);
+        end(table.file);
     } else {
-        if (is_in_place(table)) { ::unlink(file_of(m_options.directory, table.name).c_str()); }
-        give_up(*table.file.table, {});
+        if (off_t size = 0; has_its_name(table, size)) { ::unlink(file_of(m_options.directory, table.name).c_str()); }
+        give_up(table.file, {});
     }
     m_tables.erase(known);
     m_resting.remove(root);
@@ -412,7 +519,7 @@ void RemapTables::let_go(const std::string& root) {
         return;
     }
     std::uint64_t name = 0;
-    if (const auto opened = find_file(m_options.directory, root, name); opened.table) { remove_file(file_of(m_options.directory, name), *opened.table); }
+    if (const auto opened = find_file(m_options.directory, root, name); opened.table) { remove_file(file_of(m_options.directory, name), opened); }
 }
 
 }  // namespace portwrap

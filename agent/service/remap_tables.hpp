@@ -4,7 +4,10 @@
 // only what the sticky ports are, for the next time and for whoever still has it mapped. Where there are none, or the project is
 // forgotten, the file is removed and the table retired: who has it mapped asks for another one.
 // The runtime directory is local memory, so the files are touched on the loop: once a project, when its table is opened, and when
-// somebody deletes them: then they are made anew, whole, and readers of the old ones go over to them.
+// somebody deletes them: then they are made anew, whole, and readers of the old ones go over to them. One that somebody truncates or
+// overwrites is mended in its place, and none is written to without a look whether it has its size: the rest of a mapping is SIGBUS.
+// When this thread ends, however that comes about, the kernel marks the tables that are mapped as ended (a robust list, see
+// set_robust_list(2), in place of the C library's, which is not used here): no agent may be there to retire what is replaced then.
 #pragma once
 
 #include <sys/types.h>
@@ -26,6 +29,8 @@ namespace portwrap {
 
 /// As PORTWRAP_TABLE says it: the file's name.
 [[nodiscard]] std::string table_name(std::uint64_t name);
+
+struct TableFile;
 
 class RemapTables {
 public:
@@ -51,7 +56,8 @@ public:
 
     /// Files that were deleted or replaced by somebody are made anew. What stands in the way of that; empty when nothing does.
     std::string keep_in_place();
-    /// The agent ends. The next one finds the files that are in their place, and readers of others find that one's.
+    /// The agent ends. The next one finds the files that are in their place; their readers learn that nobody writes them, and those of
+    /// others find that one's.
     void leave();
     /// The project's directory is gone, or nothing is known of it any more: unless somebody uses its table, the file goes.
     void let_go(const std::string& root);
@@ -62,12 +68,16 @@ private:
     /// Maps the table's file, made if need be, with its rows; readers of the one before go over to it.
     bool open_file(const std::string& root, Published& table);
     void note_problem(int error);
-    [[nodiscard]] bool is_in_place(const Published& table) const;
+    /// It is the file in its place; of which size, which somebody may have changed.
+    [[nodiscard]] bool has_its_name(const Published& table, off_t& size) const;
+    /// Mends or makes anew, with its rows, what somebody has changed or deleted.
     bool put_in_place(const std::string& root, Published& table);
-    void write(remap_table::Table& file, const std::vector<ConnectRow>& rows) const;
+    void write(const TableFile& file, const std::vector<ConnectRow>& rows) const;
     /// A file that is nobody's place to look any more.
-    void give_up(remap_table::Table& file, const std::vector<ConnectRow>& rows) const;
-    void publish(Published& table);
+    void give_up(const TableFile& file, const std::vector<ConnectRow>& rows) const;
+    /// A file that stays in its place, and that nobody writes for now.
+    void end(const TableFile& file) const;
+    void publish(const std::string& root, Published& table);
     [[nodiscard]] bool is_unused(const std::string& root) const;
     /// Nobody is known to read it: it is among the last of those, and the one that has been so longest may close.
     void rest_if_unused(const std::string& root);

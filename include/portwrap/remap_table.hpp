@@ -4,9 +4,11 @@
 // RUNTIME/tables/NAME, NAME being 16 hexadecimal digits: the hash of the project's root, or one of the numbers after it
 // where two roots have one hash. The file is fully allocated before it gets its name, reused in place and never
 // truncated, so that reading it raises no SIGBUS. A table whose file has lost its name (nothing is known of the project any more, or
-// somebody has deleted the file) is retired: whoever has it mapped looks for the one that is in its place now. One writer, any number of readers: the sequence is odd while the writer is at
-// work; a reader copies what it needs and looks whether the sequence is still the same. Everything that changes is made
-// of words that are read and written atomically, in the machine's byte order.
+// somebody has deleted the file) is retired: whoever has it mapped looks for the one that is in its place now. One that nobody
+// writes any more has ended: whoever has it mapped looks whether another one is in its place, and keeps it where none is.
+// One writer, any number of readers: the sequence is odd while the writer is at work; a reader copies what it needs and looks
+// whether the sequence is still the same. Everything that changes is made of words that are read and written atomically, in the
+// machine's byte order.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +39,7 @@ struct Table {
     std::uint64_t magic;
     std::uint64_t version;   ///< 0: retired
     std::uint64_t sequence;  ///< odd while being written
-    std::uint64_t agent_pid;
+    std::uint64_t agent_pid;  ///< k_ended: nobody writes it any more. Its lower half is a robust futex, which the kernel sets to that
     std::uint64_t agent_start;
     std::uint64_t netns;  ///< SO_NETNS_COOKIE of the agent; 0: unknown
     std::uint64_t count;  ///< of rows, those of kind live first, in the order of preference
@@ -87,6 +89,8 @@ inline void write_name(std::uint64_t name, char (&out)[k_name_digits]) noexcept 
 
 /// For the writer, after the new file has its name. What it says stays, for readers of an earlier version.
 inline void retire(Table& table) noexcept { __atomic_store_n(&table.version, std::uint64_t{0}, __ATOMIC_RELEASE); }
+/// For the writer, when all but the rows stands.
+inline void instate(Table& table) noexcept { __atomic_store_n(&table.version, k_version, __ATOMIC_RELEASE); }
 /// Asked after a reading: then the reading does not count.
 [[nodiscard]] inline bool is_retired(const Table& table) noexcept { return __atomic_load_n(&table.version, __ATOMIC_ACQUIRE) != k_version; }
 
@@ -99,6 +103,15 @@ inline Row load(const Row& row) noexcept {
 /// A writer that died at work leaves an odd sequence until the next agent comes.
 inline constexpr int k_attempts = 64;
 }  // namespace detail
+
+/// FUTEX_OWNER_DIED of the kernel's <linux/futex.h>, in the place of a pid, whose numbers are all smaller.
+inline constexpr std::uint64_t k_ended = 0x40000000;
+/// For the writer, when it leaves a file that is in its place: unless another agent writes it. Where it is killed instead, the kernel
+/// does the same.
+inline void end(Table& table, std::uint64_t agent_pid) noexcept {
+    (void)__atomic_compare_exchange_n(&table.agent_pid, &agent_pid, k_ended, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+[[nodiscard]] inline bool has_ended(const Table& table) noexcept { return detail::load(table.agent_pid) == k_ended; }
 
 [[nodiscard]] constexpr Row make_row(RowKind kind, std::uint16_t port, std::uint16_t target, std::uint64_t session_pid,
                                      std::uint64_t session_start, std::uint64_t directory) noexcept {

@@ -45,7 +45,18 @@ except OSError as error:
     print(errno.errorcode[error.errno])
 """
 
-FILES = {"server.py": SERVER, "client.py": CLIENT, "requirements.txt": "\n"}
+# The same, again for each line.
+PATIENT = """
+import errno, socket, sys
+for line in sys.stdin:
+    try:
+        client = socket.create_connection(("127.0.0.1", int(line)), 10)
+        print(f"{client.recv(100).decode().strip()} {client.getpeername()[1]}", flush=True)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+"""
+
+FILES = {"server.py": SERVER, "client.py": CLIENT, "patient.py": PATIENT, "requirements.txt": "\n"}
 
 
 @pytest.fixture
@@ -497,3 +508,65 @@ def test_tables_that_somebody_deletes_are_made_anew_before_a_connection_reaches_
         old.close()
     assert all_say() == [expected] * 3
     assert "error" not in [check["status"] for check in house.ask("doctor")["checks"]]
+
+
+class Patient:
+    """A program that runs on, and connects when it is told."""
+
+    def __init__(self, house, root):
+        self.process = house.wrap("python3", "patient.py", cwd=root)
+        self.asked = 0
+
+    def ask(self, port=ASKED):
+        self.asked += 1
+        self.process.say(f"{port}\n")
+        return self.process.wait_for(r"^(content of .*|E[A-Z]+)$", "stdout", count=self.asked)[1]
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_program_that_runs_on_finds_its_server_after_the_agent_and_then_its_directory_have_gone(house, worktrees, how):
+    """A logout that takes the runtime directory along, while programs run on."""
+    servers = [serve(house, root) for root in worktrees]
+    programs = [Patient(house, root) for root in worktrees]
+    assert [program.ask() for program in programs] == [f"content of shop {servers[0][1]}", f"content of shop-fix {servers[1][1]}"]
+    if how == "killed":
+        house.kill_agent()
+    else:
+        house.stop_agent()
+    shutil.rmtree(house.runtime / "portwrap")
+    assert [program.ask() for program in programs] == [f"content of shop {servers[0][1]}", f"content of shop-fix {servers[1][1]}"]
+    house.start_agent()
+    assert [program.ask() for program in programs] == [f"content of shop {servers[0][1]}", f"content of shop-fix {servers[1][1]}"]
+    for process, _ in servers:
+        process.kill()
+    wait_until(lambda: house.leases() == [], "the leases end")
+    for number, root in enumerate(worktrees):
+        assert serve(house, root, options=("-p", str(ASKED + 55 + number)))[1] == ASKED + 55 + number
+    assert [program.ask() for program in programs] == [f"content of shop {ASKED + 55}", f"content of shop-fix {ASKED + 56}"]
+
+
+@pytest.mark.parametrize("size", [0, 4096])
+def test_tables_that_somebody_truncates_end_neither_the_agent_nor_programs(house, worktrees, size):
+    servers = [serve(house, root) for root in worktrees]
+    programs = [Patient(house, root) for root in worktrees]
+    expected = [f"content of shop {servers[0][1]}", f"content of shop-fix {servers[1][1]}"]
+    assert [program.ask() for program in programs] == expected
+    agent = house.agent_pid()
+    tables = list((house.runtime / "portwrap" / "tables").iterdir())
+    whole = {table.stat().st_size for table in tables}
+    for table in tables:
+        os.truncate(table, size)
+    wait_until(lambda: {table.stat().st_size for table in tables} == whole, "the tables are mended")
+    assert len(house.leases()) == 2
+    assert [program.ask() for program in programs] == expected
+    # What is bound in the same moment is no trouble, either, nor is a table that goes after that.
+    for table in tables:
+        os.truncate(table, size)
+    _, port = serve(house, worktrees[1])
+    for table in tables:
+        os.truncate(table, size)
+        table.unlink()
+    wait_until(lambda: all(table.exists() for table in tables), "the tables are made anew")
+    assert len(house.leases()) == 3
+    assert [program.ask() for program in programs] == [expected[0], f"content of shop-fix {port}"]
+    assert house.agent_pid() == agent

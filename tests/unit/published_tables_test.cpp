@@ -1,12 +1,16 @@
-// The files of published tables: when they are made, kept, made anew and removed, and what becomes of readers of the old ones.
+// The files of published tables: when they are made, kept, mended, made anew and removed, and what becomes of readers of the old ones.
 #include "service/remap_tables.hpp"
 
 #include <catch2/catch.hpp>
 
+#include <csignal>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,6 +41,7 @@ struct Reader {
     ~Reader() { ::munmap(const_cast<remap_table::Table*>(table), sizeof(remap_table::Table)); }
     [[nodiscard]] Port where(Port port) const { return remap_table::find_connect(*table, port, {}).target; }
     [[nodiscard]] bool is_retired() const { return remap_table::is_retired(*table); }
+    [[nodiscard]] bool has_ended() const { return remap_table::has_ended(*table); }
     const remap_table::Table* table = nullptr;
 };
 
@@ -51,7 +56,7 @@ struct Publisher {
         seen = world.journal.size();
     }
     RemapTables::Options options() {
-        return {directory, {77, 88}, 0, [this](const std::string& line) { troubles.push_back(line); }};
+        return {directory, agent, 0, [this](const std::string& line) { troubles.push_back(line); }};
     }
     Session open(const std::string& root, std::int32_t pid) {
         Session session;
@@ -79,6 +84,22 @@ struct Publisher {
     }
     void told(const std::string& name) { loop.directories.at(directory)(name); }
 
+    /// What an agent does in a process of its own, which is killed after that.
+    void play_killed(const std::function<void()>& play) {
+        const auto child = ::fork();
+        REQUIRE(child >= 0);
+        if (child == 0) {
+            agent = {::getpid(), 99};
+            begin_anew();
+            play();
+            (void)::raise(SIGKILL);
+        }
+        int status = 0;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        REQUIRE((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+    }
+
+    ProcessId agent{77, 88};
     Scratch scratch;
     std::string directory = scratch.at("tables");
     World world;
@@ -226,4 +247,158 @@ TEST_CASE("where a table cannot be made anew its readers keep the one that they 
     CHECK(publisher.tables->keep_in_place().empty());
     CHECK(reader.is_retired());
     CHECK(Reader(publisher.file("/a")).where(3000) == port);
+}
+
+TEST_CASE("readers of a table learn that its agent was killed, and that another one writes it", "[tables]") {
+    Publisher publisher;
+    const auto port = publisher.serve_two();
+    const Reader reader(publisher.file("/a"));
+    const Reader other(publisher.file("/b"));
+    CHECK_FALSE(reader.has_ended());
+    SECTION("with its tables in their place") {
+        publisher.play_killed([] {});
+        CHECK(reader.has_ended());
+        CHECK(other.has_ended());
+        publisher.begin_anew();
+        CHECK_FALSE(reader.has_ended());
+        CHECK_FALSE(other.has_ended());
+    }
+    SECTION("after it has closed some of them") {
+        publisher.play_killed([&] {
+            for (int number = 0; number < 100; ++number) { (void)publisher.tables->open("/r" + std::to_string(number), {}, publisher.world.registry); }
+        });
+        CHECK(reader.has_ended());
+        CHECK(other.has_ended());
+    }
+    SECTION("with files that have lost their name") {
+        publisher.play_killed([&] { fs::remove_all(publisher.directory); });
+        CHECK(reader.has_ended());
+        CHECK(other.has_ended());
+        publisher.begin_anew();
+        CHECK(reader.has_ended());
+        CHECK_FALSE(Reader(publisher.file("/a")).has_ended());
+    }
+    CHECK_FALSE(reader.is_retired());
+    CHECK(reader.where(3000) == port);
+}
+
+TEST_CASE("readers of a table learn that its agent has left, or tells it of others no more", "[tables]") {
+    Publisher publisher;
+    auto& world = publisher.world;
+    const auto caller = world.start(world.place("/a"));
+    const auto bound = world.serve(caller, 3000);
+    publisher.follow();
+    const Reader reader(publisher.file("/a"));
+    SECTION("it leaves") {
+        publisher.tables->leave();
+        CHECK(reader.has_ended());
+        publisher.begin_anew();
+    }
+    SECTION("it closes the table") {
+        world.apply(decide_destroyed(world.registry, world.config, bound.cookie, world.facts()));
+        world.apply({SessionClosed{caller.session}});
+        publisher.follow();
+        for (int number = 0; number < 100; ++number) { (void)publisher.tables->open("/r" + std::to_string(number), {}, world.registry); }
+        CHECK(reader.has_ended());
+        (void)publisher.tables->open("/a", {}, world.registry);
+    }
+    CHECK_FALSE(reader.has_ended());
+    CHECK_FALSE(reader.is_retired());
+}
+
+TEST_CASE("a table that somebody truncates or overwrites is mended in its place", "[tables]") {
+    Publisher publisher;
+    const auto port = publisher.serve_two();
+    const auto file = publisher.file("/a");
+    const Reader reader(file);
+    const auto serve_one_more = [&] {
+        publisher.world.now += std::chrono::seconds(1);
+        const auto more = publisher.world.serve(publisher.world.start(publisher.world.place("/a")), 3000);
+        publisher.follow();
+        return more.port;
+    };
+
+    const auto size = GENERATE(std::uintmax_t{0}, std::uintmax_t{100}, std::uintmax_t{4096}, std::uintmax_t{20000}, std::uintmax_t{sizeof(remap_table::Table)});
+    if (size == sizeof(remap_table::Table)) { fs::resize_file(file, 0); }
+    fs::resize_file(file, size);
+    auto expected = port;
+    SECTION("told by the watch") { publisher.told(fs::path(file).filename().string()); }
+    SECTION("unseen, until the next session asks") { CHECK(publisher.tables->open("/a", {}, publisher.world.registry) != 0); }
+    SECTION("unseen, until the next program binds") { expected = serve_one_more(); }
+    SECTION("unseen, until somebody asks whether all is well") { CHECK(publisher.tables->keep_in_place().empty()); }
+    CHECK(fs::file_size(file) == sizeof(remap_table::Table));
+    CHECK_FALSE(reader.is_retired());
+    CHECK(reader.where(3000) == expected);
+    CHECK(remap_table::is_table(*reader.table));
+    CHECK(Reader(file).where(3000) == expected);
+    expected = serve_one_more();
+    CHECK(reader.where(3000) == expected);
+    CHECK(publisher.troubles.empty());
+}
+
+TEST_CASE("a truncated table that loses its name is retired, and can be read", "[tables]") {
+    Publisher publisher;
+    const auto port = publisher.serve_two();
+    const auto file = publisher.file("/a");
+    const Reader before(file);
+    const auto size = GENERATE(std::uintmax_t{0}, std::uintmax_t{4096});
+    SECTION("deleted") {
+        fs::resize_file(file, size);
+        fs::remove(file);
+        publisher.told(fs::path(file).filename().string());
+    }
+    SECTION("while no agent runs") {
+        publisher.tables->leave();
+        fs::resize_file(file, size);
+        publisher.begin_anew();
+    }
+    SECTION("deleted, unseen until the agent ends") {
+        fs::resize_file(file, size);
+        fs::remove(file);
+        publisher.tables->leave();
+        publisher.begin_anew();
+    }
+    CHECK(before.is_retired());
+    CHECK(before.where(3000) == 0);
+    const Reader after(file);
+    CHECK_FALSE(after.is_retired());
+    CHECK(after.where(3000) == port);
+}
+
+TEST_CASE("an agent ends and forgets projects with truncated tables", "[tables]") {
+    Publisher publisher;
+    (void)publisher.serve_two();
+    (void)publisher.tables->open("/empty", {}, publisher.world.registry);
+    const Reader empty(publisher.file("/empty"));
+    const Reader reader(publisher.file("/a"));
+    for (const auto* root : {"/a", "/b", "/empty"}) { fs::resize_file(publisher.file(root), 0); }
+    publisher.tables->let_go("/empty");
+    CHECK_FALSE(publisher.has("/empty"));
+    CHECK(empty.is_retired());
+    publisher.tables->leave();
+    CHECK(reader.is_retired());
+}
+
+TEST_CASE("an agent that cannot give a truncated table its size back leaves it alone until it can", "[tables]") {
+    Publisher publisher;
+    (void)publisher.serve_two();
+    const auto file = publisher.file("/a");
+    const Reader reader(file);
+    const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const rlimit small{4096, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+    fs::resize_file(file, 0);
+    publisher.told(fs::path(file).filename().string());
+    publisher.world.now += std::chrono::seconds(1);
+    const auto more = publisher.world.serve(publisher.world.start(publisher.world.place("/a")), 3000);
+    publisher.follow();
+    const auto problem = publisher.tables->keep_in_place();
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+    (void)std::signal(SIGXFSZ, ignored);
+    CHECK_FALSE(problem.empty());
+    CHECK(publisher.troubles.size() == 1);
+    CHECK(publisher.tables->keep_in_place().empty());
+    CHECK(reader.where(3000) == more.port);
 }

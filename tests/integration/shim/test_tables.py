@@ -12,6 +12,7 @@ from test_shim import SHIM, agents, driver, free, grants, lines, run, runtime  #
 
 MAGIC = 0x31504d5041525750
 LIVE, STICKY, REFUSED = 1, 2, 3
+ENDED = 0x40000000
 
 
 @contextlib.contextmanager
@@ -139,17 +140,24 @@ def test_a_table_that_is_no_file_leaves_connections_alone(play, publish, runtime
         assert lines(play(f"connect=127.0.0.1/{port}", env=env)) == [f"connect 0 0 {port}"]
 
 
+@pytest.fixture
+def start(driver, runtime, root):  # noqa: F811
+    """A program that goes on when it is told."""
+    def start(*steps, env):
+        return subprocess.Popen([driver, *steps], text=True, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                env={"LD_PRELOAD": str(SHIM), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "4242.1234567", **env})
+    return start
+
+
 @pytest.mark.parametrize("now", ["in its place", "elsewhere, says the agent", "nowhere, says the agent", "nowhere"])
-def test_a_table_that_is_retired_is_looked_for_anew(driver, runtime, publish, root, agents, now):  # noqa: F811
+def test_a_table_that_is_retired_is_looked_for_anew(start, runtime, publish, agents, now):  # noqa: F811
     """Its file was deleted, or its project forgotten, while the program runs."""
     with serving() as port, serving() as later:
         env = publish(row(LIVE, 4242, port))
         table = runtime / "tables" / env["PORTWRAP_TABLE"]
         answer = {"table": 0, "connect": 1}
         agent = agents(lambda request: answer) if now != "nowhere" else None
-        program = subprocess.Popen([driver, "connect=127.0.0.1/4242", "wait", *["connect=127.0.0.1/4242"] * 3], text=True, cwd=root,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   env={"LD_PRELOAD": str(SHIM), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "4242.1234567", **env})
+        program = start("connect=127.0.0.1/4242", "wait", *["connect=127.0.0.1/4242"] * 3, env=env)
         assert program.stdout.readline() == f"connect 0 0 {port}\n"
         with open(table, "r+b") as old:
             table.unlink()
@@ -168,6 +176,63 @@ def test_a_table_that_is_retired_is_looked_for_anew(driver, runtime, publish, ro
         assert said.splitlines() == [f"connect 0 0 {later}"] * 3
     if agent:
         assert len(agent.of("shim.table")) == (0 if now == "in its place" else 1)
+
+
+@pytest.mark.parametrize("first", ["elsewhere", "as asked", "unknown"])
+@pytest.mark.parametrize("now", ["another", "another that ended", "the same", "none", "garbage", "another project's", "retired"])
+def test_where_a_table_has_ended_the_one_in_its_place_counts(start, runtime, publish, agents, first, now):  # noqa: F811
+    """Its agent was killed, or has left, and its directory was deleted, before the next one made its own."""
+    agent = agents(lambda request: {"table": 0, "connect": 1})
+    with serving() as port, serving() as later:
+        asked = port if first == "as asked" else 4242
+        said_first = f"connect -1 {errno.ECONNREFUSED} 0" if first == "unknown" else f"connect 0 0 {port}"
+        env = publish(*([] if first == "unknown" else [row(LIVE, asked, port)]))
+        table = runtime / "tables" / env["PORTWRAP_TABLE"]
+        program = start(f"connect=127.0.0.1/{asked}", "wait", *[f"connect=127.0.0.1/{asked}"] * 3, env=env)
+        assert program.stdout.readline() == said_first + "\n"
+        with open(table, "r+b") as old:
+            if now != "the same":
+                table.unlink()
+            if now == "garbage":
+                table.write_bytes(b"no table")
+            elif now not in ("the same", "none"):
+                change = {"another that ended": {"agent": ENDED}, "another project's": {"where": "/elsewhere"}, "retired": {"version": 0}}
+                publish(row(LIVE, asked, later), name=table.name, **change.get(now, {}))
+            old.seek(24)
+            old.write(struct.pack("<Q", ENDED))
+        said, _ = program.communicate("x", timeout=10)
+    assert said.splitlines() == [f"connect 0 0 {later}" if now in ("another", "another that ended") else said_first] * 3
+    assert agent.connections == 0
+
+
+def test_an_ended_table_that_is_in_its_place_is_mapped_once_and_believed_when_it_is_written_again(start, runtime, publish):
+    with serving() as port, serving() as later:
+        env = publish(row(LIVE, 4242, port), agent=ENDED)
+        table = runtime / "tables" / env["PORTWRAP_TABLE"]
+        program = start(*["connect=127.0.0.1/4242"] * 5, "wait", "connect=127.0.0.1/4242", "wait", env=env)
+        assert [program.stdout.readline() for _ in range(5)] == [f"connect 0 0 {port}\n"] * 5
+        with open(f"/proc/{program.pid}/maps", encoding="utf-8") as maps:
+            assert sum(str(table) in line for line in maps) == 1
+        publish(row(LIVE, 4242, later))
+        program.stdin.write("x")
+        program.stdin.flush()
+        assert program.stdout.readline() == f"connect 0 0 {later}\n"
+        program.communicate("x", timeout=10)
+
+
+def test_a_bind_that_nobody_answers_goes_by_the_table_that_is_in_place(start, runtime, publish):
+    known, later = free(2)
+    env = publish(row(STICKY, 4242, known))
+    table = runtime / "tables" / env["PORTWRAP_TABLE"]
+    program = start("tcp4", "bind=127.0.0.1/4242", "name", "close", "wait", "tcp4", "bind=127.0.0.1/4242", "name", env=env)
+    assert [program.stdout.readline() for _ in range(2)] == ["bind 0 0\n", f"name 127.0.0.1 {known}\n"]
+    with open(table, "r+b") as old:
+        table.unlink()
+        publish(row(STICKY, 4242, later))
+        old.seek(24)
+        old.write(struct.pack("<Q", ENDED))
+    said, _ = program.communicate("x", timeout=10)
+    assert said.splitlines() == ["bind 0 0", f"name 127.0.0.1 {later}"]
 
 
 @pytest.mark.parametrize("between", [".git", ".portwrap.json"])
