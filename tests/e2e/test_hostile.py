@@ -59,6 +59,9 @@ def import_files():
     yield "names.json", '{"ports":{' + ",".join(f'"{number}":[]' for number in range(most // 13)) + "}}"
     yield "members.json", '{"leases":[{' + ",".join(f'"{number}":0' for number in range(most // 10)) + "}]}"
     yield "nested.json", '{"leases":[' + ",".join('{"port":' * 12 + "1" + "}" * 12 for _ in range(most // 110)) + "]}"
+    yield "deep.json", '{"x":' + "[" * most
+    names = ("".join(letter.upper() if number >> at & 1 else letter for at, letter in enumerate("cloudflarehostname")) for number in range(100_000))
+    yield "spellings.json", '{"leases":[{"port":3999' + "".join(f',"{name[:10]}_{name[10:]}":{{}}' for name in names) + "}]}"
     yield "history.json", '{"history":[' + ",".join('{"port":1}' for _ in range(most // 11)) + '],"leases":[]}'
 
 
@@ -79,6 +82,8 @@ def test_no_import_takes_much_memory_or_others_time(house, shop, served):
                 answers[name] = importer.line()
     assert len(answers["rows.csv"]["result"]["imported"]) == 4000
     assert answers["history.json"]["result"]["imported"] == []
+    assert len(answers["spellings.json"]["result"]["imported"]) == 1
+    assert "nested deeper" in answers["deep.json"]["error"]["message"]
     for name in ("short.csv", "zeros.json", "names.json"):
         assert "it has more than 4000 rows" in answers[name]["error"]["message"], name
     for _, importer in [*importers, ("other", other)]:

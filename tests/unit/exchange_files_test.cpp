@@ -451,6 +451,53 @@ TEST_CASE("what a file has beside its rows, and in them beside their fields, is 
     CHECK(rows.refused[2] == RefusedRow{5, "there is no port"});
 }
 
+TEST_CASE("of several names for one field of a row the last in the order of their bytes counts, and what is an object or a list is none", "[exchange]") {
+    const auto rows = read(R"({"leases":[
+        {"port":3010,"PORT":3011,"Port":{"port":1},"service":[],"SERVICE":"api","Service":"web","sErvice":{}},
+        {"port":3012,"Project":"no","project":{"name":"shop","root":"/home/me/shop","NAME":"no"},"ROOT":"/no"},
+        {"port":3013,"project":{"name":"no","root":"/no"},"root":"/home/me/blog","project ":"blog","service":null}]})");
+    CHECK(rows.refused.empty());
+    REQUIRE(rows.rows.size() == 3);
+    CHECK(std::pair(rows.rows[0].port, rows.rows[0].service) == std::pair(Port{3010}, std::string("web")));
+    CHECK(std::pair(rows.rows[1].name, rows.rows[1].directory) == std::pair(std::string("shop"), std::string("/home/me/shop")));
+    CHECK(std::pair(rows.rows[2].name, rows.rows[2].directory) == std::pair(std::string("blog"), std::string("/home/me/blog")));
+    CHECK(rows.rows[2].service == "main");
+    const auto applications = read(R"({"applications":{"3000":{"Project":"no","name":"shop"},"3001":{"name":"no","project":"blog"},"3002":{"name":"no","project":[]}}})");
+    REQUIRE(applications.rows.size() == 3);
+    CHECK(applications.rows[0].name == "shop");
+    CHECK(applications.rows[1].name == "blog");
+    CHECK(applications.rows[2].name.empty());
+}
+
+TEST_CASE("a row with a hundred thousand names for one field is read like any other", "[exchange]") {
+    std::string text = R"({"leases":[{"port":3000)";
+    for (unsigned spelling = 0; spelling < 100'000; ++spelling) {
+        std::string name = "cloudflare_hostname";
+        for (unsigned letter = 0; letter < 17; ++letter) {
+            const auto at = letter < 10 ? letter : letter + 1;  // not the underline
+            if ((spelling >> letter & 1) != 0) { name[at] = static_cast<char>(name[at] - ('a' - 'A')); }
+        }
+        text += ",\"" + name + "\":{}";
+    }
+    const auto rows = read(text + "}]}");
+    CHECK(rows.refused.empty());
+    CHECK(rows.rows.size() == 1);
+}
+
+TEST_CASE("a file is read no further than to the first thing that is wrong", "[exchange]") {
+    for (const auto* begins : {R"({"x":)", R"({"leases":)", R"({"leases":[{"port":)"}) {
+        CAPTURE(begins);
+        for (const auto* level : {"[", R"({"a":)"}) {
+            std::string text = begins;
+            for (int i = 0; i < 100; ++i) { text += level; }
+            CHECK(read_rows(text, std::nullopt).error().message == "it is nested deeper than 16 levels");
+        }
+    }
+    CHECK(read_rows(R"({"leases":[{"port":1,"port":2}],)", std::nullopt).error().message == "the key \"port\" stands twice");
+    CHECK(read_rows(R"({"leases":[{"port":1}],"leases":[[[[[[[[[[[[[[[[[[[)", std::nullopt).error().message == "the key \"leases\" stands twice");
+    CHECK(read_rows(R"({"leases":[{"port":1e999}]})", std::nullopt).error().message == "it is not JSON");
+}
+
 TEST_CASE("times are read as tools write them", "[exchange]") {
     const auto time = lenient_time("2025-01-15T10:30:00Z");
     REQUIRE(time);

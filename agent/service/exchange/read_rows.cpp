@@ -394,7 +394,7 @@ Result<RowsRead> read_env(std::string_view text) {
 
 // --- JSON ----------------------------------------------------------------------------------------------------------
 
-constexpr int k_depth = 16;
+constexpr std::size_t k_depth = 16;
 constexpr std::size_t k_max_kept = 32 * k_import_rows;     ///< fields of all rows; ours have half as many
 constexpr std::size_t k_max_kept_bytes = 4 * 1024 * 1024;  ///< of their texts
 
@@ -403,201 +403,225 @@ constexpr std::array<std::pair<std::string_view, ImportFormat>, 4> k_collections
                                                                                   {"applications", ImportFormat::applications},
                                                                                   {"allocations", ImportFormat::worktrees},
                                                                                   {"ports", ImportFormat::ports}}};
+constexpr const char* k_no_collection = "it has no \"leases\", \"allocations\", \"applications\" or \"ports\"";
 
-struct Document {
-    Json value;
-    /// The keys of the objects one level down, as they stand in the file: Json sorts them, and a Json that does not sort finds
-    /// a key only by looking at all before it.
-    std::map<std::string, std::vector<std::string>, std::less<>> order;
-};
+bool is_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
 
-/// Decides of each part of a file whether it is kept, while it is parsed. A document's members have the depth 1, the elements of a
-/// collection 2, and the fields of a row 3 (4 where several rows have one key).
-class Sieve {
+/// Builds the rows of a file while it is parsed, and nothing else: a file may be megabytes of brackets, or of names for one field. It stops
+/// the parser at the first problem.
+class JsonRows : public nlohmann::json_sax<Json> {
 public:
-    explicit Sieve(Document& document) : m_document(document) {}
-
-    /// Json's parser_callback_t.
-    bool keeps(int depth, Json::parse_event_t event, const Json& parsed) {
-        using Event = Json::parse_event_t;
-        if (event == Event::object_end || event == Event::array_end) { return problem.empty(); }
-        const auto level = static_cast<std::size_t>(depth);
-        if (depth > k_depth) { problem = "it is nested deeper than " + std::to_string(k_depth) + " levels"; }
-        if (!problem.empty()) { return false; }
-        if (event == Event::key) { return keeps_member(level, parsed.get_ref<const std::string&>()); }
-        if (level < m_dropped) { m_dropped = k_nothing; }
-        const bool in_array = level > 0 && !m_levels[level - 1].is_object;
-        const bool is_dropped = m_dropped != k_nothing;
-        if (event != Event::value) {
-            m_levels.resize(level + 1);
-            m_levels[level] = {event == Event::object_start, {}};
-        }
-        if (is_dropped) { return false; }
-        if (level == 0 && event != Event::object_start) {
-            problem = k_no_collection;
-        } else if (((level == 2 && (event != Event::array_start || in_array)) || (level == 3 && in_array)) && ++m_rows > k_import_rows) {
-            problem = too_many_rows().message;
-        } else if ((level > 2 && event == Event::array_start && !in_array) || (level > 3 && in_array)) {
-            m_dropped = level;  // no field is a list
-            return false;
-        } else if (parsed.is_string() && (m_kept_bytes += parsed.get_ref<const std::string&>().size()) > k_max_kept_bytes) {
-            problem = k_too_large;
-        }
-        return problem.empty();
+    JsonRows() {
+        for (const auto& [name, format] : k_collections) { m_found.push_back({name, {format, {}, {}}}); }
     }
 
     std::string problem;
 
-    static constexpr const char* k_no_collection = "it has no \"leases\", \"allocations\", \"applications\" or \"ports\"";
-
-private:
-    struct Level {
-        bool is_object = false;
-        std::set<std::string> keys{};
-    };
-    static constexpr std::size_t k_nothing = SIZE_MAX;
-    static constexpr const char* k_too_large = "there is too much in it; import it in parts";
-
-    bool keeps_member(std::size_t level, const std::string& key) {
-        if (m_dropped != k_nothing && level > m_dropped) { return false; }
-        m_dropped = k_nothing;
-        const auto is_collection = [&](const auto& entry) { return entry.first == key; };
-        const bool kept = level == 1   ? std::any_of(k_collections.begin(), k_collections.end(), is_collection)
-                          : level == 2 || is_field(field_name(key));
-        if (!kept) {
-            m_dropped = level;
-            return false;
-        }
-        if (!m_levels[level - 1].keys.insert(key).second) { problem = "the key \"" + printable(key, 64) + "\" stands twice"; }
-        m_kept_bytes += key.size();
-        if (++m_kept > k_max_kept || m_kept_bytes > k_max_kept_bytes) { problem = k_too_large; }
-        if (level == 1) {
-            m_inside = key;
-        } else if (level == 2) {
-            auto& keys = m_document.order[m_inside];
-            keys.push_back(key);
-            if (keys.size() > k_import_rows) { problem = too_many_rows().message; }
-        }
-        return problem.empty();
+    /// The rows of a format, of the first that the file has without one.
+    Result<RowsRead> rows(std::optional<ImportFormat> wanted) {
+        auto chosen = m_found.begin();
+        while (chosen != m_found.end() && (wanted ? chosen->rows.format != *wanted : !chosen->stands)) { ++chosen; }
+        if (chosen == m_found.end()) { return Error{ErrorCode::invalid_request, k_no_collection}; }
+        if (!chosen->has_rows) { return Error{ErrorCode::invalid_request, "it has no \"" + std::string(chosen->name) + "\" with rows"}; }
+        return std::move(chosen->rows);
     }
 
-    Document& m_document;
-    std::string m_inside;         ///< the collection
-    std::vector<Level> m_levels;  ///< what has been begun, by its depth
-    std::size_t m_dropped = k_nothing;  ///< the level of a part that is not kept, with all that is in it
+    bool null() override { return scalar(Kind::other, {}); }
+    bool boolean(bool value) override { return scalar(Kind::other, value ? "true" : "false"); }
+    bool number_integer(number_integer_t value) override { return scalar(Kind::number, std::to_string(value)); }
+    bool number_unsigned(number_unsigned_t value) override { return scalar(Kind::number, std::to_string(value)); }
+    bool number_float(number_float_t value, const string_t&) override { return scalar(Kind::number, Json(value).dump()); }
+    bool string(string_t& value) override { return scalar(Kind::text, std::move(value)); }
+    bool binary(binary_t&) override { return true; }  // JSON has none
+    bool start_object(std::size_t) override { return begin(true); }
+    bool start_array(std::size_t) override { return begin(false); }
+    bool end_array() override { return end(); }
+    bool end_object() override {
+        if (m_levels.back().part == Part::row) { end_row(); }
+        return end();
+    }
+    bool key(string_t& key) override {
+        if (m_levels.size() > k_depth) { return stop_at_depth(); }
+        auto& level = m_levels.back();
+        if (level.part == Part::document) { m_inside = collection_named(key); }
+        level.is_kept = level.part == Part::keyed || (level.part == Part::document && m_inside != nullptr) ||
+                        ((level.part == Part::row || level.part == Part::project) && is_field(field_name(key)));
+        if (!level.is_kept) { return true; }
+        if (!level.keys.insert(key).second) { return stop("the key \"" + printable(key, 64) + "\" stands twice"); }
+        if (++m_kept > k_max_kept) { return stop(k_too_large); }
+        if (level.part == Part::document) { m_inside->stands = true; }
+        if (level.part == Part::keyed && level.keys.size() > k_import_rows) { return stop(too_many_rows().message); }
+        level.key = std::move(key);
+        return keep_bytes(level.key.size());
+    }
+    bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return stop("it is not JSON"); }
+
+private:
+    /// What an object or an array is: `list` and `keyed` are collections of rows, `entries` are several rows of one key.
+    enum class Part { document, list, keyed, entries, row, project, left_out };
+    enum class Kind { text, number, other };
+    struct Level {
+        Part part = Part::left_out;
+        bool is_kept = true;  ///< what stands under `key`
+        std::string key{};    ///< the last one
+        std::set<std::string> keys{};
+    };
+    /// A field's text, and the key that it stood under: of several that mean one field, the last in the order of their bytes counts.
+    struct Field {
+        std::string key;
+        std::string text;
+    };
+    struct Found {
+        std::string_view name;
+        RowsRead rows;
+        bool stands = false;    ///< in the file
+        bool has_rows = false;  ///< it is an object or an array
+        int last_row = 0;
+    };
+    static constexpr const char* k_too_large = "there is too much in it; import it in parts";
+
+    bool stop(std::string why) {
+        problem = std::move(why);
+        return false;
+    }
+    bool stop_at_depth() { return stop("it is nested deeper than " + std::to_string(k_depth) + " levels"); }
+    bool keep_bytes(std::size_t bytes) { return (m_kept_bytes += bytes) <= k_max_kept_bytes || stop(k_too_large); }
+
+    /// Null where a member of the document is none.
+    Found* collection_named(std::string_view name) {
+        const auto found = std::find_if(m_found.begin(), m_found.end(), [&](const Found& entry) { return entry.name == name; });
+        return found == m_found.end() ? nullptr : &*found;
+    }
+
+    /// Does a value that comes now stand for a row?
+    [[nodiscard]] static bool holds_rows(Part part) { return part == Part::list || part == Part::keyed || part == Part::entries; }
+    /// Keyed by port where nothing else says it; the project is the `name`.
+    [[nodiscard]] bool is_applications() const { return m_inside->rows.format == ImportFormat::applications; }
+    /// The field that a key is which is no port.
+    [[nodiscard]] const char* key_is() const { return m_inside->rows.format == ImportFormat::worktrees ? "worktree" : "project"; }
+
+    /// Counts a row that begins; false when there are too many.
+    bool count_row() {
+        ++m_inside->last_row;
+        return ++m_rows <= k_import_rows || stop(too_many_rows().message);
+    }
+    void refuse_row() { m_inside->rows.refused.push_back({m_inside->last_row, "it is not an object"}); }
+
+    bool begin(bool is_object) {
+        if (m_levels.size() > k_depth) { return stop_at_depth(); }
+        if (m_levels.empty()) {
+            if (!is_object) { return stop(k_no_collection); }
+            m_levels.push_back({Part::document});
+            return true;
+        }
+        const auto around = m_levels.back().part;
+        auto part = Part::left_out;
+        if (around == Part::document && m_levels.back().is_kept) {
+            m_inside->has_rows = true;
+            part = is_object ? Part::keyed : Part::list;
+        } else if (around == Part::keyed && !is_object) {
+            part = Part::entries;
+        } else if (holds_rows(around)) {
+            if (!count_row()) { return false; }
+            if (is_object) {
+                part = Part::row;
+                m_fields.clear();
+                m_own_name.reset();
+            } else {
+                refuse_row();
+            }
+        } else if (around == Part::row && is_object && m_levels.back().is_kept && field_name(m_levels.back().key) == "project") {
+            part = Part::project;
+        }
+        m_levels.push_back({part});
+        return true;
+    }
+
+    bool end() {
+        m_levels.pop_back();
+        return true;
+    }
+
+    bool scalar(Kind kind, std::string text) {
+        if (m_levels.empty()) { return stop(k_no_collection); }
+        const auto& level = m_levels.back();
+        if (level.part == Part::left_out || !level.is_kept) { return true; }
+        if (kind == Kind::text && !keep_bytes(text.size())) { return false; }
+        if (holds_rows(level.part)) { return count_row() && add_scalar_row(kind, std::move(text)); }
+        if (level.part == Part::row) {
+            if (kind == Kind::other && text.empty()) { return true; }  // null
+            if (level.key == "name") { m_own_name = text; }
+            set_field(field_name(level.key), level.key, std::move(text));
+        } else if (level.part == Part::project && kind == Kind::text && (level.key == "name" || level.key == "root")) {
+            set_field(level.key == "name" ? "project" : "root", m_levels[m_levels.size() - 2].key, std::move(text));
+        }
+        return true;
+    }
+
+    void set_field(const std::string& name, const std::string& key, std::string text) {
+        auto& field = m_fields[name];
+        if (key >= field.key) { field = {key, std::move(text)}; }
+    }
+
+    /// A collection's key is the port of its rows, or else their project's name; of applications it is the name where they say a port themselves.
+    [[nodiscard]] Record record_of_key(bool says_port) const {
+        for (auto level = m_levels.rbegin(); level != m_levels.rend(); ++level) {
+            if (level->part != Part::keyed) { continue; }
+            const bool is_port = is_digits(level->key) || (is_applications() && !says_port);
+            return {{is_port ? "port" : key_is(), level->key}};
+        }
+        return {};
+    }
+
+    bool add_scalar_row(Kind kind, std::string text) {
+        if (m_levels.back().part == Part::list || kind == Kind::other) {
+            refuse_row();
+            return true;
+        }
+        auto record = record_of_key(kind == Kind::number || is_digits(text));
+        record.emplace(record.contains("port") ? key_is() : "port", std::move(text));
+        add_record(m_inside->rows, m_inside->last_row, record);
+        return true;
+    }
+
+    void end_row() {
+        const auto keys = std::move(m_levels.back().keys);
+        if (is_applications() && m_own_name && !keys.contains("project")) { set_field("project", "name", std::move(*m_own_name)); }
+        Record record;
+        for (auto& [name, field] : m_fields) { record.emplace(name, std::move(field.text)); }
+        record.merge(record_of_key(std::any_of(keys.begin(), keys.end(), is_port_title)));
+        add_record(m_inside->rows, m_inside->last_row, record);
+    }
+
+    std::vector<Found> m_found;   ///< each that there may be
+    Found* m_inside = nullptr;    ///< the collection that is read
+    std::vector<Level> m_levels;  ///< what has been begun and not ended, from the outside
+    std::map<std::string, Field> m_fields;  ///< of the row that is read
+    std::optional<std::string> m_own_name;  ///< what it has under "name"
     std::size_t m_rows = 0;
     std::size_t m_kept = 0;
     std::size_t m_kept_bytes = 0;
 };
 
-Result<Document> parse_file(std::string_view text) {
-    Document document;
-    Sieve sieve(document);
-    document.value = Json::parse(text.begin(), text.end(), [&](int depth, Json::parse_event_t event, const Json& parsed) { return sieve.keeps(depth, event, parsed); }, false);
-    if (!sieve.problem.empty()) { return Error{ErrorCode::invalid_request, sieve.problem}; }
-    if (document.value.is_discarded()) { return Error{ErrorCode::invalid_request, "it is not JSON"}; }
-    return document;
-}
-
-/// Scalars by their text; an object one level below as "name.field" under its own name's rules. An application registry calls the project `name`.
-void add_fields(const Json& object, bool name_is_project, Record& record) {
-    const bool is_named = name_is_project && !object.contains("project");
-    for (const auto& [key, value] : object.items()) {
-        const auto name = is_named && key == "name" ? "project" : field_name(key);
-        if (value.is_string()) {
-            record[name] = value.get<std::string>();
-        } else if (value.is_number() || value.is_boolean()) {
-            record[name] = value.dump();
-        } else if (value.is_object() && name == "project") {
-            if (const auto inner = value.find("name"); inner != value.end() && inner->is_string()) { record["project"] = inner->get<std::string>(); }
-            if (const auto inner = value.find("root"); inner != value.end() && inner->is_string()) { record["root"] = inner->get<std::string>(); }
-        }
-    }
-}
-
-void add_object(RowsRead& read, int number, const Json& value, bool name_is_project, Record record = {}) {
-    if (!value.is_object()) {
-        read.refused.push_back({number, "it is not an object"});
-        return;
-    }
-    add_fields(value, name_is_project, record);
-    add_record(read, number, record);
-}
-
-bool is_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
-
-/// Does what stands under a key say which port it is about?
-bool says_port(const Json& value) {
-    if (value.is_string()) { return is_digits(value.get_ref<const std::string&>()); }
-    if (!value.is_object()) { return value.is_number(); }
-    for (const auto& [key, inner] : value.items()) {
-        if (is_port_title(key)) { return true; }
-    }
-    return false;
-}
-
-struct Collection {
-    const Json& rows;                      ///< a list of records, or an object of them keyed by port or by name
-    const std::vector<std::string>& keys;  ///< of the object, in the order of the file
-    const char* key_is;                    ///< the field that a key is which is no number
-    bool is_applications;                  ///< keyed by port where nothing else says it; the project is the `name`
-};
-
-void add_collection(RowsRead& read, const Collection& collection) {
-    int number = 0;
-    if (collection.rows.is_array()) {
-        for (const auto& value : collection.rows) { add_object(read, ++number, value, collection.is_applications); }
-        return;
-    }
-    for (const auto& key : collection.keys) {
-        const auto& value = collection.rows.at(key);
-        const auto add = [&](const Json& entry) {
-            const bool port = is_digits(key) || (collection.is_applications && !says_port(entry));
-            Record record{{port ? "port" : collection.key_is, key}};
-            if (entry.is_number() || entry.is_string()) {
-                record[port ? collection.key_is : "port"] = entry.is_string() ? entry.get<std::string>() : entry.dump();
-                add_record(read, ++number, record);
-            } else {
-                add_object(read, ++number, entry, collection.is_applications, std::move(record));
-            }
-        };
-        if (value.is_array()) {
-            for (const auto& entry : value) { add(entry); }
-        } else {
-            add(value);
-        }
-    }
-}
-
-std::optional<ImportFormat> format_of(const Json& document) {
-    for (const auto& [name, format] : k_collections) {
-        if (document.contains(name)) { return format; }
-    }
-    return std::nullopt;
-}
-
 Result<RowsRead> read_json(std::string_view text, std::optional<ImportFormat> wanted) {
-    const auto document = parse_file(text);
-    if (!document) { return document.error(); }
-    const auto format = wanted ? wanted : format_of(document->value);
-    if (!format) { return Error{ErrorCode::invalid_request, Sieve::k_no_collection}; }
-    const auto* collection = std::find_if(k_collections.begin(), k_collections.end(), [&](const auto& entry) { return entry.second == *format; });
-    const auto rows = document->value.find(collection->first);
-    if (rows == document->value.end() || !rows->is_structured()) {
-        return Error{ErrorCode::invalid_request, "it has no \"" + std::string(collection->first) + "\" with rows"};
-    }
-    RowsRead read;
-    read.format = *format;
-    const auto found = document->order.find(collection->first);
-    const auto keys = found == document->order.end() ? std::vector<std::string>() : found->second;
-    add_collection(read, {*rows, keys, *format == ImportFormat::worktrees ? "worktree" : "project", *format == ImportFormat::applications});
-    return read;
+    JsonRows reader;
+    if (!Json::sax_parse(text.begin(), text.end(), &reader)) { return Error{ErrorCode::invalid_request, reader.problem}; }
+    return reader.rows(wanted);
 }
 
 std::string_view without_mark(std::string_view text) {
     constexpr std::string_view k_mark = "\xEF\xBB\xBF";
     if (text.starts_with(k_mark)) { text.remove_prefix(k_mark.size()); }
     return text;
+}
+
+/// What a text without JSON looks like; none when it looks like nothing that is known.
+std::optional<ImportFormat> table_format(std::string_view text) {
+    const auto start = trimmed(text);
+    if (has_port_title(first_row(text, split_markdown))) { return ImportFormat::markdown; }
+    if (has_port_title(first_row(start.substr(0, start.find('\n')), as_csv(start)))) { return ImportFormat::csv; }
+    if (const auto env = read_env(text); !env || !env->rows.empty() || !env->refused.empty()) { return ImportFormat::env; }
+    return std::nullopt;
 }
 
 }  // namespace
@@ -653,24 +677,11 @@ std::optional<Time> lenient_time(std::string_view text) {
     return time + sign * (std::chrono::hours(*zone_hour) + std::chrono::minutes(*zone_minute));
 }
 
-std::optional<ImportFormat> detect_format(std::string_view text) {
-    text = without_mark(text);
-    const auto start = trimmed(text);
-    if (start.starts_with('{')) {
-        const auto document = parse_file(text);
-        return document ? format_of(document->value) : std::nullopt;
-    }
-    if (has_port_title(first_row(text, split_markdown))) { return ImportFormat::markdown; }
-    if (has_port_title(first_row(start.substr(0, start.find('\n')), as_csv(start)))) { return ImportFormat::csv; }
-    if (const auto env = read_env(text); !env || !env->rows.empty() || !env->refused.empty()) { return ImportFormat::env; }
-    return std::nullopt;
-}
-
 Result<RowsRead> read_rows(std::string_view text, std::optional<ImportFormat> format) {
     text = without_mark(text);
     if (!format) {
         if (trimmed(text).starts_with('{')) { return read_json(text, std::nullopt); }
-        format = detect_format(text);
+        format = table_format(text);
         if (!format && begins_with_values(text)) { return Error{ErrorCode::invalid_request, k_no_titles}; }
     }
     if (!format) { return Error{ErrorCode::invalid_request, "it looks like no format that can be read (--format says which it is)"}; }

@@ -25,9 +25,6 @@ struct RowsRead {
     std::vector<RefusedRow> refused;
 };
 
-/// What the text looks like; none when it looks like nothing that is known.
-[[nodiscard]] std::optional<ImportFormat> detect_format(std::string_view text);
-
 /// What one file may hold. With it, and with 6 MB of text, reading takes no more than some 20 MB of memory, whatever the text says.
 inline constexpr std::size_t k_import_rows = 4'000;
 
