@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <set>
+#include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "core/blocks.hpp"
@@ -15,25 +16,61 @@
 namespace portwrap {
 namespace {
 
+/// A key whose texts stand elsewhere: in the registry or in the row.
+using KeyView = std::tuple<std::string_view, std::string_view, Protocol, std::optional<Port>, int>;
+
+KeyView view_of(const LeaseKey& key) { return {key.root, key.service, key.protocol, key.requested, key.instance}; }
+
 /// Rows of one file against each other: which has a port or a key already.
 struct Taken {
     std::map<std::pair<Port, Protocol>, int> ports;
-    std::map<LeaseKey, int> keys;
+    std::map<KeyView, int> keys;
 };
 
-bool is_same_role(const LeaseKey& a, const LeaseKey& b) {
-    return a.service == b.service && a.protocol == b.protocol && a.instance == b.instance && (!a.requested || !b.requested || a.requested == b.requested);
-}
+/// The records that rows are about, by their roles. A project is looked through once, when its first row comes.
+class KnownRoles {
+public:
+    explicit KnownRoles(const Registry& registry) : m_registry(registry) {}
 
-/// The record that a row is about: its role in the project, live before remembered.
-const Lease* known_role(const Registry& registry, const LeaseKey& key) {
-    const Lease* best = nullptr;
-    for (const auto* lease : registry.of_project(key.root)) {
-        if (!is_same_role(lease->key, key)) { continue; }
-        if (best == nullptr || (lease->live() && !best->live())) { best = lease; }
+    /// The record with the row's role in the project, live before remembered. Who says no number has any.
+    [[nodiscard]] const Lease* find(const ImportRow& row) {
+        const auto& roles = of_project(row.project->root);
+        const auto found = roles.find({row.service, row.protocol, row.instance});
+        if (found == roles.end()) { return nullptr; }
+        const auto& role = found->second;
+        if (!row.requested) { return role.any; }
+        const auto numbered = role.by_number.find(*row.requested);
+        const auto* same = numbered == role.by_number.end() ? nullptr : numbered->second;
+        if (same == nullptr || role.unnumbered == nullptr) { return same != nullptr ? same : role.unnumbered; }
+        return std::pair(!same->live(), same->id) < std::pair(!role.unnumbered->live(), role.unnumbered->id) ? same : role.unnumbered;
     }
-    return best;
-}
+
+private:
+    /// Of the records with one role the first that lives, else the first: of all, of those without a number, of those with each.
+    struct Role {
+        const Lease* any = nullptr;
+        const Lease* unnumbered = nullptr;
+        std::map<Port, const Lease*> by_number{};
+    };
+    using Roles = std::map<std::tuple<std::string_view, Protocol, int>, Role>;
+
+    const Roles& of_project(const std::string& root) {
+        const auto [entry, is_new] = m_projects.try_emplace(root);
+        if (!is_new) { return entry->second; }
+        const auto offer = [](const Lease*& best, const Lease* lease) {
+            if (best == nullptr || (lease->live() && !best->live())) { best = lease; }
+        };
+        for (const auto* lease : m_registry.of_project(root)) {
+            auto& role = entry->second[{lease->key.service, lease->key.protocol, lease->key.instance}];
+            offer(role.any, lease);
+            offer(lease->key.requested ? role.by_number[*lease->key.requested] : role.unnumbered, lease);
+        }
+        return entry->second;
+    }
+
+    const Registry& m_registry;
+    std::map<std::string_view, Roles> m_projects;
+};
 
 std::string owner_words(const Registry& registry, const Lease& lease) {
     const auto* project = registry.find_project(lease.key.root);
@@ -41,10 +78,10 @@ std::string owner_words(const Registry& registry, const Lease& lease) {
 }
 
 /// Empty when the row can be taken in.
-std::string why_not(const Registry& registry, const Config& config, const ImportRow& row, const LeaseKey& key, const Lease* known, const Taken& taken,
+std::string why_not(const Registry& registry, const Config& config, const ImportRow& row, const KeyView& key, const Lease* known, const Taken& taken,
                     const Registry& with_blocks, const Facts& facts) {
     const auto number = std::to_string(row.port);
-    if (const auto* owner = block_owner(with_blocks, config, key.root, row.port)) { return "port " + number + " is in the block of project \"" + owner->name + "\""; }
+    if (const auto* owner = block_owner(with_blocks, config, row.project->root, row.port)) { return "port " + number + " is in the block of project \"" + owner->name + "\""; }
     if (is_system_port(config, row.port)) { return "port " + number + " is reserved for portwrap's own services"; }
     if (const auto before = taken.ports.find({row.port, row.protocol}); before != taken.ports.end()) {
         return "row " + std::to_string(before->second) + " has port " + number + " already";
@@ -117,11 +154,16 @@ Lease imported_lease(Lease lease, const ImportRow& row, std::string range, const
 
 Decision<ImportAnswer> decide_import(const Registry& registry, const Config& config, const std::vector<ImportRow>& rows, std::vector<RefusedRow> refused,
                                      bool strict, const Facts& facts) {
-    Decision<ImportAnswer> decision{{}, {{}, std::move(refused)}};
+    Decision<ImportAnswer> decision{{}, {{}, std::move(refused), false}};
     Taken taken;
-    std::set<std::string> seen;
-    std::map<std::string, Project> projects;
+    KnownRoles roles(registry);
+    struct Seen {
+        Project project{};
+        bool has_rows = false;  ///< that are taken in
+    };
+    std::map<std::string_view, Seen> projects;
     auto next_id = registry.next_lease_id();
+    std::size_t bytes = 0;
     // Under the preset `blocks` each project of the file gets its block before the next one does.
     std::optional<Registry> copy;
     if (config.preset == Preset::blocks) { copy = registry; }
@@ -131,16 +173,15 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
             decision.answer.refused.push_back({row.row, "nobody knows whose it is"});
             continue;
         }
-        LeaseKey key{row.project->root, row.service, row.protocol, row.requested, row.instance};
-        const auto* known = known_role(registry, key);
-        if (known != nullptr) { key = known->key; }
-        if (!seen.contains(key.root)) {
-            Project project = *row.project;
-            project.block = block_for(with_blocks, config, project, facts);
+        const auto* known = roles.find(row);
+        const auto key = known != nullptr ? view_of(known->key) : KeyView{row.project->root, row.service, row.protocol, row.requested, row.instance};
+        auto& seen = projects[row.project->root];
+        if (!seen.has_rows) {
+            seen.project = *row.project;
+            seen.project.block = block_for(with_blocks, config, seen.project, facts);
             if (copy) {
-                for (const auto& event : copy->stamp({ProjectSeen{project}}, facts.now)) { copy->apply(event); }
+                for (const auto& event : copy->stamp({ProjectSeen{seen.project}}, facts.now)) { copy->apply(event); }
             }
-            projects.insert_or_assign(key.root, std::move(project));
         }
         if (auto reason = why_not(registry, config, row, key, known, taken, with_blocks, facts); !reason.empty()) {
             decision.answer.refused.push_back({row.row, std::move(reason)});
@@ -153,16 +194,17 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
             fresh = *known;
         } else {
             fresh.id = next_id++;
-            fresh.key = key;
+            fresh.key = {row.project->root, row.service, row.protocol, row.requested, row.instance};
         }
         auto range = range_of(with_blocks, config, row, fresh, facts);
         auto lease = imported_lease(std::move(fresh), row, std::move(range), config, facts);
-        if (seen.insert(row.project->root).second) {
+        if (!std::exchange(seen.has_rows, true)) {
             const auto* before = registry.find_project(row.project->root);
-            const auto& project = projects.at(row.project->root);
-            if (before == nullptr || !(*before == project)) { decision.changes.emplace_back(ProjectSeen{project}); }
+            if (before == nullptr || !(*before == seen.project)) { decision.changes.emplace_back(ProjectSeen{seen.project}); }
         }
         if (known == nullptr || !(*known == lease)) {
+            bytes += Registry::bytes_of(lease);
+            if (bytes > k_imported_bytes) { return {{}, {{}, {}, true}}; }
             unclaim_others(registry, lease, decision.changes);
             decision.changes.emplace_back(LeaseEvent{known != nullptr && known->live() ? LeaseChange::updated : LeaseChange::allocated, lease});
         }

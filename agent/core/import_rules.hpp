@@ -1,6 +1,8 @@
 // What a file of rows means for the registry: which rows become leases, and why the others do not. Pure.
 #pragma once
 
+#include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,12 +11,16 @@
 
 namespace portwrap {
 
+/// What the changes of one import may take of memory, as Registry::bytes_of counts: thousands of rows may be of a project that lies
+/// kilobytes deep.
+inline constexpr std::size_t k_imported_bytes = 12 * 1024 * 1024;
+
 /// One row of a file, read and checked by itself. Whose it is stands in `directory` or `name` until `project` is known.
 struct ImportRow {
     int row = 0;            ///< for people: the line of a table, the position of a record
     std::string name;       ///< what the file calls the project; may be empty
     std::string directory;  ///< absolute; empty when the file has none
-    std::optional<Project> project;
+    std::shared_ptr<const Project> project{};  ///< all rows of a project have one
     Port port = 0;
     std::optional<Port> requested;
     std::string service;
@@ -30,7 +36,6 @@ struct ImportRow {
     std::optional<Time> allocated_at;
     std::optional<Time> last_active_at;
     std::optional<Time> expires_at;
-    bool operator==(const ImportRow&) const = default;
 };
 
 struct RefusedRow {
@@ -42,6 +47,7 @@ struct RefusedRow {
 struct ImportAnswer {
     std::vector<Lease> imported;  ///< as they are afterwards
     std::vector<RefusedRow> refused;
+    bool too_much = false;  ///< more than k_imported_bytes: nothing is changed
 };
 
 /// `refused` are rows that fell through earlier; they belong to the report. Rows without a project are refused. With

@@ -175,8 +175,11 @@ private:
     void exchange_export(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void exchange_import(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     struct ImportJob;
+    void drop_closed_imports();
+    /// Refuses what waits while no other import comes to its end: one of them hangs. A crowd of them is slow although all is well.
+    void limit_import_wait(const std::shared_ptr<ImportJob>& job);
     void start_import();
-    void answer_import(ImportJob& job, bool dry_run, bool strict, const Request& request, const ReplyTo& reply);
+    void answer_import(ImportJob& job);
     void exchange_template(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void range_list(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
     void range_next(const std::shared_ptr<Exchange>&, const Request&, const ReplyTo&);
@@ -374,8 +377,9 @@ private:
     ProjectMemory m_project_memory;
     std::vector<Watcher> m_watchers;
     std::map<const Exchange*, Stream> m_streams;
-    std::deque<std::function<void()>> m_imports;  ///< that wait for their turn
+    std::deque<std::shared_ptr<ImportJob>> m_imports;  ///< that wait for their turn
     bool m_importing = false;
+    std::uint64_t m_imports_ended = 0;  ///< so far
     HeldBytes::Total m_held = std::make_shared<std::atomic<std::size_t>>(0);  ///< by requests that wait for something
     std::map<std::uint64_t, Wait> m_waits;
     std::uint64_t m_wait_looks = 0;  ///< begun

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <utility>
 
@@ -26,6 +27,12 @@ namespace {
 
 constexpr std::size_t k_maps = 1024;
 
+/// Imports that may wait for their turn: each has its request's line and what it says of other names.
+constexpr std::size_t k_waiting_imports = 64;
+
+/// What the projects of one import may take: a few words in a file may lead to thousands of deep directories.
+constexpr std::size_t k_max_project_bytes = 4 * 1024 * 1024;
+
 bool is_directory(const std::string& path) {
     struct stat status {};
     return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
@@ -43,24 +50,39 @@ Json imported_shape(const Registry& registry, const Lease& lease, const Project&
 
 }  // namespace
 
-/// Everything of an import that is done in the pool: the file's text, its rows, and whose they are.
+/// One import: who asked for it, and what is done in the pool: the file's text, its rows, and whose they are.
 struct Agent::ImportJob {
+    Request request;
+    ReplyTo reply;
+    bool dry_run = false;
+    bool strict = false;
     std::string path;
     std::optional<ImportFormat> format;
     std::string home;
-    Project asker;                                    ///< whose rows without any name are
-    std::map<std::string, std::string> maps;          ///< --map: a name, or a path of another machine
-    std::map<std::string, std::vector<std::string>> known;  ///< roots by name
+    Project asker;                                          ///< whose rows without any name are
+    std::map<std::string, std::string> maps;                ///< --map: a name, or a path of another machine
+    std::function<void()> cancel_deadline = [] {};          ///< of the wait for its turn
+    std::map<std::string, std::vector<std::string>> known;  ///< roots by name, as they are when its turn comes
+    std::atomic<bool> is_given_up = false;                  ///< it is late: nobody wants what it reads any more
 
     std::string name;     ///< how the user knows the file
     std::string problem;  ///< why nothing can be read
     RowsRead read;
 
+    [[nodiscard]] bool is_closed() const { return request.from && request.from->closed; }
+
     void run() {
         std::error_code ignored;
         const bool is_memory = std::filesystem::read_symlink(path, ignored).native().starts_with("/memfd:");
         name = is_memory ? "standard input" : printable(path, 1024);
+        if (read_file() && !find_projects()) { problem = "there is too much in it; import it in parts"; }
+    }
+
+private:
+    /// False when there is a problem, or nobody waits.
+    bool read_file() {
         const auto content = examine_project_file(path, k_import_bytes);
+        if (is_given_up) { return false; }
         if (std::holds_alternative<FileAbsent>(content)) {
             problem = "there is no such file";
         } else if (const auto* refused = std::get_if<FileRefused>(&content)) {
@@ -69,24 +91,43 @@ struct Agent::ImportJob {
             problem = rows.error().message;
         } else {
             read = std::move(*rows);
-            find_projects();
+            return true;
         }
+        return false;
     }
 
-private:
-    void find_projects() {
-        std::map<std::pair<std::string, std::string>, Outcome<Project>> found;
-        std::erase_if(read.rows, [&](ImportRow& row) {
-            const auto whose = std::pair(row.directory, row.name);
-            auto entry = found.find(whose);
-            if (entry == found.end()) { entry = found.emplace(whose, project_of(row)).first; }
+    /// False when they take too much.
+    bool find_projects() {
+        using Whose = std::pair<std::string_view, std::string_view>;  // as a row says it
+        std::map<Whose, Outcome<std::shared_ptr<const Project>>> found;
+        std::map<std::string_view, std::shared_ptr<const Project>> by_root;
+        std::size_t bytes = 0;
+        for (auto& row : read.rows) {
+            if (is_given_up) { return true; }
+            const auto [entry, is_new] = found.try_emplace({row.directory, row.name});
+            if (is_new) {
+                auto project = project_of(row);
+                if (auto* refusal = std::get_if<Refusal>(&project)) {
+                    entry->second = std::move(*refusal);
+                } else {
+                    const auto shared = std::make_shared<const Project>(std::move(std::get<Project>(project)));
+                    const auto [first, is_first] = by_root.try_emplace(shared->root, shared);
+                    entry->second = first->second;
+                    if (is_first && (bytes += bytes_of(*shared)) > k_max_project_bytes) { return false; }
+                }
+            }
             if (const auto* refusal = std::get_if<Refusal>(&entry->second)) {
                 read.refused.push_back({row.row, refusal->message});
-                return true;
+            } else {
+                row.project = std::get<std::shared_ptr<const Project>>(entry->second);
             }
-            row.project = std::get<Project>(entry->second);
-            return false;
-        });
+        }
+        std::erase_if(read.rows, [](const ImportRow& row) { return !row.project; });
+        return true;
+    }
+
+    static std::size_t bytes_of(const Project& project) {
+        return project.root.size() + project.name.size() + project.worktree_of.value_or("").size() + project.family.size() + project.git_dir.size();
     }
 
     [[nodiscard]] Outcome<Project> project_of(const ImportRow& row) const {
@@ -157,12 +198,14 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
 void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     auto job = std::make_shared<ImportJob>();
+    job->request = request;
+    job->reply = reply;
     params.require("path");
     job->path = params.text("path", 4096).value_or("");
     job->format = params.choice<ImportFormat>("format");
     job->home = m_options.home;
-    const bool dry_run = params.flag("dry_run");
-    const bool strict = params.flag("strict");
+    job->dry_run = params.flag("dry_run");
+    job->strict = params.flag("strict");
     if (!job->path.empty() && job->path.front() != '/') { params.fail("path", "is not an absolute path"); }
     for (const auto& text : params.texts("map", k_maps, 8192)) {
         const auto equals = text.rfind("=/");
@@ -172,62 +215,89 @@ void Agent::exchange_import(const std::shared_ptr<Exchange>&, const Request& req
             job->maps[text.substr(0, equals)] = text.substr(equals + 1);
         }
     }
-    with_project(request, params, reply, [this, request, reply, job, dry_run, strict](const Place& place) {
+    with_project(request, params, reply, [this, job](const Place& place) {
         job->asker = place.project;
-        for (const auto& [root, project] : m_registry.projects()) { job->known[project.name].push_back(root); }
-        m_imports.push_back([this, request, reply, job, dry_run, strict] {
-            if (request.from && request.from->closed) {
-                m_importing = false;
-                reply({});
-                return start_import();
-            }
-            auto answered = std::make_shared<bool>(false);
-            m_file_jobs.run(job->path, [job] { job->run(); }, [this, request, reply, job, dry_run, strict, answered](FileJobs::Progress progress) {
-                if (std::exchange(*answered, true)) { return; }  // the work ended after its deadline
-                m_importing = false;
-                if (progress == FileJobs::Progress::ended) {
-                    answer_import(*job, dry_run, strict, request, reply);
-                    ::malloc_trim(0);  // what a large file took goes back
-                } else {
-                    const auto why = " could not be read in time: its file system, or that of a project in it, does not answer, or it names too many directories";
-                    refuse(request, reply, {ErrorCode::agent_unavailable, printable(job->path, 1024) + why, {}, {}});
-                }
-                start_import();
-            });
-        });
+        drop_closed_imports();
+        if (m_imports.size() >= k_waiting_imports) {
+            const auto why = std::to_string(k_waiting_imports) + " other imports wait for their turn already";
+            return refuse(job->request, job->reply, {ErrorCode::agent_unavailable, why, {}, {}});
+        }
+        m_imports.push_back(job);
+        limit_import_wait(job);
         start_import();
     });
 }
 
-/// One at a time: each may take some 20 MB.
-void Agent::start_import() {
-    if (m_imports.empty() || std::exchange(m_importing, true)) { return; }
-    const auto next = std::move(m_imports.front());
-    m_imports.pop_front();
-    next();
+void Agent::drop_closed_imports() {
+    const auto first = std::stable_partition(m_imports.begin(), m_imports.end(), [](const auto& job) { return !job->is_closed(); });
+    const std::vector<std::shared_ptr<ImportJob>> closed(first, m_imports.end());
+    m_imports.erase(first, m_imports.end());
+    for (const auto& job : closed) {
+        job->cancel_deadline();
+        job->reply({});
+    }
 }
 
-void Agent::answer_import(ImportJob& job, bool dry_run, bool strict, const Request& request, const ReplyTo& reply) {
-    if (request.from && request.from->closed) { return reply({}); }
-    if (!job.problem.empty()) { return refuse(request, reply, {ErrorCode::invalid_request, job.name + ": " + job.problem, {}, {}}); }
+void Agent::limit_import_wait(const std::shared_ptr<ImportJob>& job) {
+    job->cancel_deadline = m_outside.call_after(FileJobs::k_deadline, [this, job, ended = m_imports_ended] {
+        if (m_imports_ended != ended) { return limit_import_wait(job); }
+        std::erase(m_imports, job);
+        if (job->is_closed()) { return job->reply({}); }
+        refuse(job->request, job->reply, {ErrorCode::agent_unavailable, "another import is still being read", {}, {}});
+    });
+}
+
+/// One at a time: each may take some 20 MB, until its work has come to its end, whoever waits for it.
+void Agent::start_import() {
+    drop_closed_imports();
+    if (m_imports.empty() || std::exchange(m_importing, true)) { return; }
+    const auto job = m_imports.front();
+    m_imports.pop_front();
+    job->cancel_deadline();
+    for (const auto& [root, project] : m_registry.projects()) { job->known[project.name].push_back(root); }
+    m_file_jobs.run(job->path, [job] { job->run(); }, [this, job](FileJobs::Progress progress) {
+        if (progress != FileJobs::Progress::ended) {
+            job->is_given_up = true;
+            const auto why = " could not be read in time: its file system, or that of a project in it, does not answer, or it names too many directories";
+            refuse(job->request, job->reply, {ErrorCode::agent_unavailable, printable(job->path, 1024) + why, {}, {}});
+        } else if (!job->is_given_up) {
+            answer_import(*job);
+        }
+        if (progress == FileJobs::Progress::late) { return; }
+        job->read = {};
+        ::malloc_trim(0);  // what a large file took goes back
+        ++m_imports_ended;
+        m_importing = false;
+        start_import();
+    });
+}
+
+void Agent::answer_import(ImportJob& job) {
+    const auto& request = job.request;
+    const auto& reply = job.reply;
+    if (job.is_closed()) { return reply({}); }
+    const auto refuse_file = [&](const std::string& why) { refuse(request, reply, {ErrorCode::invalid_request, job.name + ": " + why, {}, {}}); };
+    if (!job.problem.empty()) { return refuse_file(job.problem); }
     refresh();
-    auto decision = decide_import(m_registry, m_config, job.read.rows, std::move(job.read.refused), strict, facts());
-    std::map<std::string_view, const Project*> projects;
-    for (const auto& row : job.read.rows) {
-        if (row.project) { projects.emplace(row.project->root, &*row.project); }
-    }
+    auto decision = decide_import(m_registry, m_config, job.read.rows, std::move(job.read.refused), job.strict, facts());
+    if (decision.answer.too_much) { return refuse_file("its ports would take too much memory; import it in parts"); }
+    // Before there is a reply: of what the registry has no room for it might be as long.
+    if (const auto refusal = no_room_for(decision.changes)) { return refuse(request, reply, *refusal); }
+    std::map<std::string_view, std::shared_ptr<const Project>> projects;
+    for (const auto& row : job.read.rows) { projects.emplace(row.project->root, row.project); }
+    job.read.rows = {};
     auto result = ok_shape();
-    result["dry_run"] = dry_run;
+    result["dry_run"] = job.dry_run;
     result["format"] = word(job.read.format);
     result["refused"] = Json::array();
     for (const auto& row : decision.answer.refused) { result["refused"].push_back({{"row", row.row}, {"reason", row.reason}}); }
-    result["strict_refused"] = strict && !decision.answer.refused.empty();
+    result["strict_refused"] = job.strict && !decision.answer.refused.empty();
     const auto line = [&] {
         const auto& imported = decision.answer.imported;
         return result_line(request.id, result, "imported", imported.size(),
                            [&](std::size_t index) { return imported_shape(m_registry, imported[index], *projects.at(imported[index].key.root)); });
     };
-    if (dry_run || decision.changes.empty()) { return reply({line(), false}); }
+    if (job.dry_run || decision.changes.empty()) { return reply({line(), false}); }
     commit_with_line(std::move(decision.changes), request, reply, line);
 }
 

@@ -3,6 +3,7 @@ and who asks from there is told so, or runs without portwrap."""
 
 import json
 import resource
+import subprocess
 import threading
 
 import pytest
@@ -62,3 +63,35 @@ def test_a_crowd_with_long_paths_on_a_dead_mount_takes_little_memory(house, dead
         assert "does not answer" in json.loads(connection.makefile().readline())["error"]["message"]
         connection.close()
     assert SANITIZED or peak_kb(pid) < 32 * 1024
+
+
+def test_imports_behind_one_that_hangs_are_refused_in_time_and_go_on_when_it_ends(house, dead_mount):
+    """One at a time, until its work has ended: whoever asked for it has been answered long before."""
+    shop = house.project("shop")
+    house.portctl("get", "web", cwd=shop)
+    file = house.home / "ports.csv"
+    file.write_text("port,service\n3999,api\n")
+
+    def ask(path):
+        rpc = Rpc(house)
+        rpc.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "exchange.import", "params": {"cwd": str(shop), "path": str(path)}}).encode() + b"\n")
+        return rpc
+
+    first = ask(f"{dead_mount}/ports.csv")
+    house.ask("get", "web", cwd=shop)  # what comes now comes after it
+    gone = [ask(file) for _ in range(3)]
+    house.ask("get", "web", cwd=shop)
+    for rpc in gone:
+        rpc.close()
+    others = [ask(file) for _ in range(70)]
+    messages = [rpc.line()["error"]["message"] for rpc in others]
+    assert sorted(set(messages)) == ["64 other imports wait for their turn already", "another import is still being read"]
+    assert messages.count("another import is still being read") == 64
+    assert "does not answer" in first.line()["error"]["message"]
+    # Nobody waits for it any more, but its work has not ended.
+    assert house.refusal("import", str(file), cwd=shop, status=69)["message"] == "another import is still being read"
+    waiting = ask(file)
+    subprocess.run(["umount", "-f", str(dead_mount)], check=False)
+    assert [lease["port"] for lease in waiting.line()["result"]["imported"]] == [3999]
+    for rpc in (first, *others, waiting):
+        rpc.close()

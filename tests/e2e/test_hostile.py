@@ -91,6 +91,21 @@ def test_no_import_takes_much_memory_or_others_time(house, shop, served):
     assert SANITIZED or peak_kb(served) < LIMIT_KB
 
 
+def test_no_import_into_a_deep_directory_takes_much_memory(house, served):
+    """Each port of it would have kilobytes of its root in the registry and in the reply."""
+    deep = house.home / "/".join(["d" * 200] * 18)
+    deep.mkdir(parents=True)
+    (deep / "package.json").write_text('{"name": "deep"}')
+    file = house.home / "deep.csv"
+    file.write_text("port,service,description\n" + "".join(f"{10000 + number},s{number},{'d' * 1000}\n" for number in range(4000)))
+    rpc = Rpc(house)
+    for dry_run in (True, False):
+        reply = rpc.call("exchange.import", {"cwd": str(deep), "path": str(file), "dry_run": dry_run})
+        assert reply["error"]["message"] == f"{file}: its ports would take too much memory; import it in parts"
+    rpc.close()
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
+
+
 def test_a_thousand_who_wait_cost_no_more_than_one_look(house, shop, served):
     with contextlib.ExitStack() as held:
         for port in range(20000, 20500):
@@ -482,6 +497,12 @@ def test_the_names_of_one_client_have_a_bound(house, shop):
         reply = connection.call("lease.allocate", {"service": f"s{granted}", "count": 1000, **words})
         granted, refusal = granted + ("result" in reply), reply.get("error")
     assert granted >= 2 and "the registry is full with" in refusal["message"], refusal
+    # A dry run of an import says the same as the import.
+    file = house.home / "more.csv"
+    file.write_text("port,service,description\n" + "".join(f"{20000 + number},more{number},{'d' * 1000}\n" for number in range(1000)))
+    for dry_run in (True, False):
+        reply = connection.call("exchange.import", {"cwd": deep, "path": str(file), "dry_run": dry_run})
+        assert reply["error"]["message"] == refusal["message"]
     # Programs have ports all the same, and so have those who give something back.
     assert house.run("portwrap", "-p", "2999", "true", cwd=shop).returncode == 0
     for number in range(granted):

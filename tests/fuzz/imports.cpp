@@ -1,6 +1,7 @@
 // Files of leases, ours and those of other tools. The first line of an input names the format; anything else there lets the
 // text tell by itself.
 #include <cstdint>
+#include <memory>
 
 #include "core/import_rules.hpp"
 #include "fuzz.hpp"
@@ -43,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                           fuzz::is_showable(row.allocated_by), "what people wrote can be shown");
         fuzz::promise(row.state != LeaseState::released, "what was given back is refused");
         const std::string root = row.directory.empty() ? "/home/me/shop" : row.directory;
-        row.project = Project{root, "shop", std::nullopt, std::nullopt, "", ""};
+        row.project = std::make_shared<const Project>(Project{root, "shop", std::nullopt, std::nullopt, "", ""});
     }
     static const auto config = default_config();
     Registry registry;

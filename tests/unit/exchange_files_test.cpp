@@ -44,7 +44,7 @@ struct World {
 ImportRow row(int number, Port port, const std::string& service, const std::string& root = "/home/me/shop") {
     ImportRow made;
     made.row = number;
-    made.project = Project{root, root.substr(root.rfind('/') + 1), std::nullopt, std::nullopt, "", ""};
+    made.project = std::make_shared<const Project>(Project{root, root.substr(root.rfind('/') + 1), std::nullopt, std::nullopt, "", ""});
     made.directory = root;
     made.name = made.project->name;
     made.port = port;
@@ -100,7 +100,7 @@ World furnished() {
 std::vector<ImportRow> unnumbered(std::vector<ImportRow> rows) {
     for (auto& entry : rows) {
         entry.row = 0;
-        entry.project = Project{entry.directory, entry.name, std::nullopt, std::nullopt, "", ""};
+        entry.project = std::make_shared<const Project>(Project{entry.directory, entry.name, std::nullopt, std::nullopt, "", ""});
     }
     return rows;
 }
@@ -374,6 +374,64 @@ TEST_CASE("a row never takes what somebody has, nor what an earlier row has", "[
     CHECK(answer.refused[0].reason.find("shop") != std::string::npos);
     CHECK(answer.imported.size() == 2);
     CHECK(world.all().size() == 3);
+}
+
+TEST_CASE("a row is about the record of its role: a living one first, with its number or with none", "[exchange]") {
+    World world;
+    auto numbered = row(1, 3001, "web");
+    numbered.requested = 3000;
+    auto other = row(2, 3002, "web");
+    other.requested = 4000;
+    auto third = row(3, 3003, "web");
+    third.instance = 1;
+    auto udp = row(4, 3004, "web");
+    udp.protocol = Protocol::udp;
+    const auto first = world.import({numbered, other, third, udp, row(5, 3005, "api")});
+    REQUIRE(first.imported.size() == 5);
+    const auto id_of = [&](ImportRow asked, std::optional<Port> number, int instance = 0) {
+        asked.requested = number;
+        asked.instance = instance;
+        const auto decision = decide_import(world.registry, world.config, {asked}, {}, false, world.facts());
+        return decision.answer.imported.empty() ? LeaseId{0} : decision.answer.imported.front().id;
+    };
+    const auto next = world.registry.next_lease_id();
+    CHECK(id_of(row(1, 3001, "web"), 3000) == first.imported[0].id);
+    CHECK(id_of(row(1, 3002, "web"), 4000) == first.imported[1].id);
+    CHECK(id_of(row(1, 3001, "web"), std::nullopt) == first.imported[0].id);
+    CHECK(id_of(row(1, 3002, "web"), std::nullopt) == 0);  // the first has another port
+    CHECK(id_of(row(1, 3010, "web"), 5000) == next);
+    CHECK(id_of(row(1, 3003, "web"), 5000, 1) == first.imported[2].id);
+    CHECK(id_of(row(1, 3005, "api"), 7000) == first.imported[4].id);
+    CHECK(id_of(row(1, 3010, "web", "/home/me/blog"), std::nullopt) == next);
+    auto released = first.imported[0];
+    released.state = LeaseState::released;
+    world.apply({LeaseEvent{LeaseChange::released, released}});
+    CHECK(id_of(row(1, 3002, "web"), std::nullopt) == first.imported[1].id);  // the living one
+    CHECK(id_of(row(1, 3011, "web"), 3000) == first.imported[0].id);          // remembered: it may have another port now
+}
+
+TEST_CASE("an import's changes take no more memory than one import may, however deep its projects lie", "[exchange]") {
+    const auto rows_of = [](const std::string& root) {
+        std::vector<ImportRow> rows;
+        for (int i = 0; i < static_cast<int>(k_import_rows); ++i) {
+            auto made = row(i, static_cast<Port>(10'000 + i), "web", root);
+            if (i > 0) { made.project = rows.front().project; }
+            made.instance = i;
+            made.description = std::string(1024, 'd');
+            rows.push_back(std::move(made));
+        }
+        return rows;
+    };
+    World world;
+    CHECK(world.import(rows_of("/home/me/projects/with/a/usual/name")).imported.size() == k_import_rows);
+    const auto refused = decide_import(World().registry, world.config, rows_of("/" + std::string(3700, 'd')), {}, false, world.facts());
+    CHECK(refused.answer.too_much);
+    CHECK(refused.answer.imported.empty());
+    CHECK(refused.changes.empty());
+    // What is there already takes nothing.
+    const auto again = decide_import(world.registry, world.config, rows_of("/home/me/projects/with/a/usual/name"), {}, false, world.facts());
+    CHECK(again.answer.imported.size() == k_import_rows);
+    CHECK(again.changes.empty());
 }
 
 TEST_CASE("with strict one bad row refuses all", "[exchange]") {
