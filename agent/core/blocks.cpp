@@ -37,10 +37,13 @@ std::vector<PortInterval> all_blocks(const Config& config, const Facts& facts) {
 std::optional<PortInterval> block_for(const Registry& registry, const Config& config, const Project& project, const Facts& facts) {
     const auto* known = registry.find_project(project.root);
     if (config.preset != Preset::blocks) { return known != nullptr ? known->block : std::nullopt; }
+    // Those that others have are few, however many projects there are.
+    std::vector<PortInterval> others;
+    for (const auto& [root, other] : registry.projects()) {
+        if (other.block && root != project.root) { others.push_back(*other.block); }
+    }
     const auto is_anothers = [&](const PortInterval& block) {
-        return std::any_of(registry.projects().begin(), registry.projects().end(), [&](const auto& entry) {
-            return entry.first != project.root && entry.second.block && overlap(block, *entry.second.block);
-        });
+        return std::any_of(others.begin(), others.end(), [&](const PortInterval& other) { return overlap(block, other); });
     };
     // Worktrees share a name: the first has what the name was promised.
     if (const auto pinned = config.pinned_blocks.find(project.name); pinned != config.pinned_blocks.end()) {
@@ -64,7 +67,7 @@ std::optional<PortInterval> block_for(const Registry& registry, const Config& co
 const Project* block_owner(const Registry& registry, const Config& config, const std::string& root, Port port) {
     if (config.preset != Preset::blocks) { return nullptr; }
     for (const auto& [other, project] : registry.projects()) {
-        if (other != root && project.block && project.block->contains(port)) { return &project; }
+        if (project.block && project.block->contains(port) && other != root) { return &project; }
     }
     return nullptr;
 }

@@ -179,7 +179,7 @@ Decision<ImportAnswer> decide_import(const Registry& registry, const Config& con
         if (!seen.has_rows) {
             seen.project = *row.project;
             seen.project.block = block_for(with_blocks, config, seen.project, facts);
-            if (copy) {
+            if (copy && seen.project.block) {
                 for (const auto& event : copy->stamp({ProjectSeen{seen.project}}, facts.now)) { copy->apply(event); }
             }
         }
