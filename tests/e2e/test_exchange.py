@@ -216,12 +216,12 @@ def test_compose_takes_the_override(house, shop):
     text = compose_override(house, shop, "override.yaml")
     files = ["-f", "compose.yaml", "-f", "override.yaml", "config"]
     known = False
-    if shutil.which("docker") and house.run("docker", "compose", "version").returncode == 0:
+    if shutil.which("docker", path=house.env["PATH"]) and house.run("docker", "compose", "version").returncode == 0:
         done = house.run("docker", "compose", *files, "--format", "json", cwd=shop)
         published = json.loads(done.stdout)["services"]["web"]["ports"]
         assert sorted(entry["published"] for entry in published) == sorted([str(web), "8443"])
         known = True
-    if shutil.which("docker-compose") and " 1." in house.run("docker-compose", "version").stdout:
+    if shutil.which("docker-compose", path=house.env["PATH"]) and " 1." in house.run("docker-compose", "version").stdout:
         yaml = pytest.importorskip("yaml")
         (shop / "override.yaml").write_text(text.replace(" !override", ""))
         done = house.run("docker-compose", *files, cwd=shop)
@@ -276,7 +276,7 @@ def test_a_file_with_anchors_is_read_as_compose_resolves_it(house, shop):
     (shop / "resolved.yaml").write_text(RESOLVED)
     assert house.portctl("export", "--format", "compose", "--compose-file", "resolved.yaml", cwd=shop).stdout == done.stdout
     # Debian's own resolver of such files, where it is there.
-    if shutil.which("docker-compose") and " 1." in house.run("docker-compose", "version").stdout:
+    if shutil.which("docker-compose", path=house.env["PATH"]) and " 1." in house.run("docker-compose", "version").stdout:
         resolved = house.run("docker-compose", "-f", "compose.yaml", "config", cwd=shop)
         assert resolved.returncode == 0, resolved.stderr
         by_it = house.run("portctl", "export", "--format", "compose", "--compose-file", "-", cwd=shop, stdin=resolved.stdout.encode())
