@@ -46,6 +46,7 @@ def main():
     program = work / "shim_calls"
     subprocess.run(["cc", "-O2", "-o", program, HERE / "shim_calls.c"], check=True)
     runtime, root = work / "run", work / "project"
+    shim = shutil.copy(SHIM, work)  # a space in its path would be the end of it for ld.so
     runtime.mkdir(mode=0o700)
     root.mkdir()
     server = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -53,14 +54,14 @@ def main():
     target = server.getsockname()[1]
     name = write_table(runtime, root, [(20000 + i, target) for i in range(64)])
     plain = {"PATH": os.environ["PATH"]}
-    shimmed = {**plain, "LD_PRELOAD": str(SHIM), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "1.1", "PORTWRAP_TABLE": name}
+    shimmed = {**plain, "LD_PRELOAD": str(shim), "PORTWRAP_RUNTIME": str(runtime), "PORTWRAP_SESSION": "1.1", "PORTWRAP_TABLE": name}
 
     def compare(*words, shim_words=None):
         """Medians over interleaved rounds: without, with."""
         figures = ([], [])
         for _ in range(ROUNDS):
             for one, env, arguments in ((figures[0], plain, words), (figures[1], shimmed, shim_words or words)):
-                one.append(float(subprocess.run([program, *map(str, arguments)], env=env, cwd=root, check=True, capture_output=True).stdout))
+                one.append(float(subprocess.run([program, *map(str, arguments)], env=env, cwd=root, check=True, stdout=subprocess.PIPE).stdout))
         return tuple(statistics.median(one) for one in figures)
 
     rows = []

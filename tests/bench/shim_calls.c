@@ -97,7 +97,10 @@ int main(int argc, char **argv) {
             for (int i = 0; i < FEW; ++i) { fds[i] = socket(AF_INET, SOCK_STREAM, 0); }
             double began = now();
             for (int i = 0; i < FEW; ++i) {
-                if (connect(fds[i], (struct sockaddr *)address, sizeof *address) != 0) { return 1; }
+                if (connect(fds[i], (struct sockaddr *)address, sizeof *address) != 0) {
+                    perror("connect");
+                    return 1;
+                }
             }
             total = (now() - began) * CALLS / FEW;
             struct linger at_once = {1, 0};
