@@ -262,17 +262,30 @@ std::optional<uid_t> read_uid(pid_t pid) {
     return number<uid_t>(next_field(rest));
 }
 
+namespace {
+/// The text of a variable among those of a process, as /proc/PID/environ has them; none where it has none of that name.
+std::optional<std::string_view> variable_in(std::string_view environment, std::string_view name) {
+    while (!environment.empty()) {
+        auto entry = environment.substr(0, environment.find('\0'));
+        environment.remove_prefix(std::min(entry.size() + 1, environment.size()));
+        if (entry.size() <= name.size() || entry[name.size()] != '=' || !entry.starts_with(name)) { continue; }
+        entry.remove_prefix(name.size() + 1);
+        return entry;
+    }
+    return std::nullopt;
+}
+}  // namespace
+
 bool has_child_with_variable(pid_t pid, std::string_view name) {
     constexpr int k_children = 256;
     const auto text = read_system_file(proc_path(pid, "task") + "/" + std::to_string(pid) + "/children", 4096);
     if (!text) { return false; }
     std::string_view rest = *text;
-    const std::string inside = '\0' + std::string(name) + '=';
     for (int i = 0; i < k_children; ++i) {
         const auto child = number<pid_t>(next_field(rest));
         if (!child) { return false; }
         const auto environment = read_system_file(proc_path(*child, "environ"), k_environment_bytes);
-        if (environment && (environment->starts_with(inside.substr(1)) || environment->find(inside) != std::string::npos)) { return true; }
+        if (environment && variable_in(*environment, name)) { return true; }
     }
     return false;
 }
@@ -354,18 +367,14 @@ std::optional<std::map<ProcessId, ProcessId>> find_survivors(const std::set<Proc
     for (const auto& session : sessions) { looked_for.emplace(std::to_string(session.pid) + '.' + std::to_string(session.start_ticks), session); }
     const auto pids = all_processes();
     if (pids.empty()) { return std::nullopt; }
-    const auto entry = '\0' + std::string(k_env_session) + '=';
     std::map<ProcessId, ProcessId> found;
     for (const pid_t pid : pids) {
         if (pid == ::getpid()) { continue; }  // the agent may have been started by a client in a session
         const auto environment = read_system_file(proc_path(pid, "environ"), k_environment_bytes);
         if (!environment && is_shortage(errno)) { return std::nullopt; }
-        if (!environment) { continue; }
-        const auto variables = '\0' + *environment;
-        const auto at = variables.find(entry);
-        if (at == std::string::npos) { continue; }
-        const auto value = variables.substr(at + entry.size(), variables.find('\0', at + 1) - at - entry.size());
-        const auto session = looked_for.find(value);
+        const auto value = environment ? variable_in(*environment, k_env_session) : std::nullopt;
+        if (!value) { continue; }
+        const auto session = looked_for.find(*value);
         if (session == looked_for.end() || found.contains(session->second)) { continue; }
         if (const auto process = read_process(pid); process && process->runs()) { found.emplace(session->second, process->id); }
     }

@@ -87,10 +87,11 @@ struct World {
         return {answer.port, answer.lease, cookie};
     }
     void close(Cookie cookie) { apply(decide_destroyed(registry, config, cookie, facts())); }
-    Outcome<LeaseId> get(const Place& place, const std::string& service) {
+    Outcome<LeaseId> get(const Place& place, const std::string& service, Protocol protocol = Protocol::tcp) {
         GetRequest request;
         request.place = place;
         request.service = service;
+        request.protocol = protocol;
         auto decision = decide_get(registry, config, request, facts());
         apply(std::move(decision.changes));
         return decision.answer;

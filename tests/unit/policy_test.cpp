@@ -496,13 +496,7 @@ TEST_CASE("-p on a port that was got by name keeps its name, whatever the progra
 TEST_CASE("what was got by name for one protocol is not given to a program of the other", "[policy]") {
     World world;
     const auto place = world.place("/a");
-    GetRequest dns;
-    dns.place = place;
-    dns.service = "dns";
-    dns.protocol = Protocol::udp;
-    auto granted = decide_get(world.registry, world.config, dns, world.facts());
-    world.apply(std::move(granted.changes));
-    const auto udp = std::get<LeaseId>(granted.answer);
+    const auto udp = std::get<LeaseId>(world.get(place, "dns", Protocol::udp));
     const auto before = world.lease(udp);
     auto app = world.start(place);
     app.scope->port = before.port;
@@ -517,10 +511,7 @@ TEST_CASE("what was got by name for one protocol is not given to a program of th
     app.scope->port = world.lease(tcp).port;
     offer = {*app.scope, place, "main", "node", std::nullopt, world.lease(tcp).port, "me"};
     world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
-    auto asked = BindRequest{};
-    asked.port = 5353;
-    asked.protocol = Protocol::udp;
-    CHECK(decide_bind(world.registry, world.config, app, asked, world.facts()).answer.lease != tcp);
+    CHECK(decide_bind(world.registry, world.config, app, {5353, Protocol::udp, 0, {}}, world.facts()).answer.lease != tcp);
     CHECK(world.serve(app, 4321).lease == tcp);
     CHECK(world.lease(tcp).key.protocol == Protocol::tcp);
 }

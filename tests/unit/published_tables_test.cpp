@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core_world.hpp"
@@ -75,6 +76,20 @@ struct Publisher {
         for (const auto& entry : fs::directory_iterator(directory)) { count += entry.exists() ? 1U : 0U; }
         return count;
     }
+    /// A program of /a listens on 3000.
+    std::pair<Caller, test::World::Bound> serve_one() {
+        auto caller = world.start(world.place("/a"));
+        const auto bound = world.serve(caller, 3000);
+        follow();
+        return {std::move(caller), bound};
+    }
+    /// That program and its session end, and so many other tables rest that theirs closes.
+    void close_table(const Caller& caller, const test::World::Bound& bound) {
+        world.apply(decide_destroyed(world.registry, world.config, bound.cookie, world.facts()));
+        world.apply({SessionClosed{caller.session}});
+        follow();
+        for (int number = 0; number < 100; ++number) { (void)tables->open("/r" + std::to_string(number), {}, world.registry); }
+    }
     /// /b listens on 3000, and /a on another one, which asked for 3000, too.
     Port serve_two() {
         (void)world.serve(world.start(world.place("/b")), 3000);
@@ -134,14 +149,9 @@ TEST_CASE("a table that is only looked at by what has no session rests, too", "[
 TEST_CASE("a closed table stays for its sticky ports, and goes with its project", "[tables]") {
     Publisher publisher;
     auto& world = publisher.world;
-    const auto caller = world.start(world.place("/a"));
-    const auto bound = world.serve(caller, 3000);
-    publisher.follow();
+    const auto [caller, bound] = publisher.serve_one();
     const Reader reader(publisher.file("/a"));
-    world.apply(decide_destroyed(world.registry, world.config, bound.cookie, world.facts()));
-    world.apply({SessionClosed{caller.session}});
-    publisher.follow();
-    for (int number = 0; number < 100; ++number) { (void)publisher.tables->open("/r" + std::to_string(number), {}, world.registry); }
+    publisher.close_table(caller, bound);
     CHECK(publisher.has("/a"));
     CHECK_FALSE(reader.is_retired());
     CHECK(remap_table::find_bind(*reader.table, 3000, {}) == 3000);
@@ -285,9 +295,7 @@ TEST_CASE("readers of a table learn that its agent was killed, and that another 
 TEST_CASE("readers of a table learn that its agent has left, or tells it of others no more", "[tables]") {
     Publisher publisher;
     auto& world = publisher.world;
-    const auto caller = world.start(world.place("/a"));
-    const auto bound = world.serve(caller, 3000);
-    publisher.follow();
+    const auto [caller, bound] = publisher.serve_one();
     const Reader reader(publisher.file("/a"));
     SECTION("it leaves") {
         publisher.tables->leave();
@@ -295,10 +303,7 @@ TEST_CASE("readers of a table learn that its agent has left, or tells it of othe
         publisher.begin_anew();
     }
     SECTION("it closes the table") {
-        world.apply(decide_destroyed(world.registry, world.config, bound.cookie, world.facts()));
-        world.apply({SessionClosed{caller.session}});
-        publisher.follow();
-        for (int number = 0; number < 100; ++number) { (void)publisher.tables->open("/r" + std::to_string(number), {}, world.registry); }
+        publisher.close_table(caller, bound);
         CHECK(reader.has_ended());
         (void)publisher.tables->open("/a", {}, world.registry);
     }
