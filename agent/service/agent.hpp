@@ -131,7 +131,7 @@ private:
         std::shared_ptr<Exchange> exchange;
         Json id;  ///< of its request
         ReplyTo reply;
-        Place place;
+        std::string root;  ///< of the project that asks
         std::optional<Port> port;
         std::optional<std::string> service;
         std::function<void()> cancel = [] {};      ///< its deadline
@@ -310,6 +310,8 @@ private:
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process);
     /// What callers from a directory need of its place: one for all of them, while it says the same.
     [[nodiscard]] std::shared_ptr<const Place> shared_place(const std::string& directory, const Place& place);
+    /// All of it, for a request that waits: one for all of them that came from there.
+    [[nodiscard]] std::shared_ptr<const Place> kept_place(const Place& place);
     void remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place);
     /// Null when the session has not been there, or too much is remembered already.
     [[nodiscard]] std::shared_ptr<const Place> remembered_place(const ProcessId& session, const std::string& directory) const;
@@ -407,6 +409,7 @@ private:
     /// Read at the session's start; good for its life.
     std::map<ProcessId, std::map<std::string, std::shared_ptr<const Place>>> m_session_places;
     std::unordered_map<std::string, std::weak_ptr<const Place>> m_shared_places;  ///< of a directory: the last one
+    std::map<std::pair<std::string, std::string>, std::weak_ptr<const Place>> m_kept_places;  ///< of a package of a project: the last one
     std::shared_ptr<std::size_t> m_shared_bytes = std::make_shared<std::size_t>(0);  ///< of all that still live
     std::map<LeaseId, Move> m_moves;              ///< why a lease is not where it was asked for
     std::set<std::pair<ProcessId, LeaseId>> m_noticed;  ///< said once a session

@@ -177,9 +177,9 @@ void Agent::with_directory(const Request& request, const std::string& directory,
         }
         const auto& root = place->project.root;
         if (!looks_for_survivors_in(root)) { return then(*place); }
-        with_survivors_known(root, [request, reply, place = *place, then] {
+        with_survivors_known(root, [request, reply, place = kept_place(*place), then] {
             if (request.from && request.from->closed) { return reply({}); }
-            then(place);
+            then(*place);
         });
     });
 }
@@ -211,6 +211,17 @@ std::shared_ptr<const Place> Agent::shared_place(const std::string& directory, c
     });
     m_shared_places[directory] = shared;
     return shared;
+}
+
+std::shared_ptr<const Place> Agent::kept_place(const Place& place) {
+    if (m_kept_places.size() >= k_known_places) {
+        std::erase_if(m_kept_places, [](const auto& known) { return known.second.expired(); });
+    }
+    auto& known = m_kept_places[{place.project.root, place.package_dir}];
+    if (auto kept = known.lock(); kept && *kept == place) { return kept; }
+    const auto kept = std::make_shared<const Place>(place);
+    known = kept;
+    return kept;
 }
 
 void Agent::remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place) {

@@ -30,7 +30,7 @@ void Agent::lease_history(const std::shared_ptr<Exchange>&, const Request& reque
     const auto before = params.number("before", UINT64_MAX);
     const bool all = params.flag("all");
     if (port && service) { params.fail("port", "and \"service\" exclude each other"); }
-    const auto answer = [this, request, reply, port, service, since_s, limit, before](const std::optional<std::string>& root) {
+    const auto answer = [this, request = request.without_params(), reply, port, service, since_s, limit, before](const std::optional<std::string>& root) {
         HistoryQuery query;
         query.limit = limit;
         query.before = before.value_or(UINT64_MAX);
@@ -95,7 +95,7 @@ void Agent::lease_wait(const std::shared_ptr<Exchange>& exchange, const Request&
         wait.exchange = exchange;
         wait.id = request.id;  // all that is kept of it: it may take days
         wait.reply = reply;
-        wait.place.project = place.project;  // all that is asked of it, for as long as it takes
+        wait.root = place.project.root;
         refresh();
         if (answer_wait(wait, {}, false)) { return; }
         // Mostly nobody is there yet, which a try of the port tells for the price of no thread.
@@ -126,7 +126,9 @@ Agent::Awaited Agent::awaited(const Wait& wait) const {
         if (found.lease != nullptr && !found.lease->live()) { found.lease = nullptr; }
         found.port = wait.port;
     } else {
-        found.lease = current_lease(m_registry, wait.place, wait.service, std::nullopt);
+        Place place;
+        place.project.root = wait.root;
+        found.lease = current_lease(m_registry, place, wait.service, std::nullopt);
         if (found.lease != nullptr) { found.port = found.lease->port; }
     }
     return found;
@@ -200,7 +202,7 @@ void Agent::answer_waits_for(const std::vector<Event>& events) {
         }
     }
     if (ports.empty()) { return; }
-    answer_waits([&](const Wait& wait) { return wait.port ? ports.contains(*wait.port) : roots.contains(wait.place.project.root); }, {}, 0);
+    answer_waits([&](const Wait& wait) { return wait.port ? ports.contains(*wait.port) : roots.contains(wait.root); }, {}, 0);
 }
 
 void Agent::publish(const std::vector<Event>& events, const std::map<LeaseId, Lease>& forgotten) {

@@ -132,10 +132,11 @@ void Agent::lease_health(const std::shared_ptr<Exchange>&, const Request& reques
     Params params(request.params);
     const auto service = params.text("service", 64);
     const auto timeout = params.number("timeout_ms", k_max_timeout_ms);
-    with_project(request, params, reply, [this, request, reply, service, timeout](const Place& place) {
+    with_project(request, params, reply, [this, request = request.without_params(), reply, service, timeout](const Place& asked) {
         refresh();
         // Whose program listens is seen first: a stranger's answer is not the service's.
-        with_heard(m_registry.of_project(place.project.root), [this, request, reply, service, timeout, place] {
+        with_heard(m_registry.of_project(asked.project.root), [this, request, reply, service, timeout, kept = kept_place(asked)] {
+            const auto& place = *kept;
             auto job = std::make_shared<HealthJob>();
             add_to_health_job(*job, place, service, false, timeout ? std::optional(std::chrono::milliseconds(*timeout)) : std::nullopt);
             if (job->checks.empty() && service) {

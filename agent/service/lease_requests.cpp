@@ -48,11 +48,12 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     AllocateRequest get;
     static_cast<GetRequest&>(get) = read_get(params, m_options.user_at_host);
     get.port = params.port("port");
-    with_project(request, params, reply, [this, request, reply, get](const Place& place) mutable {
-        get.place = place;
+    with_project(request, params, reply, [this, request, reply, get](const Place& place) {
         refresh();
-        with_heard(m_registry.of_service(place.project.root, get.service),
-                   [this, request, reply, get] { answer_lease(decide_get_at(m_registry, m_config, get, facts()), get.place.project, request, reply); });
+        with_heard(m_registry.of_service(place.project.root, get.service), [this, request, reply, get, kept = kept_place(place)]() mutable {
+            get.place = *kept;
+            answer_lease(decide_get_at(m_registry, m_config, get, facts()), kept->project, request, reply);
+        });
     });
 }
 
@@ -145,10 +146,11 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
     if (update.range && !update.port) { params.fail("range", "means the range of \"new_port\""); }
     with_project(request, params, reply, [this, request, reply, update](const Place& place) mutable {
         update.target.root = place.project.root;
-        update.place = place;
         refresh();
-        with_heard(leases_meant(m_registry, update.target),
-                   [this, request, reply, update] { answer_lease(decide_update(m_registry, m_config, update, facts()), update.place.project, request, reply); });
+        with_heard(leases_meant(m_registry, update.target), [this, request, reply, update, kept = kept_place(place)]() mutable {
+            update.place = *kept;
+            answer_lease(decide_update(m_registry, m_config, update, facts()), kept->project, request, reply);
+        });
     });
 }
 
@@ -258,9 +260,10 @@ void Agent::with_current_lease(const std::shared_ptr<Exchange>&, const Request& 
     const auto service = params.text("service", 64);
     const auto requested = params.port("requested");
     const auto protocol = params.choice<Protocol>("protocol");
-    with_project(request, params, reply, [this, request, reply, service, requested, protocol, then = std::move(then)](const Place& place) {
+    with_project(request, params, reply, [this, request, reply, service, requested, protocol, then = std::move(then)](const Place& asked) {
         refresh();
-        with_heard(m_registry.of_project(place.project.root), [this, request, reply, service, requested, protocol, place, then] {
+        with_heard(m_registry.of_project(asked.project.root), [this, request, reply, service, requested, protocol, kept = kept_place(asked), then] {
+            const auto& place = *kept;
             const auto* lease = current_lease(m_registry, place, service, requested, protocol);
             if (lease != nullptr) { return then(*lease, place); }
             const std::string what = requested ? "nobody in project \"" + place.project.name + "\" asked for port " + std::to_string(*requested)

@@ -32,8 +32,9 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
     const auto port = params.port("port");
     const auto service = params.text("service", 64);
     if (port.has_value() == service.has_value()) { params.fail("port", "or \"service\": exactly one of them is needed"); }
-    with_project(request, params, reply, [this, request, reply, port, service](const Place& place) {
-        with_all_heard([this, request, reply, port, service, place] {
+    with_project(request, params, reply, [this, request, reply, port, service](const Place& asked) {
+        with_all_heard([this, request, reply, port, service, kept = kept_place(asked)] {
+            const auto& place = *kept;
             std::vector<const Lease*> chosen;
             const Lease* silent = nullptr;
             const auto consider = [&](const Lease* lease) {

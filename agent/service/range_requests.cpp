@@ -83,9 +83,10 @@ void Agent::with_wide_facts(std::function<void(const Facts&)> then) {
 void Agent::range_list(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
     const bool gaps = params.flag("gaps");
-    with_project(request, params, reply, [this, request, reply, gaps](const Place& place) {
+    with_project(request, params, reply, [this, request = request.without_params(), reply, gaps](const Place& asked) {
         refresh();
-        with_wide_facts([this, request, reply, gaps, place](const Facts& wide) {
+        with_wide_facts([this, request, reply, gaps, kept = kept_place(asked)](const Facts& wide) {
+            const auto& place = *kept;
             const auto& config = m_config;
             const View view{m_registry, config, place, wide};
             const auto search = view.search();
@@ -135,9 +136,10 @@ void Agent::range_next(const std::shared_ptr<Exchange>&, const Request& request,
 
 void Agent::range_summary(const std::shared_ptr<Exchange>&, const Request& request, const ReplyTo& reply) {
     Params params(request.params);
-    with_project(request, params, reply, [this, request, reply](const Place& place) {
+    with_project(request, params, reply, [this, request = request.without_params(), reply](const Place& asked) {
         refresh();
-        with_wide_facts([this, request, reply, place](const Facts& wide) {
+        with_wide_facts([this, request, reply, kept = kept_place(asked)](const Facts& wide) {
+            const auto& place = *kept;
             const auto& config = m_config;
             const View view{m_registry, config, place, wide};
             const auto serving = serving_ranges(m_registry, config, place.project, view.query(), wide);

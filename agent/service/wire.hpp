@@ -80,6 +80,9 @@ struct Request {
     std::string method;
     RequestParams params;
     bool again = false;  ///< it was put off until the store had another try
+
+    /// What a reply needs of it: who waits for long keeps no more.
+    [[nodiscard]] Request without_params() const { return {id, notification, from, method, {}, again}; }
 };
 
 struct RequestError {

@@ -229,6 +229,59 @@ def test_long_requests_take_no_memory_when_they_are_answered_nor_much_while_they
         connection.close()
 
 
+def test_those_who_wait_in_a_deep_worktree_take_little_memory(house, served):
+    """Of such a project four paths are known, each of kilobytes."""
+    main = house.home / "/".join(["d" * 200] * 17) / "main"
+    main.mkdir(parents=True)
+    (main / "package.json").write_text('{"name": "deep"}')
+    house.git(main, "init", "-q", "-b", "main")
+    house.git(main, "add", "-A")
+    house.git(main, "commit", "-q", "-m", "An app")
+    house.git(main, "worktree", "add", "-q", "-b", "fix", "../linked")
+    with contextlib.ExitStack() as held:
+        for _ in range(2500):
+            connection = held.enter_context(contextlib.closing(Rpc(house)))
+            request = {"jsonrpc": "2.0", "id": 1, "method": "lease.wait", "params": {"cwd": str(main.parent / "linked"), "service": "nobody"}}
+            connection.send(json.dumps(request).encode() + b"\n")
+        assert house.portctl("port", "web", cwd=main).returncode == 3
+        assert SANITIZED or peak_kb(served) < LIMIT_KB
+
+
+@pytest.mark.parametrize("method", ["range.list", "range.summary"])
+def test_requests_that_wait_for_one_look_share_their_project(house, served, method):
+    """Its config alone takes fifty kilobytes."""
+    services = {f"s{number}": {"dir": "d" * 80 + str(number)} for number in range(256)}
+    root = house.project("large", files={".portwrap.json": json.dumps({"services": services})})
+    with contextlib.ExitStack() as held:
+        for port in range(20000, 24000):
+            listening = held.enter_context(socket.socket())
+            listening.bind(("127.0.0.1", port))
+            listening.listen(1)
+        request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"cwd": str(root)}}).encode() + b"\n"
+        connections = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(800)]
+        for connection in connections:
+            connection.send(request)
+        assert all("result" in connection.line() for connection in connections)
+    assert SANITIZED or peak_kb(served) < LIMIT_KB
+
+
+def test_long_requests_for_slow_checks_keep_nobody_else_out(house, shop, served):
+    """They may wait for many minutes, together longer than the agent's room for lines that wait; other long ones are decided."""
+    other = house.project("other")
+    house.ask("get", "web", cwd=other)
+    server = house.wrap("python3", "-c", "import socket; s = socket.create_server(('127.0.0.1', 3500)); print('up', flush=True); input()", cwd=shop)
+    server.wait_for("^up$")
+    (shop / ".portwrap.json").write_text('{"services": {"main": {"port": 3500, "health": "/"}}}')
+    with contextlib.ExitStack() as held:
+        for number in range(100):
+            connection = held.enter_context(contextlib.closing(Rpc(house)))
+            request = {"jsonrpc": "2.0", "id": 1, "method": "lease.health", "params": {"cwd": str(shop), "timeout_ms": 20000 - number}}
+            connection.send(json.dumps(request).encode() + b" " * 60_000 + b"\n")
+        assert house.ask("update", "web", "--description", "d" * 1000, cwd=other)["ok"]
+        run = house.run("portwrap", "sh", "-c", "# " + "x" * 1000, cwd=other)
+        assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("method", ["config.show", "agent.doctor"])
 def test_pipelined_requests_starve_nobody(house, served, shop, method):
     """Together they would take many seconds, and their replies many times the agent's memory."""
