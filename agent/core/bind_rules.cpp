@@ -290,7 +290,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     }
 
     // A silent lease or claim of its own project under another key.
-    if (const auto* owner = owner_of(registry, asked); owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol) {
+    if (const auto* owner = owner_of(registry, asked, key); owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol) {
         const bool same_base = owner->key.service == key.service && owner->key.requested == key.requested;
         // What another number was moved to stays that server's own, where this one is used to a port of its own.
         const auto* used_to = registry.find(key);

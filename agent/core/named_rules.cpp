@@ -151,7 +151,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     const Lease* unnumbered = nullptr;  // to become the number's
     if (request.wanted) {
         const Port wanted = *request.wanted;
-        const auto* owner = owner_of(registry, wanted);
+        const auto* owner = owner_of(registry, wanted, key);
         const bool own_silent = owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol &&
                                 (!owner->live() || is_adoptable(*owner, caller.session, facts));
         const auto refuse = [&](ErrorCode code, std::string message) -> Decision<Outcome<LeaseId>> {

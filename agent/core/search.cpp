@@ -123,7 +123,7 @@ std::string range_name_at(const Config& config, Port port, const std::vector<con
 }
 
 bool is_open_to(const Registry& registry, const LeaseKey& key, Port port) {
-    const auto* owner = owner_of(registry, port);
+    const auto* owner = owner_of(registry, port, key);
     return owner == nullptr || owner->key == key;
 }
 
@@ -134,6 +134,15 @@ const Lease* owner_of(const Registry& registry, Port port) {
         if (lease->claimed) { claim = lease; }
     }
     return claim;
+}
+
+const Lease* owner_of(const Registry& registry, Port port, const LeaseKey& asker) {
+    const auto* owner = owner_of(registry, port);
+    if (owner == nullptr || owner->key.root != asker.root || owner->key.protocol == asker.protocol) { return owner; }
+    for (const auto* lease : registry.on_port(port)) {
+        if (lease->live() == owner->live() && lease->key.root == asker.root && lease->key.protocol == asker.protocol && (lease->live() || lease->claimed)) { return lease; }
+    }
+    return owner;
 }
 
 std::vector<Port> suggest_ports(const Registry& registry, const Config& config, const std::string& root, Port port, std::size_t count,

@@ -516,6 +516,39 @@ TEST_CASE("what was got by name for one protocol is not given to a program of th
     CHECK(world.lease(tcp).key.protocol == Protocol::tcp);
 }
 
+TEST_CASE("of a service that has a number by name with both protocols each program gets its own, whichever was got first", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    const auto first = GENERATE(Protocol::udp, Protocol::tcp);
+    AllocateRequest named;
+    named.place = place;
+    named.service = "web";
+    named.port = 3333;
+    LeaseId tcp = 0;
+    for (const auto protocol : {first, first == Protocol::udp ? Protocol::tcp : Protocol::udp}) {
+        named.protocol = protocol;
+        auto granted = decide_get_at(world.registry, world.config, named, world.facts());
+        REQUIRE(std::holds_alternative<LeaseId>(granted.answer));
+        if (protocol == Protocol::tcp) { tcp = std::get<LeaseId>(granted.answer); }
+        world.apply(std::move(granted.changes));
+    }
+    auto app = world.start(place);
+    SECTION("named with -p") {
+        app.scope->port = 3333;
+        const OfferRequest offer{*app.scope, place, "main", "node", std::nullopt, 3333, "me"};
+        auto offered = decide_offer(world.registry, world.config, offer, world.facts());
+        REQUIRE(std::holds_alternative<LeaseId>(offered.answer));
+        CHECK(std::get<LeaseId>(offered.answer) == tcp);
+        world.apply(std::move(offered.changes));
+        CHECK(world.serve(app, 4321).port == 3333);
+    }
+    SECTION("asked for") {
+        const auto bound = world.serve(app, 3333);
+        CHECK(bound.port == 3333);
+        CHECK(bound.lease == tcp);
+    }
+}
+
 TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
     World world;
     const auto place = world.place("/a");
