@@ -27,8 +27,9 @@ namespace {
 
 constexpr std::size_t k_maps = 1024;
 
-/// Imports that may wait for their turn: each has its request's line and what it says of other names.
-constexpr std::size_t k_waiting_imports = 64;
+/// Imports that may wait for their turn: each has its request's line and what it says of other names. For many seconds, so that their
+/// lines, of 64 KB each, may take no more than a quarter of what all that wait have (Agent::has_room_for).
+constexpr std::size_t k_waiting_imports = 16;
 
 /// What the projects of one import may take: a few words in a file may lead to thousands of deep directories.
 constexpr std::size_t k_max_project_bytes = 4 * 1024 * 1024;
