@@ -35,11 +35,6 @@ constexpr auto k_survivors_known = std::chrono::milliseconds(300);
 /// get their ports beyond it.
 constexpr std::size_t k_registry_bytes = 12 * 1024 * 1024;
 
-/// Lines of requests that wait for something, all together: beyond the first only short ones are decided, beyond the second none.
-constexpr std::size_t k_held_bytes = 4 * 1024 * 1024;
-constexpr std::size_t k_most_held_bytes = 8 * 1024 * 1024;
-constexpr std::size_t k_short_line = 1024;
-
 /// Then every port counts as taken (try_bind): nobody is to be told that it is.
 bool cannot_try_ports() {
     const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -641,9 +636,7 @@ Json Agent::leases_result(const std::vector<LeaseId>& ids) const {
     return result;
 }
 
-bool Agent::has_room_for(std::size_t line_bytes) const {
-    return *m_held <= (line_bytes <= k_short_line ? k_most_held_bytes : k_held_bytes);
-}
+bool Agent::has_room_for(std::size_t line_bytes) const { return has_room_beside(*m_held, line_bytes); }
 
 void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply) {
     auto parsed = parse_request(line, m_held);

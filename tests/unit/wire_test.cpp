@@ -103,6 +103,25 @@ TEST_CASE("what a request's parameters take is counted until their last copy is 
     CHECK(*held == 0);
 }
 
+TEST_CASE("lines that wait leave room for shorter ones", "[wire]") {
+    constexpr std::size_t k_launch = 2000;
+    constexpr std::size_t k_bind = 300;
+    const auto fill = [](std::size_t held, std::size_t line) {
+        while (has_room_beside(held, line)) { held += line; }
+        return held;
+    };
+    const auto longest = fill(0, 64 * 1024);
+    CHECK(longest <= k_held_bytes / 2 + 64 * 1024);
+    for (const auto line : {64UL * 1024, 16UL * 1024, 4UL * 1024}) {
+        const auto held = fill(0, line);
+        CHECK(fill(held, k_launch) >= held + 60 * k_launch);
+    }
+    const auto full = fill(fill(0, 64 * 1024), k_launch);
+    CHECK_FALSE(has_room_beside(full, k_launch));
+    CHECK(fill(full, k_bind) >= full + 60 * k_bind);
+    CHECK(fill(full, k_bind) <= k_held_bytes);
+}
+
 TEST_CASE("a request's parameters outlive the request and its line", "[wire]") {
     auto line = std::make_unique<std::string>(R"({"jsonrpc":"2.0","id":"a","method":"x","params":{"service":"caf\u00e9","command":["a","b"],"session":[1,2],"force":true,"cwd":null}})");
     auto request = std::make_unique<Request>(std::get<Request>(parse_request(*line)));
