@@ -90,8 +90,9 @@ Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Co
         if (!gone.contains(lease.key.root) || !concerns(lease.key.root) || !lease.sockets.empty()) { continue; }
         if (!lease.live() && !lease.claimed) { continue; }
         done.insert(id);
-        // Somebody runs in the directory that was removed.
-        if (lease.live() && facts.in_use(lease.port, lease.key.protocol == Protocol::tcp, lease.key.protocol == Protocol::udp)) { continue; }
+        // Somebody runs in the directory that was removed; not he who is known for a stranger.
+        const bool known_silent = !lease.live() || lease.state == LeaseState::conflict;
+        if (!known_silent && facts.in_use(lease.port, lease.key.protocol == Protocol::tcp, lease.key.protocol == Protocol::udp)) { continue; }
         if (facts.is_granted && facts.is_granted(id)) { continue; }  // or is about to
         decision.answer.push_back({lease, CleanupReason::worktree_gone});
         Lease over = lease;

@@ -77,7 +77,7 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
             return refuse(request, reply, {ErrorCode::invalid_request, "cleaning up other projects, too, needs --yes (--dry-run shows what it would do)", {}, {}});
         }
         const auto own = place != nullptr ? std::optional(place->project) : std::nullopt;
-        with_orphans([this, request, reply, dry_run, own](const std::set<std::string>& gone) {
+        const auto clean = [this, request, reply, dry_run, own](const std::set<std::string>& gone) {
             std::vector<Lease> before;
             for (const auto& [id, lease] : m_registry.leases()) {
                 if (lease.live()) { before.push_back(lease); }
@@ -114,7 +114,9 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
             if (dry_run || decision.changes.empty()) { return reply({result_line(request.id, result), false}); }
             m_last_cleanup = m_outside.now();
             commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
-        });
+        };
+        // Who listens is known first: a stranger keeps no removed worktree's port.
+        with_all_heard([this, clean] { with_orphans(clean); });
     });
 }
 

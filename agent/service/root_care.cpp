@@ -1,6 +1,7 @@
 // Projects whose directory goes away or whose worktree moves. The kernel says so (system/root_watch.hpp), so that nobody looks at the
 // disk when ports are asked for; what became of a root is then found out in the pool. What happened while no agent ran is seen by
 // a look at all roots at the start, and each hour for what no watch sees (a directory above that was renamed).
+#include <algorithm>
 #include <utility>
 
 #include "core/care_rules.hpp"
@@ -111,9 +112,11 @@ void Agent::release_root(const std::string& root) {
     if (m_root_watch) { m_root_watch->remove(root); }
     (void)commit(decide_cleanup(m_registry, m_config, {root}, is_it, facts()).changes);
     m_tables.let_go(root);
-    // What still listens keeps its port until it ends.
-    for (const auto* lease : m_registry.of_project(root)) {
-        if (lease->live()) { m_gone_roots.insert(root); }
+    // What still listens keeps its port until it ends. Where that is a stranger, the look's event brings us back here (mind_root).
+    const auto left = m_registry.of_project(root);
+    if (std::any_of(left.begin(), left.end(), [](const Lease* lease) { return lease->live(); })) {
+        m_gone_roots.insert(root);
+        with_heard(left, [] {});
     }
 }
 

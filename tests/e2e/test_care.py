@@ -67,7 +67,8 @@ def test_health_says_who_answers(house):
     assert house.refusal("health", "nothing", cwd=shop, status=3)["code"] == "NOT_FOUND"
 
 
-def test_cleanup_says_why_and_a_dry_run_changes_nothing(house):
+@pytest.mark.parametrize("taken", [False, True], ids=["silent", "taken by a stranger"])
+def test_cleanup_says_why_and_a_dry_run_changes_nothing(house, taken):
     main, _ = house.worktrees("shop", files={"package.json": '{"name": "shop"}'})
     house.portctl("get", "web", cwd=main)
     clone = house.home / "clone"
@@ -78,6 +79,8 @@ def test_cleanup_says_why_and_a_dry_run_changes_nothing(house):
     # Not deleted, which would end the leases at once: a disk that is not there looks the same.
     for place in (stranger, clone):
         place.rename(house.home / f"away {place.name}")
+    if taken:
+        house.serve_unwrapped(port, house.home)
     expected = [(port, "worktree_gone")]
     for words in (["--dry-run"], []):
         reply = house.ask("cleanup", *words, cwd=main)

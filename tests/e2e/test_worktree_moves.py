@@ -22,8 +22,9 @@ def watcher(house):
         def found():
             for line in process.stdout.splitlines(keepends=True):
                 entry = json.loads(line) if line.endswith("\n") else {}
-                if entry.get("event") == event and entry["lease"]["port"] == port:
-                    return entry["lease"]
+                lease = entry.get("lease", {})
+                if entry.get("event") == event and lease["port"] == port and lease["project"]["root"] != str(spare):
+                    return lease
             return None
 
         return wait_until(found, lambda: f"{event} {port} in {process.stdout}")
@@ -183,6 +184,18 @@ def test_a_shell_that_stands_in_a_removed_worktree_does_not_keep_its_ports(house
     shutil.rmtree(linked)
     watcher("released", port)
     shell.close_stdin()
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen before", "not seen before"])
+def test_a_stranger_does_not_keep_a_removed_worktree_s_port(house, watcher, seen):
+    _, linked = house.worktrees("shop", files=APP)
+    port = get(house, linked)
+    stranger = house.serve_unwrapped(port, house.home)
+    if seen:
+        assert [lease["state"] for lease in house.leases()] == ["conflict"]
+    shutil.rmtree(linked)
+    watcher("released", port)
+    assert stranger.running()
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen before", "not seen before"])

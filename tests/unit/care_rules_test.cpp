@@ -92,11 +92,15 @@ TEST_CASE("a removed worktree's ports are released, what listens there is not", 
     const auto silent = world.get(place, "silent");
     const auto running = world.get(place, "running");
     const auto outside = world.get(place, "outside");
+    auto taken = world.get(place, "taken");
     const auto other = world.get(world.place("/r/b"), "web");
     world.listen(running, 7);
-    world.external = {outside.port};
-    CHECK(world.clean({"/r/a"}) == std::vector{CleanupReason::worktree_gone});
+    world.external = {outside.port, taken.port};
+    taken.state = LeaseState::conflict;  // a stranger listens there
+    world.apply({LeaseEvent{LeaseChange::conflicted, taken}});
+    CHECK(world.clean({"/r/a"}) == std::vector{CleanupReason::worktree_gone, CleanupReason::worktree_gone});
     CHECK_FALSE(world.registry.find(silent.id)->live());
+    CHECK_FALSE(world.registry.find(taken.id)->live());
     CHECK(world.registry.find(running.id)->live());
     CHECK(world.registry.find(outside.id)->live());
     CHECK(world.registry.find(other.id)->live());
