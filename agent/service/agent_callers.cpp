@@ -219,7 +219,7 @@ std::shared_ptr<const Place> Agent::kept_place(const Place& place) {
     }
     auto& known = m_kept_places[{place.project.root, place.package_dir}];
     if (auto kept = known.lock(); kept && *kept == place) { return kept; }
-    const auto kept = std::make_shared<const Place>(place);
+    auto kept = std::make_shared<const Place>(place);
     known = kept;
     return kept;
 }
