@@ -101,7 +101,7 @@ struct TransferRequest {
 
 /// Which leases a list shows.
 struct ListFilter {
-    std::optional<Project> project;                ///< of this project
+    std::shared_ptr<const Project> project;        ///< of this project; one for all that ask for it
     std::optional<std::string> worktree;           ///< instead: of that worktree of its repository (a branch, directory or path; "" for all)
     std::optional<std::set<std::string>> roots;    ///< of these projects
     std::set<LeaseState> states;                   ///< empty: all but released

@@ -242,7 +242,7 @@ struct ReleaseRequest {
 
 /// The live lease of a port, else the one that claims it, else null.
 [[nodiscard]] const Lease* owner_of(const Registry& registry, Port port);
-/// The same for who asks with this key: where its project has the number with both protocols, the lease with the key's.
+/// The same for who asks with this key: where its project has the number with both protocols, what it has with the key's.
 [[nodiscard]] const Lease* owner_of(const Registry& registry, Port port, const LeaseKey& asker);
 
 }  // namespace portwrap

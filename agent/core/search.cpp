@@ -44,6 +44,18 @@ Order random_order(int count, std::uint64_t random) {
     return order;
 }
 
+/// The live one of those that are meant, else the one that claims the port.
+template <typename IsMeant>
+const Lease* owner_among(const Registry& registry, Port port, const IsMeant& is_meant) {
+    const Lease* claim = nullptr;
+    for (const auto* lease : registry.on_port(port)) {
+        if (!is_meant(*lease)) { continue; }
+        if (lease->live()) { return lease; }
+        if (lease->claimed) { claim = lease; }
+    }
+    return claim;
+}
+
 }  // namespace
 
 std::pair<Port, const Range*> Search::run(const std::vector<const Range*>& ranges) const {
@@ -128,21 +140,14 @@ bool is_open_to(const Registry& registry, const LeaseKey& key, Port port) {
 }
 
 const Lease* owner_of(const Registry& registry, Port port) {
-    const Lease* claim = nullptr;
-    for (const auto* lease : registry.on_port(port)) {
-        if (lease->live()) { return lease; }
-        if (lease->claimed) { claim = lease; }
-    }
-    return claim;
+    return owner_among(registry, port, [](const Lease&) { return true; });
 }
 
 const Lease* owner_of(const Registry& registry, Port port, const LeaseKey& asker) {
     const auto* owner = owner_of(registry, port);
     if (owner == nullptr || owner->key.root != asker.root || owner->key.protocol == asker.protocol) { return owner; }
-    for (const auto* lease : registry.on_port(port)) {
-        if (lease->live() == owner->live() && lease->key.root == asker.root && lease->key.protocol == asker.protocol && (lease->live() || lease->claimed)) { return lease; }
-    }
-    return owner;
+    const auto* own = owner_among(registry, port, [&](const Lease& lease) { return lease.key.root == asker.root && lease.key.protocol == asker.protocol; });
+    return own != nullptr ? own : owner;
 }
 
 std::vector<Port> suggest_ports(const Registry& registry, const Config& config, const std::string& root, Port port, std::size_t count,

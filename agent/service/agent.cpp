@@ -515,19 +515,21 @@ void Agent::on_process_ended(const ProcessId& process) {
 }
 
 void Agent::look_for_survivors(const ProcessId& session) {
-    std::set<std::string> roots;
+    Offered offered;
     for (const auto* lease : m_registry.of_session(session)) {
-        if (waits_for_survivor(*lease)) { roots.insert(lease->key.root); }
+        if (!waits_for_survivor(*lease)) { continue; }
+        offered.roots.insert(lease->key.root);
+        offered.ports.insert(lease->port);
     }
-    if (roots.empty() || is_alive(session)) { return; }
-    m_looked_for.emplace(session, std::move(roots));
+    if (offered.ports.empty() || is_alive(session)) { return; }
+    m_looked_for.emplace(session, std::move(offered));
     look_for_next_survivors();
 }
 
 void Agent::look_for_next_survivors() {
     if (m_looked_for.empty() || std::exchange(m_looking_for_survivors, true)) { return; }
     std::set<ProcessId> sessions;
-    for (const auto& [session, roots] : m_looked_for) { sessions.insert(session); }
+    for (const auto& [session, offered] : m_looked_for) { sessions.insert(session); }
     auto found = std::make_shared<std::optional<std::map<ProcessId, ProcessId>>>();
     m_file_jobs.run(FileJobs::Lane::processes, {}, [found, sessions] { *found = find_survivors(sessions); }, [this, sessions, found] {
         m_looking_for_survivors = false;
@@ -546,24 +548,26 @@ void Agent::look_for_next_survivors() {
     });
 }
 
-bool Agent::looks_for_survivors_in(const std::string& root) const {
-    return std::any_of(m_looked_for.begin(), m_looked_for.end(), [&](const auto& entry) { return entry.second.contains(root); });
+bool Agent::looks_for_survivors(const std::string& root, std::optional<Port> port) const {
+    return std::any_of(m_looked_for.begin(), m_looked_for.end(), [&](const auto& entry) {
+        return entry.second.roots.contains(root) || (port && entry.second.ports.contains(*port));
+    });
 }
 
-void Agent::with_survivors_known(const std::string& root, std::function<void()> then) {
-    if (!looks_for_survivors_in(root)) { return then(); }
+void Agent::with_survivors_known(const std::string& root, std::optional<Port> port, std::function<void()> then) {
+    if (!looks_for_survivors(root, port)) { return then(); }
     const auto number = ++m_next_after_look;
     auto cancel = m_outside.call_after(k_survivors_known, [this, number] {
         if (const auto waiting = m_after_looks.extract(number)) { waiting.mapped().then(); }
     });
-    m_after_looks.emplace(number, AfterLook{root, std::move(then), std::move(cancel)});
+    m_after_looks.emplace(number, AfterLook{root, port, std::move(then), std::move(cancel)});
 }
 
 void Agent::decide_after_looks() {
     std::vector<AfterLook> known;
     for (auto entry = m_after_looks.begin(); entry != m_after_looks.end();) {
         const auto waiting = entry++;
-        if (!looks_for_survivors_in(waiting->second.root)) { known.push_back(std::move(m_after_looks.extract(waiting).mapped())); }
+        if (!looks_for_survivors(waiting->second.root, waiting->second.port)) { known.push_back(std::move(m_after_looks.extract(waiting).mapped())); }
     }
     for (const auto& waiting : known) {
         waiting.cancel();

@@ -251,9 +251,10 @@ private:
     void look_for_survivors(const ProcessId& session);
     /// One walk of /proc for all sessions that have ended by now; the next one when it has come to its end.
     void look_for_next_survivors();
-    [[nodiscard]] bool looks_for_survivors_in(const std::string& root) const;
-    /// `then` once it is known of this project, or not known in time: what a command that failed was offered is the next one's.
-    void with_survivors_known(const std::string& root, std::function<void()> then);
+    [[nodiscard]] bool looks_for_survivors(const std::string& root, std::optional<Port> port) const;
+    /// `then` once it is known of this project and of whoever was offered this port, or not known in time: what a command that failed was
+    /// offered is the next one's.
+    void with_survivors_known(const std::string& root, std::optional<Port> port, std::function<void()> then);
     void decide_after_looks();
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.
     void mind_sockets(const Event& event);
@@ -312,6 +313,7 @@ private:
     [[nodiscard]] std::shared_ptr<const Place> shared_place(const std::string& directory, const Place& place);
     /// All of it, for a request that waits: one for all of them that came from there.
     [[nodiscard]] std::shared_ptr<const Place> kept_place(const Place& place);
+    [[nodiscard]] std::shared_ptr<const Project> kept_project(const Place& place);
     void remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place);
     /// Null when the session has not been there, or too much is remembered already.
     [[nodiscard]] std::shared_ptr<const Place> remembered_place(const ProcessId& session, const std::string& directory) const;
@@ -332,6 +334,7 @@ private:
         bool changed = false;  ///< something has happened to it
         bool deleted = false;  ///< an inode of it was deleted
         bool again = false;    ///< this is the second look
+        bool heard = false;    ///< who listens on its ports was looked at just before
     };
     void start_root_care();
     void mind_root(const Event& event);
@@ -339,6 +342,8 @@ private:
     /// In the pool: watches it, and releases its ports if it is gone, moves them if its worktree has moved.
     void look_at_root(const std::string& root, RootNews news);
     void release_root(const std::string& root);
+    /// Leases of which no socket is known, although somebody has their port.
+    [[nodiscard]] std::vector<const Lease*> listened_on_by_somebody(const std::string& root) const;
     void move_project(const std::string& from, const Project& to);
     /// A place that was read: if it is a project of another root that has moved here, its ports come along before `then`.
     void with_moves(const Place& place, std::function<void()> then);
@@ -423,12 +428,17 @@ private:
     std::mt19937_64 m_random{std::random_device{}()};
     std::set<LeaseId> m_socketed;  ///< live leases of running programs, and those that a stranger listens on
     std::set<std::pair<LeaseId, ProcessId>> m_outlived;  ///< holders that were gone at the last census, where the lease's sockets were not
+    struct Offered {
+        std::set<std::string> roots;
+        std::set<Port> ports;
+    };
     struct AfterLook {
         std::string root;
+        std::optional<Port> port;
         std::function<void()> then;
         std::function<void()> cancel;  ///< its deadline
     };
-    std::map<ProcessId, std::set<std::string>> m_looked_for;  ///< sessions whose survivors are looked for in the pool, and whose ports that concerns
+    std::map<ProcessId, Offered> m_looked_for;     ///< sessions whose survivors are looked for in the pool, and what that concerns
     bool m_looking_for_survivors = false;
     std::map<ProcessId, ProcessId> m_survivors;    ///< a process that outlived its session, and the session
     std::map<std::uint64_t, AfterLook> m_after_looks;

@@ -44,6 +44,13 @@ std::size_t memory_of(const Place& place) {
     return bytes;
 }
 
+/// The number that a request asks for, if it names one.
+std::optional<Port> wanted_port(const Request& request) {
+    Params params(request.params);
+    const auto moved_to = params.port("new_port");
+    return moved_to ? moved_to : params.port("port");
+}
+
 /// What a session or a connection remembers for its life: the rest is for launches and health checks, which read it anew.
 Place for_callers(const Place& place) {
     Place kept;
@@ -176,8 +183,9 @@ void Agent::with_directory(const Request& request, const std::string& directory,
             return refuse(request, reply, {ErrorCode::agent_unavailable, "the file system of " + printable(*path) + " does not answer", {}, {}});
         }
         const auto& root = place->project.root;
-        if (!looks_for_survivors_in(root)) { return then(*place); }
-        with_survivors_known(root, [request, reply, place = kept_place(*place), then] {
+        const auto port = m_looked_for.empty() ? std::nullopt : wanted_port(request);
+        if (!looks_for_survivors(root, port)) { return then(*place); }
+        with_survivors_known(root, port, [request, reply, place = kept_place(*place), then] {
             if (request.from && request.from->closed) { return reply({}); }
             then(*place);
         });
@@ -222,6 +230,11 @@ std::shared_ptr<const Place> Agent::kept_place(const Place& place) {
     auto kept = std::make_shared<const Place>(place);
     known = kept;
     return kept;
+}
+
+std::shared_ptr<const Project> Agent::kept_project(const Place& place) {
+    const auto kept = kept_place(place);
+    return {kept, &kept->project};
 }
 
 void Agent::remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place) {
@@ -358,7 +371,7 @@ void Agent::look_at_heard() {
         for (const auto& [id, lease] : look->leases) { looked_at.push_back(lease); }
         (void)commit(decide_heard(m_registry, looked_at, heard_sockets(*seen), facts()));
         m_looking = false;
-        for (const auto& then : look->then) { then(); }
+        for (auto& then : look->then) { std::exchange(then, nullptr)(); }  // each lets go of what it kept
         if (!m_looking && !m_next_look.then.empty()) { look_at_heard(); }
     });
 }

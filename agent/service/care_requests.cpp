@@ -76,7 +76,7 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
         if (place == nullptr && !dry_run && !yes) {
             return refuse(request, reply, {ErrorCode::invalid_request, "cleaning up other projects, too, needs --yes (--dry-run shows what it would do)", {}, {}});
         }
-        const auto own = place != nullptr ? std::optional(place->project) : std::nullopt;
+        const auto own = place != nullptr ? kept_project(*place) : nullptr;
         const auto clean = [this, request, reply, dry_run, own](const std::set<std::string>& gone) {
             std::vector<Lease> before;
             for (const auto& [id, lease] : m_registry.leases()) {
@@ -115,8 +115,10 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
             m_last_cleanup = m_outside.now();
             commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
         };
-        // Who listens is known first: a stranger keeps no removed worktree's port.
-        with_all_heard([this, clean] { with_orphans(clean); });
+        // Who listens is known first: a stranger keeps no removed worktree's port. Nothing ends by that, also in a dry run.
+        std::vector<const Lease*> all;
+        for (const auto& [id, lease] : m_registry.leases()) { all.push_back(&lease); }
+        with_heard(all, [this, clean] { with_orphans(clean); });
     });
 }
 

@@ -181,7 +181,7 @@ void Agent::exchange_export(const std::shared_ptr<Exchange>&, const Request& req
     }
     with_project(request, params, reply, [this, request, reply, answer, format, given = compose_file.value_or("")](const Place& place) {
         ListFilter filter;
-        filter.project = place.project;
+        filter.project = kept_project(place);
         if (format != ExportFormat::compose) { return answer(filter, nullptr); }
         auto file = std::make_shared<std::optional<ComposeFile>>();
         auto answered = std::make_shared<bool>(false);

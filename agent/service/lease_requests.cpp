@@ -50,9 +50,10 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
     get.port = params.port("port");
     with_project(request, params, reply, [this, request, reply, get](const Place& place) {
         refresh();
-        with_heard(m_registry.of_service(place.project.root, get.service), [this, request, reply, get, kept = kept_place(place)]() mutable {
-            get.place = *kept;
-            answer_lease(decide_get_at(m_registry, m_config, get, facts()), kept->project, request, reply);
+        with_heard(m_registry.of_service(place.project.root, get.service), [this, request, reply, get, kept = kept_place(place)] {
+            auto whole = get;
+            whole.place = *kept;
+            answer_lease(decide_get_at(m_registry, m_config, whole, facts()), kept->project, request, reply);
         });
     });
 }
@@ -147,9 +148,10 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
     with_project(request, params, reply, [this, request, reply, update](const Place& place) mutable {
         update.target.root = place.project.root;
         refresh();
-        with_heard(leases_meant(m_registry, update.target), [this, request, reply, update, kept = kept_place(place)]() mutable {
-            update.place = *kept;
-            answer_lease(decide_update(m_registry, m_config, update, facts()), kept->project, request, reply);
+        with_heard(leases_meant(m_registry, update.target), [this, request, reply, update, kept = kept_place(place)] {
+            auto whole = update;
+            whole.place = *kept;
+            answer_lease(decide_update(m_registry, m_config, whole, facts()), kept->project, request, reply);
         });
     });
 }
@@ -162,11 +164,13 @@ void Agent::lease_transfer(const std::shared_ptr<Exchange>&, const Request& requ
     const auto to = params.text("to", 4096).value_or("/");
     with_project(request, params, reply, [this, request, reply, transfer, to](const Place& place) mutable {
         transfer.target.root = place.project.root;
-        with_named_project(request, to, reply, [this, request, reply, transfer](const Place& target) mutable {
-            transfer.to = target.project;
+        with_named_project(request, to, reply, [this, request, reply, transfer](const Place& target) {
             refresh();
-            with_heard(leases_meant(m_registry, transfer.target),
-                       [this, request, reply, transfer] { answer_lease(decide_transfer(m_registry, transfer), transfer.to, request, reply); });
+            with_heard(leases_meant(m_registry, transfer.target), [this, request, reply, transfer, kept = kept_place(target)] {
+                auto whole = transfer;
+                whole.to = kept->project;
+                answer_lease(decide_transfer(m_registry, whole), kept->project, request, reply);
+            });
         });
     });
 }
@@ -207,8 +211,8 @@ void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request,
             answer(filter);
         });
     }
-    with_project(request, params, reply, [answer, filter](const Place& place) mutable {
-        filter.project = place.project;
+    with_project(request, params, reply, [this, answer, filter](const Place& place) mutable {
+        filter.project = kept_project(place);
         answer(filter);
     });
 }

@@ -1,7 +1,6 @@
 // Projects whose directory goes away or whose worktree moves. The kernel says so (system/root_watch.hpp), so that nobody looks at the
 // disk when ports are asked for; what became of a root is then found out in the pool. What happened while no agent ran is seen by
 // a look at all roots at the start, and each hour for what no watch sees (a directory above that was renamed).
-#include <algorithm>
 #include <utility>
 
 #include "core/care_rules.hpp"
@@ -98,12 +97,23 @@ void Agent::look_at_root(const std::string& root, RootNews news) {
         // Gone for good: deleted before the kernel's eyes, or a linked worktree whose repository is there and does not have it
         // locked. Else it may have been renamed, or a disk unmounted.
         const bool linked = project.worktree_of && !found.main_gone && !found.locked;
-        if (found.gone && (news.deleted || (linked && (news.again || !news.changed)))) { return release_root(root_looked_at); }
+        if (found.gone && (news.deleted || (linked && (news.again || !news.changed)))) {
+            const auto unsure = news.heard ? std::vector<const Lease*>() : listened_on_by_somebody(root_looked_at);
+            if (unsure.empty()) { return release_root(root_looked_at); }
+            // By a program of its own, or by a stranger. Afterwards it may be there again.
+            return with_heard(unsure, [this, root_looked_at, news] { look_at_root(root_looked_at, {news.changed, news.deleted, news.again, true}); });
+        }
         if (!again.empty() && again.mapped().changed) { return look_at_root(root_looked_at, {true, news.deleted || again.mapped().deleted, false}); }
         if (news.changed && !news.again) {
             (void)m_outside.call_after(k_look_again, [this, root_looked_at, news] { look_at_root(root_looked_at, {true, news.deleted, true}); });
         }
     });
+}
+
+std::vector<const Lease*> Agent::listened_on_by_somebody(const std::string& root) const {
+    auto leases = m_registry.of_project(root);
+    std::erase_if(leases, [](const Lease* lease) { return !lease->live() || !lease->sockets.empty() || !is_port_in_use(lease->port, true, true); });
+    return leases;
 }
 
 void Agent::release_root(const std::string& root) {
@@ -112,11 +122,9 @@ void Agent::release_root(const std::string& root) {
     if (m_root_watch) { m_root_watch->remove(root); }
     (void)commit(decide_cleanup(m_registry, m_config, {root}, is_it, facts()).changes);
     m_tables.let_go(root);
-    // What still listens keeps its port until it ends. Where that is a stranger, the look's event brings us back here (mind_root).
-    const auto left = m_registry.of_project(root);
-    if (std::any_of(left.begin(), left.end(), [](const Lease* lease) { return lease->live(); })) {
-        m_gone_roots.insert(root);
-        with_heard(left, [] {});
+    // What still listens keeps its port until it ends.
+    for (const auto* lease : m_registry.of_project(root)) {
+        if (lease->live()) { m_gone_roots.insert(root); }
     }
 }
 

@@ -87,8 +87,9 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     } else {
         reading->progress = FileJobs::Progress::ended;
     }
-    with_project(request, params, reply, [this, exchange, request, reply, launch, reading](const Place& place) {
-        auto open = [this, exchange, request, reply, launch, place, reading]() mutable {
+    with_project(request, params, reply, [this, exchange, request, reply, launch, reading](const Place& asked) {
+        auto open = [this, exchange, request, reply, launch, kept = kept_place(asked), reading]() mutable {
+            const auto& place = *kept;
             auto& session = launch.session;
             auto& files = reading->files;
             if (exchange->closed) { return reply({}); }

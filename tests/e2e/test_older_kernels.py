@@ -44,6 +44,18 @@ def test_a_killed_server_frees_its_port_for_others(old_house):
     assert int(again.wait_for(r"^port (\d+)")[1]) == port
 
 
+def test_a_cleanup_says_what_it_ends_and_a_dry_run_ends_nothing(old_house):
+    root = project(old_house, CLOSER)
+    process = old_house.wrap("sh", "-c", "exec 3<&0; python3 script.py <&3 & echo child $!; wait; read x", cwd=root)
+    port = int(process.wait_for(r"^port (\d+)")[1])
+    child = int(process.wait_for(r"^child (\d+)")[1])
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not is_alive(child), "the server ends")
+    for words, expected in ((["--dry-run"], [(port, "holder_dead")]), ([], [(port, "holder_dead")]), ([], [])):
+        released = old_house.ask("cleanup", *words, cwd=root)["released"]
+        assert [(entry["lease"]["port"], entry["reason"]) for entry in released] == expected
+
+
 def test_a_child_that_inherited_the_socket_keeps_the_lease(old_house):
     root = project(old_house, PARENT)
     process = old_house.wrap("python3", "script.py", cwd=root)

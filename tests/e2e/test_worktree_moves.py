@@ -198,6 +198,21 @@ def test_a_stranger_does_not_keep_a_removed_worktree_s_port(house, watcher, seen
     assert stranger.running()
 
 
+def test_a_program_of_a_removed_worktree_beside_a_stranger_keeps_its_port(house, watcher):
+    """It came after the stranger had been seen, and nobody has asked since."""
+    _, linked = house.worktrees("shop", files=APP)
+    port = get(house, linked)
+    silent = get(house, linked, "silent")
+    house.serve_unwrapped(port, house.home)
+    assert {lease["port"]: lease["state"] for lease in house.leases()} == {port: "conflict", silent: "allocated"}
+    own = house.start("python3", "-m", "http.server", str(port), "--bind", "::1", cwd=linked)
+    own.wait_for("^Serving HTTP")
+    shutil.rmtree(linked)
+    watcher("released", silent)
+    (lease,) = house.leases()
+    assert (lease["port"], lease["state"], lease["holder"]["pid"]) == (port, "active", own.pid)
+
+
 @pytest.mark.parametrize("seen", [True, False], ids=["seen before", "not seen before"])
 def test_what_runs_in_a_removed_worktree_keeps_its_port_until_it_ends(house, watcher, seen):
     _, linked = house.worktrees("shop", files=APP)

@@ -545,7 +545,7 @@ TEST_CASE("lists show the worktrees of a repository, one of them, or those of gi
     const auto count = [&](ListFilter filter) { return list_leases(world.registry, filter).size(); };
     ListFilter filter;
     CHECK(count(filter) == 3);
-    filter.project = main.project;
+    filter.project = std::make_shared<const Project>(main.project);
     CHECK(count(filter) == 1);
     filter.worktree = "";
     CHECK(count(filter) == 2);

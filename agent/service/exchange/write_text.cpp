@@ -321,7 +321,7 @@ std::string json(const Registry& registry, const Config& config, const std::vect
 std::string variable_name(const Registry& registry, const Lease& lease) {
     ListFilter filter;
     const auto* project = registry.find_project(lease.key.root);
-    filter.project = project != nullptr ? *project : Project{lease.key.root, {}, {}, {}, {}, {}};
+    filter.project = std::make_shared<const Project>(project != nullptr ? *project : Project{lease.key.root, {}, {}, {}, {}, {}});
     const auto leases = list_leases(registry, filter);
     const auto names = variables_of(leases);
     for (std::size_t i = 0; i < leases.size(); ++i) {
