@@ -19,6 +19,15 @@ constexpr std::size_t k_max_port_zero = 32;
 /// of its life, and what is written at each of them stays small.
 constexpr std::size_t k_max_sockets = 64;
 
+/// Whether one more is kept. Of TCP the latest are, besides the first one: a program that opens and closes many at once has new ones before
+/// the end of the old ones is told, and lives as long as those.
+bool make_room_for_socket(Lease& lease) {
+    if (lease.sockets.size() < k_max_sockets) { return true; }
+    if (lease.key.protocol != Protocol::tcp) { return false; }
+    lease.sockets.erase(lease.sockets.begin() + 1);
+    return true;
+}
+
 std::string_view file_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
 RangeQuery range_query(const Caller& caller, const std::string& service) {
@@ -348,7 +357,7 @@ std::vector<Change> decide_bound(const Registry& registry, const Caller& caller,
     Lease lease = *known;
     const auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
     if (socket == lease.sockets.end()) {
-        if (lease.sockets.size() >= k_max_sockets) { return {}; }
+        if (!make_room_for_socket(lease)) { return {}; }
         if (lease.sockets.empty()) { lease.holder = caller.holder; }
         lease.sockets.push_back({cookie, true, false});
     } else {
@@ -396,8 +405,10 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         if (is_listed || registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
     }
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
-    auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
-    if (socket == lease.sockets.end() && lease.sockets.size() >= k_max_sockets && lease.listening()) { return {{}, lease.id}; }
+    const auto is_it = [&](const Socket& s) { return s.cookie == cookie; };
+    auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), is_it);
+    if (socket == lease.sockets.end() && !make_room_for_socket(lease) && lease.listening()) { return {{}, lease.id}; }
+    socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), is_it);
     if (socket == lease.sockets.end() && cookie != 0) { socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false}); }
     if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }
     if (first) { lease.holder = caller.holder; }

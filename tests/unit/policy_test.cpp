@@ -549,6 +549,29 @@ TEST_CASE("of a service that has a number by name with both protocols each progr
     }
 }
 
+TEST_CASE("a program that opens and closes many sockets at once has its port as long as one of them lives", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto first = world.serve(app, 3333);
+    std::vector<Cookie> others;
+    for (int i = 0; i < 100; ++i) {
+        const auto bound = world.serve(app, 3333);
+        CHECK(bound.lease == first.lease);
+        others.push_back(bound.cookie);
+    }
+    // They ended long ago, which is told only now.
+    const auto last = others.back();
+    others.pop_back();
+    world.close(first.cookie);
+    for (const auto cookie : others) { world.close(cookie); }
+    CHECK(world.lease(first.lease).state == LeaseState::active);
+    CHECK(world.serve(app, 3333).port == 3333);
+    CHECK(world.lease(first.lease).sockets.size() == 2);
+    world.close(last);
+    world.close(world.lease(first.lease).sockets.front().cookie);
+    CHECK_FALSE(world.lease(first.lease).live());
+}
+
 TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
     World world;
     const auto place = world.place("/a");
