@@ -405,11 +405,11 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         if (is_listed || registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
     }
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
-    const auto is_it = [&](const Socket& s) { return s.cookie == cookie; };
-    auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), is_it);
-    if (socket == lease.sockets.end() && !make_room_for_socket(lease) && lease.listening()) { return {{}, lease.id}; }
-    socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), is_it);
-    if (socket == lease.sockets.end() && cookie != 0) { socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false}); }
+    auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
+    if (socket == lease.sockets.end() && cookie != 0) {
+        if (!make_room_for_socket(lease) && lease.listening()) { return {{}, lease.id}; }
+        socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false});
+    }
     if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }
     if (first) { lease.holder = caller.holder; }
     lease.session = caller.session;

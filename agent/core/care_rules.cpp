@@ -91,8 +91,8 @@ Decision<std::vector<Cleaned>> decide_cleanup(const Registry& registry, const Co
         if (!lease.live() && !lease.claimed) { continue; }
         done.insert(id);
         // Somebody runs in the directory that was removed; not he who is known for a stranger.
-        const bool known_silent = !lease.live() || lease.state == LeaseState::conflict;
-        if (!known_silent && facts.in_use(lease.port, lease.key.protocol == Protocol::tcp, lease.key.protocol == Protocol::udp)) { continue; }
+        const bool may_run = lease.live() && lease.state != LeaseState::conflict;
+        if (may_run && facts.in_use(lease.port, lease.key.protocol == Protocol::tcp, lease.key.protocol == Protocol::udp)) { continue; }
         if (facts.is_granted && facts.is_granted(id)) { continue; }  // or is about to
         decision.answer.push_back({lease, CleanupReason::worktree_gone});
         Lease over = lease;

@@ -555,7 +555,6 @@ bool Agent::looks_for_survivors(const std::string& root, std::optional<Port> por
 }
 
 void Agent::with_survivors_known(const std::string& root, std::optional<Port> port, std::function<void()> then) {
-    if (!looks_for_survivors(root, port)) { return then(); }
     const auto number = ++m_next_after_look;
     auto cancel = m_outside.call_after(k_survivors_known, [this, number] {
         if (const auto waiting = m_after_looks.extract(number)) { waiting.mapped().then(); }

@@ -252,8 +252,8 @@ private:
     /// One walk of /proc for all sessions that have ended by now; the next one when it has come to its end.
     void look_for_next_survivors();
     [[nodiscard]] bool looks_for_survivors(const std::string& root, std::optional<Port> port) const;
-    /// `then` once it is known of this project and of whoever was offered this port, or not known in time: what a command that failed was
-    /// offered is the next one's.
+    /// While it looks_for_survivors: `then` once it is known of this project and of whoever was offered this port, or not known in time:
+    /// what a command that failed was offered is the next one's.
     void with_survivors_known(const std::string& root, std::optional<Port> port, std::function<void()> then);
     void decide_after_looks();
     /// Follows the leases that have sockets or soon will: subscribed to notifications while there are any.

@@ -92,6 +92,20 @@ Session session_of_its_own(const Caller& caller, const Place& place) {
     return session;
 }
 
+/// The place that somebody keeps for this key, if it says the same, else a new one of it.
+template <typename Known, typename P, typename Make>
+std::shared_ptr<const Place> share(Known& known, const typename Known::key_type& key, P&& place, const Make& make) {
+    if (const auto last = known.find(key); last != known.end()) {
+        if (auto shared = last->second.lock(); shared && *shared == place) { return shared; }
+    }
+    if (known.size() >= k_known_places) {
+        std::erase_if(known, [](const auto& one) { return one.second.expired(); });
+    }
+    std::shared_ptr<const Place> shared = make(std::forward<P>(place));
+    known[key] = shared;
+    return shared;
+}
+
 }  // namespace
 
 void Agent::with_place(const std::shared_ptr<const std::string>& directory, std::function<void(const Place*)> then) {
@@ -203,33 +217,19 @@ std::optional<Session> Agent::scope_of(const ProcessId& process) {
 }
 
 std::shared_ptr<const Place> Agent::shared_place(const std::string& directory, const Place& place) {
-    auto wanted = for_callers(place);
-    if (const auto known = m_shared_places.find(directory); known != m_shared_places.end()) {
-        if (auto shared = known->second.lock(); shared && *shared == wanted) { return shared; }
-    }
-    if (m_shared_places.size() >= k_known_places) {
-        std::erase_if(m_shared_places, [](const auto& known) { return known.second.expired(); });
-    }
-    const auto bytes = memory_of(wanted) + 2 * directory.size();
-    *m_shared_bytes += bytes;
-    // Connections keep it, and may end after the agent.
-    std::shared_ptr<const Place> shared(new Place(std::move(wanted)), [bytes, sum = m_shared_bytes](const Place* ended) {
-        *sum -= bytes;
-        delete ended;
+    return share(m_shared_places, directory, for_callers(place), [this, &directory](Place&& wanted) {
+        const auto bytes = memory_of(wanted) + 2 * directory.size();
+        *m_shared_bytes += bytes;
+        // Connections keep it, and may end after the agent.
+        return std::shared_ptr<const Place>(new Place(std::move(wanted)), [bytes, sum = m_shared_bytes](const Place* ended) {
+            *sum -= bytes;
+            delete ended;
+        });
     });
-    m_shared_places[directory] = shared;
-    return shared;
 }
 
 std::shared_ptr<const Place> Agent::kept_place(const Place& place) {
-    if (m_kept_places.size() >= k_known_places) {
-        std::erase_if(m_kept_places, [](const auto& known) { return known.second.expired(); });
-    }
-    auto& known = m_kept_places[{place.project.root, place.package_dir}];
-    if (auto kept = known.lock(); kept && *kept == place) { return kept; }
-    auto kept = std::make_shared<const Place>(place);
-    known = kept;
-    return kept;
+    return share(m_kept_places, {place.project.root, place.package_dir}, place, [](const Place& wanted) { return std::make_shared<const Place>(wanted); });
 }
 
 std::shared_ptr<const Project> Agent::kept_project(const Place& place) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/care_rules.hpp"
+#include "core/named_rules.hpp"
 #include "core/registry_after.hpp"
 #include "core/search.hpp"
 #include "service/agent.hpp"
@@ -116,9 +117,7 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
             commit_durably(std::move(decision.changes), request, reply, [result] { return result; });
         };
         // Who listens is known first: a stranger keeps no removed worktree's port. Nothing ends by that, also in a dry run.
-        std::vector<const Lease*> all;
-        for (const auto& [id, lease] : m_registry.leases()) { all.push_back(&lease); }
-        with_heard(all, [this, clean] { with_orphans(clean); });
+        with_heard(list_leases(m_registry, {}), [this, clean] { with_orphans(clean); });
     });
 }
 

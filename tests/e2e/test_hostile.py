@@ -232,14 +232,7 @@ def test_long_requests_take_no_memory_when_they_are_answered_nor_much_while_they
 @pytest.mark.parametrize("method", ["lease.wait", "lease.list"])
 def test_those_who_wait_in_a_deep_worktree_take_little_memory(house, served, method):
     """Of such a project four paths are known, each of kilobytes."""
-    main = house.home / "/".join(["d" * 200] * 17) / "main"
-    main.mkdir(parents=True)
-    (main / "package.json").write_text('{"name": "deep"}')
-    house.git(main, "init", "-q", "-b", "main")
-    house.git(main, "add", "-A")
-    house.git(main, "commit", "-q", "-m", "An app")
-    house.git(main, "worktree", "add", "-q", "-b", "fix", "../linked")
-    linked = main.parent / "linked"
+    main, linked = house.worktrees("/".join(["d" * 200] * 17) + "/main", files={"package.json": '{"name": "deep"}'})
     house.serve_unwrapped(house.ask("get", "web", cwd=linked)["lease"]["port"], house.home)
     (lease,) = house.leases(linked)
     params = {"lease.wait": {"cwd": str(linked), "service": "nobody"}, "lease.list": {"project": lease["project"]["name"]}}[method]
