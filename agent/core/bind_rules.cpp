@@ -20,11 +20,14 @@ constexpr std::size_t k_max_port_zero = 32;
 constexpr std::size_t k_max_sockets = 64;
 
 /// Whether one more is kept. Of TCP the latest are, besides the first one: a program that opens and closes many at once has new ones before
-/// the end of the old ones is told, and lives as long as those.
-bool make_room_for_socket(Lease& lease) {
+/// the end of the old ones is told, and lives as long as those. One that listens gives way only to another that does.
+bool make_room_for_socket(Lease& lease, bool listens) {
     if (lease.sockets.size() < k_max_sockets) { return true; }
     if (lease.key.protocol != Protocol::tcp) { return false; }
-    lease.sockets.erase(lease.sockets.begin() + 1);
+    const auto second = lease.sockets.begin() + 1;
+    const auto silent = std::find_if(second, lease.sockets.end(), [](const Socket& socket) { return !socket.listening; });
+    if (silent == lease.sockets.end() && !listens) { return false; }
+    lease.sockets.erase(silent != lease.sockets.end() ? silent : second);
     return true;
 }
 
@@ -248,9 +251,12 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
         return lease.sockets.empty() || same_process || lease.key.service == service_of(*caller.place, caller.scope, lease.key.requested);
     };
-    // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol.
+    // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol. Of UDP sockets of
+    // one program that mean to share their number the kernel says whether they may.
     const auto can_join = [&](const Lease& lease) {
-        return lease.key.protocol == request.protocol || (!request.refused.contains(lease.port) && !facts.in_use(lease.port, !udp, udp));
+        if (lease.key.protocol == request.protocol) { return true; }
+        const bool beside_its_own = udp && request.reuse_port && lease.holder && lease.holder->process == caller.holder.process;
+        return !request.refused.contains(lease.port) && (beside_its_own || !facts.in_use(lease.port, !udp, udp));
     };
     for (const auto* lease : own) {
         if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease) &&
@@ -278,9 +284,14 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         }
     }
 
+    // Beside the project's own TCP server there is room for what it does with UDP.
+    const auto is_own_tcp = [&](Port port) {
+        const auto leases = registry.on_port(port);
+        return std::any_of(leases.begin(), leases.end(), [&](const Lease* lease) { return lease->listening() && lease->key.root == root && lease->key.protocol == Protocol::tcp; });
+    };
     const auto free_for = [&](const LeaseKey& owner, Port port) {
         return (is_open_to(registry, owner, port) || is_claimed_for_other_protocol(registry, owner, port)) && !request.refused.contains(port) &&
-               !facts.in_use(port, true, udp);
+               !facts.in_use(port, !udp || !is_own_tcp(port), udp);
     };
 
     // -p: the first listener that is not auxiliary gets the port that the user named.
@@ -357,7 +368,7 @@ std::vector<Change> decide_bound(const Registry& registry, const Caller& caller,
     Lease lease = *known;
     const auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
     if (socket == lease.sockets.end()) {
-        if (!make_room_for_socket(lease)) { return {}; }
+        if (!make_room_for_socket(lease, false)) { return {}; }
         if (lease.sockets.empty()) { lease.holder = caller.holder; }
         lease.sockets.push_back({cookie, true, false});
     } else {
@@ -407,7 +418,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
     auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
     if (socket == lease.sockets.end() && cookie != 0) {
-        if (!make_room_for_socket(lease) && lease.listening()) { return {{}, lease.id}; }
+        if (!make_room_for_socket(lease, true) && lease.listening()) { return {{}, lease.id}; }
         socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false});
     }
     if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }

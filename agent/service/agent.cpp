@@ -639,7 +639,7 @@ Json Agent::leases_result(const std::vector<LeaseId>& ids) const {
     return result;
 }
 
-bool Agent::has_room_for(std::size_t line_bytes) const { return has_room_beside(*m_held, line_bytes); }
+bool Agent::has_room_for(std::string_view line) const { return has_room_beside(*m_held, line); }
 
 void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply) {
     auto parsed = parse_request(line, m_held);

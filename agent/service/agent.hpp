@@ -67,7 +67,7 @@ public:
     /// One line of a connection. The reply comes now or later; until then the connection's next line must wait.
     void on_line(const std::shared_ptr<Exchange>& exchange, std::string_view line, ReplyTo reply);
     /// False while lines that wait for something take much memory: then this one is not to be decided yet.
-    [[nodiscard]] bool has_room_for(std::size_t line_bytes) const;
+    [[nodiscard]] bool has_room_for(std::string_view line) const;
     void on_closed(const std::shared_ptr<Exchange>& exchange);
 
     void on_sockets_destroyed(const DestroyWatch::Batch& batch);
@@ -311,9 +311,17 @@ private:
     [[nodiscard]] std::optional<Session> scope_of(const ProcessId& process);
     /// What callers from a directory need of its place: one for all of them, while it says the same.
     [[nodiscard]] std::shared_ptr<const Place> shared_place(const std::string& directory, const Place& place);
-    /// All of it, for a request that waits: one for all of them that came from there.
-    [[nodiscard]] std::shared_ptr<const Place> kept_place(const Place& place);
-    [[nodiscard]] std::shared_ptr<const Project> kept_project(const Place& place);
+    /// A place for as long as a request waits. What may be large of it, the project and its config, is one with all others that wait there.
+    struct KeptPlace {
+        std::shared_ptr<const Project> project;
+        std::shared_ptr<const ProjectConfig> config;
+        std::string type;
+        std::string package_dir;
+        std::string problem;
+        [[nodiscard]] Place whole() const { return {*project, *config, type, package_dir, problem}; }
+    };
+    [[nodiscard]] KeptPlace kept_place(const Place& place);
+    [[nodiscard]] std::shared_ptr<const Project> kept_project(const Project& project);
     void remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place);
     /// Null when the session has not been there, or too much is remembered already.
     [[nodiscard]] std::shared_ptr<const Place> remembered_place(const ProcessId& session, const std::string& directory) const;
@@ -414,7 +422,8 @@ private:
     /// Read at the session's start; good for its life.
     std::map<ProcessId, std::map<std::string, std::shared_ptr<const Place>>> m_session_places;
     std::unordered_map<std::string, std::weak_ptr<const Place>> m_shared_places;  ///< of a directory: the last one
-    std::map<std::pair<std::string, std::string>, std::weak_ptr<const Place>> m_kept_places;  ///< of a package of a project: the last one
+    std::unordered_map<std::string, std::weak_ptr<const Project>> m_kept_projects;       ///< of a root: the last one
+    std::unordered_map<std::string, std::weak_ptr<const ProjectConfig>> m_kept_configs;  ///< the same
     std::shared_ptr<std::size_t> m_shared_bytes = std::make_shared<std::size_t>(0);  ///< of all that still live
     std::map<LeaseId, Move> m_moves;              ///< why a lease is not where it was asked for
     std::set<std::pair<ProcessId, LeaseId>> m_noticed;  ///< said once a session

@@ -47,8 +47,10 @@ std::size_t memory_of(const Place& place) {
 /// The number that a request asks for, if it names one.
 std::optional<Port> wanted_port(const Request& request) {
     Params params(request.params);
-    const auto moved_to = params.port("new_port");
-    return moved_to ? moved_to : params.port("port");
+    for (const auto* name : {"new_port", "preferred"}) {
+        if (const auto port = params.port(name)) { return port; }
+    }
+    return params.port("port");
 }
 
 /// What a session or a connection remembers for its life: the rest is for launches and health checks, which read it anew.
@@ -92,16 +94,16 @@ Session session_of_its_own(const Caller& caller, const Place& place) {
     return session;
 }
 
-/// The place that somebody keeps for this key, if it says the same, else a new one of it.
-template <typename Known, typename P, typename Make>
-std::shared_ptr<const Place> share(Known& known, const typename Known::key_type& key, P&& place, const Make& make) {
+/// What somebody keeps for this key, if it says the same, else a new one of it.
+template <typename T, typename Value, typename Make>
+std::shared_ptr<const T> share(std::unordered_map<std::string, std::weak_ptr<const T>>& known, const std::string& key, Value&& value, const Make& make) {
     if (const auto last = known.find(key); last != known.end()) {
-        if (auto shared = last->second.lock(); shared && *shared == place) { return shared; }
+        if (auto shared = last->second.lock(); shared && *shared == value) { return shared; }
     }
     if (known.size() >= k_known_places) {
         std::erase_if(known, [](const auto& one) { return one.second.expired(); });
     }
-    std::shared_ptr<const Place> shared = make(std::forward<P>(place));
+    std::shared_ptr<const T> shared = make(std::forward<Value>(value));
     known[key] = shared;
     return shared;
 }
@@ -199,9 +201,9 @@ void Agent::with_directory(const Request& request, const std::string& directory,
         const auto& root = place->project.root;
         const auto port = m_looked_for.empty() ? std::nullopt : wanted_port(request);
         if (!looks_for_survivors(root, port)) { return then(*place); }
-        with_survivors_known(root, port, [request, reply, place = kept_place(*place), then] {
+        with_survivors_known(root, port, [request, reply, kept = kept_place(*place), then] {
             if (request.from && request.from->closed) { return reply({}); }
-            then(*place);
+            then(kept.whole());
         });
     });
 }
@@ -228,13 +230,13 @@ std::shared_ptr<const Place> Agent::shared_place(const std::string& directory, c
     });
 }
 
-std::shared_ptr<const Place> Agent::kept_place(const Place& place) {
-    return share(m_kept_places, {place.project.root, place.package_dir}, place, [](const Place& wanted) { return std::make_shared<const Place>(wanted); });
+Agent::KeptPlace Agent::kept_place(const Place& place) {
+    auto config = share(m_kept_configs, place.project.root, place.config, [](const ProjectConfig& wanted) { return std::make_shared<const ProjectConfig>(wanted); });
+    return {kept_project(place.project), std::move(config), place.type, place.package_dir, place.problem};
 }
 
-std::shared_ptr<const Project> Agent::kept_project(const Place& place) {
-    const auto kept = kept_place(place);
-    return {kept, &kept->project};
+std::shared_ptr<const Project> Agent::kept_project(const Project& project) {
+    return share(m_kept_projects, project.root, project, [](const Project& wanted) { return std::make_shared<const Project>(wanted); });
 }
 
 void Agent::remember_place(const ProcessId& session, const std::string& directory, std::shared_ptr<const Place> place) {

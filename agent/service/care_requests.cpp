@@ -77,7 +77,7 @@ void Agent::lease_cleanup(const std::shared_ptr<Exchange>&, const Request& reque
         if (place == nullptr && !dry_run && !yes) {
             return refuse(request, reply, {ErrorCode::invalid_request, "cleaning up other projects, too, needs --yes (--dry-run shows what it would do)", {}, {}});
         }
-        const auto own = place != nullptr ? kept_project(*place) : nullptr;
+        const auto own = place != nullptr ? kept_project(place->project) : nullptr;
         const auto clean = [this, request, reply, dry_run, own](const std::set<std::string>& gone) {
             std::vector<Lease> before;
             for (const auto& [id, lease] : m_registry.leases()) {

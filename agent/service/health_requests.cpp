@@ -136,7 +136,7 @@ void Agent::lease_health(const std::shared_ptr<Exchange>&, const Request& reques
         refresh();
         // Whose program listens is seen first: a stranger's answer is not the service's.
         with_heard(m_registry.of_project(asked.project.root), [this, request, reply, service, timeout, kept = kept_place(asked)] {
-            const auto& place = *kept;
+            const auto place = kept.whole();
             auto job = std::make_shared<HealthJob>();
             add_to_health_job(*job, place, service, false, timeout ? std::optional(std::chrono::milliseconds(*timeout)) : std::nullopt);
             if (job->checks.empty() && service) {

@@ -52,8 +52,8 @@ void Agent::lease_get(const std::shared_ptr<Exchange>&, const Request& request, 
         refresh();
         with_heard(m_registry.of_service(place.project.root, get.service), [this, request, reply, get, kept = kept_place(place)] {
             auto whole = get;
-            whole.place = *kept;
-            answer_lease(decide_get_at(m_registry, m_config, whole, facts()), kept->project, request, reply);
+            whole.place = kept.whole();
+            answer_lease(decide_get_at(m_registry, m_config, whole, facts()), *kept.project, request, reply);
         });
     });
 }
@@ -150,8 +150,8 @@ void Agent::lease_update(const std::shared_ptr<Exchange>&, const Request& reques
         refresh();
         with_heard(leases_meant(m_registry, update.target), [this, request, reply, update, kept = kept_place(place)] {
             auto whole = update;
-            whole.place = *kept;
-            answer_lease(decide_update(m_registry, m_config, whole, facts()), kept->project, request, reply);
+            whole.place = kept.whole();
+            answer_lease(decide_update(m_registry, m_config, whole, facts()), *kept.project, request, reply);
         });
     });
 }
@@ -166,10 +166,10 @@ void Agent::lease_transfer(const std::shared_ptr<Exchange>&, const Request& requ
         transfer.target.root = place.project.root;
         with_named_project(request, to, reply, [this, request, reply, transfer](const Place& target) {
             refresh();
-            with_heard(leases_meant(m_registry, transfer.target), [this, request, reply, transfer, kept = kept_place(target)] {
+            with_heard(leases_meant(m_registry, transfer.target), [this, request, reply, transfer, kept = kept_project(target.project)] {
                 auto whole = transfer;
-                whole.to = kept->project;
-                answer_lease(decide_transfer(m_registry, whole), kept->project, request, reply);
+                whole.to = *kept;
+                answer_lease(decide_transfer(m_registry, whole), *kept, request, reply);
             });
         });
     });
@@ -212,7 +212,7 @@ void Agent::lease_list(const std::shared_ptr<Exchange>&, const Request& request,
         });
     }
     with_project(request, params, reply, [this, answer, filter](const Place& place) mutable {
-        filter.project = kept_project(place);
+        filter.project = kept_project(place.project);
         answer(filter);
     });
 }
@@ -267,7 +267,7 @@ void Agent::with_current_lease(const std::shared_ptr<Exchange>&, const Request& 
     with_project(request, params, reply, [this, request, reply, service, requested, protocol, then = std::move(then)](const Place& asked) {
         refresh();
         with_heard(m_registry.of_project(asked.project.root), [this, request, reply, service, requested, protocol, kept = kept_place(asked), then] {
-            const auto& place = *kept;
+            const auto place = kept.whole();
             const auto* lease = current_lease(m_registry, place, service, requested, protocol);
             if (lease != nullptr) { return then(*lease, place); }
             const std::string what = requested ? "nobody in project \"" + place.project.name + "\" asked for port " + std::to_string(*requested)

@@ -33,8 +33,8 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
     const auto service = params.text("service", 64);
     if (port.has_value() == service.has_value()) { params.fail("port", "or \"service\": exactly one of them is needed"); }
     with_project(request, params, reply, [this, request, reply, port, service](const Place& asked) {
-        with_all_heard([this, request, reply, port, service, kept = kept_place(asked)] {
-            const auto& place = *kept;
+        with_all_heard([this, request, reply, port, service, kept = kept_project(asked.project)] {
+            const auto& root = kept->root;
             std::vector<const Lease*> chosen;
             const Lease* silent = nullptr;
             const auto consider = [&](const Lease* lease) {
@@ -44,24 +44,24 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
             if (port) {
                 for (const auto* lease : m_registry.on_port(*port)) { consider(lease); }
             } else {
-                for (const auto* lease : m_registry.of_project(place.project.root)) {
+                for (const auto* lease : m_registry.of_project(root)) {
                     if (lease->key.service == *service) { consider(lease); }
                 }
             }
             for (const auto* lease : chosen) {
-                if (lease->key.root != place.project.root) { return refuse(request, reply, not_owner(m_registry, *lease, "nothing is stopped there from here")); }
+                if (lease->key.root != root) { return refuse(request, reply, not_owner(m_registry, *lease, "nothing is stopped there from here")); }
             }
             // What was recorded here does not make a program this project's.
             for (const auto* lease : chosen) {
-                const auto owner = root_of_program(m_registry, *lease, place.project.root);
-                if (owner.empty() || owner == place.project.root) { continue; }
+                const auto owner = root_of_program(m_registry, *lease, root);
+                if (owner.empty() || owner == root) { continue; }
                 const auto* project = m_registry.find_project(owner);
                 return refuse(request, reply, {ErrorCode::not_owner, "the program on port " + std::to_string(lease->port) + " is project \"" +
                                                                          (project != nullptr ? project->name : owner) + "\"'s (" + owner +
                                                                          "); nothing is stopped there from here", *lease, {}});
             }
             const std::string what = port ? "port " + std::to_string(*port) : "\"" + *service + "\"";
-            if (chosen.empty() && silent != nullptr && silent->key.root != place.project.root) {
+            if (chosen.empty() && silent != nullptr && silent->key.root != root) {
                 return refuse(request, reply, not_owner(m_registry, *silent, "nothing is stopped there from here"));
             }
             if (chosen.empty()) {
@@ -82,7 +82,7 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
                 holders.insert(lease->holder->process);
                 // A session of another project may have started a program here, and has programs of its own.
                 const auto* session = lease->session ? m_registry.find_session(*lease->session) : nullptr;
-                if (session == nullptr || session->root != place.project.root) { continue; }
+                if (session == nullptr || session->root != root) { continue; }
                 sessions.insert(*lease->session);
                 for (const auto* other : m_registry.of_session(*lease->session)) {
                     if (other->live() && !other->sockets.empty() && other->holder) { holders.insert(other->holder->process); }

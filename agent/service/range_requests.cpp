@@ -64,10 +64,11 @@ Json range_shape(const View& view, const Range& range, const RangeUsage& usage) 
 
 }  // namespace
 
+/// All who ask for ranges are one owner in their lane: however many they are, the looks of others have a thread.
 void Agent::with_wide_facts(std::function<void(const Facts&)> then) {
     auto listening = std::make_shared<std::set<Port>>();
     m_file_jobs.run(
-        FileJobs::Lane::processes, {},
+        FileJobs::Lane::processes, "ranges",
         [listening] {
             if (const auto listeners = list_listeners()) {
                 for (const auto& listener : *listeners) { listening->insert(listener.port); }
@@ -86,7 +87,7 @@ void Agent::range_list(const std::shared_ptr<Exchange>&, const Request& request,
     with_project(request, params, reply, [this, request = request.without_params(), reply, gaps](const Place& asked) {
         refresh();
         with_wide_facts([this, request, reply, gaps, kept = kept_place(asked)](const Facts& wide) {
-            const auto& place = *kept;
+            const auto place = kept.whole();
             const auto& config = m_config;
             const View view{m_registry, config, place, wide};
             const auto search = view.search();
@@ -139,7 +140,7 @@ void Agent::range_summary(const std::shared_ptr<Exchange>&, const Request& reque
     with_project(request, params, reply, [this, request = request.without_params(), reply](const Place& asked) {
         refresh();
         with_wide_facts([this, request, reply, kept = kept_place(asked)](const Facts& wide) {
-            const auto& place = *kept;
+            const auto place = kept.whole();
             const auto& config = m_config;
             const View view{m_registry, config, place, wide};
             const auto serving = serving_ranges(m_registry, config, place.project, view.query(), wide);

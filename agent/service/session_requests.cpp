@@ -89,7 +89,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
     }
     with_project(request, params, reply, [this, exchange, request, reply, launch, reading](const Place& asked) {
         auto open = [this, exchange, request, reply, launch, kept = kept_place(asked), reading]() mutable {
-            const auto& place = *kept;
+            const auto place = kept.whole();
             auto& session = launch.session;
             auto& files = reading->files;
             if (exchange->closed) { return reply({}); }

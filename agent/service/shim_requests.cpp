@@ -61,7 +61,9 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
     exchange->bind = {port, protocol, cookie, {}, reuse_port};
     with_caller(exchange, hint, [this, exchange, request, reply, port](const Caller* caller) {
         if (caller == nullptr) { return reply({bind_reply(request.id, 0, port), false}); }
-        answer_bind(exchange, request, reply);
+        // Of its own project the launch has waited for.
+        if (port == 0 || !looks_for_survivors({}, port)) { return answer_bind(exchange, request, reply); }
+        with_survivors_known({}, port, [this, exchange, request, reply] { answer_bind(exchange, request, reply); });
     });
 }
 

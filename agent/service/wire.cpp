@@ -26,6 +26,11 @@ std::string text_of(const Json& value) { return value.dump(-1, ' ', false, Json:
 
 }  // namespace
 
+bool has_room_beside(std::size_t held_bytes, std::string_view line) {
+    const auto has_room = [held_bytes](std::size_t bytes) { return held_bytes + 64 * std::min(bytes, k_max_line) <= k_held_bytes; };
+    return has_room(line.size()) && has_room(line.size() + JsonText::bytes_at_most(line));
+}
+
 std::optional<RequestParams> RequestParams::of(std::string text) {
     auto line = std::make_shared<Line>(Line{std::move(text), {}, {}});
     auto parsed = JsonText::parse(line->text, k_max_json_depth);

@@ -55,10 +55,11 @@ private:
 };
 
 /// What lines of requests that wait for something may take together.
-inline constexpr std::size_t k_held_bytes = 8 * 1024 * 1024;
-/// Whether one more may be decided, and wait in its turn: there must be room for 64 like it. So the longest leave half of the room to shorter
-/// ones, and no number of long ones keeps out what is much shorter: a launch, whose variables' names take a kilobyte or two, or a bind.
-[[nodiscard]] constexpr bool has_room_beside(std::size_t held_bytes, std::size_t line_bytes) { return held_bytes + 64 * line_bytes <= k_held_bytes; }
+inline constexpr std::size_t k_held_bytes = 7 * 1024 * 1024;
+/// Whether one more may be decided, and wait in its turn: there must be room for 64 that take as much as it will at most. So the largest leave
+/// much of the room to smaller ones, and no number of them keeps out what is much smaller: a launch, whose variables' names take a kilobyte
+/// or two, or a bind. One that is full of small elements takes more than the longest line, and waits no longer than that.
+[[nodiscard]] bool has_room_beside(std::size_t held_bytes, std::string_view line);
 
 /// The object of a request's parameters, where it stands in the request's line, which all copies share.
 class RequestParams {

@@ -292,11 +292,16 @@ Result<JsonText> JsonText::parse(std::string_view text, int depth) {
     if (text.size() > std::numeric_limits<std::uint32_t>::max()) { return Error{ErrorCode::storage_error, "too long"}; }
     JsonText result;
     result.m_text = text;
-    // What the records of the registry have; a text of nothing but brackets lets it grow.
-    result.m_nodes.reserve(text.size() / 12 + 4);
+    result.m_nodes.reserve(nodes_at_first(text));
     JsonParser parser(text, depth, result);
     if (!parser.run()) { return Error{ErrorCode::storage_error, parser.is_too_deep() ? "nested deeper than " + std::to_string(depth) + " levels" : "not JSON"}; }
     return result;
+}
+
+std::size_t JsonText::bytes_at_most(std::string_view text) {
+    const auto is_mark = [](char c) { return c == ',' || c == ':' || c == '{' || c == '}' || c == '[' || c == ']'; };
+    const auto nodes = static_cast<std::size_t>(std::count_if(text.begin(), text.end(), is_mark)) + 1;
+    return std::max(nodes_at_first(text), 2 * nodes) * sizeof(Node);  // a vector doubles when it grows
 }
 
 bool JsonText::is_named(std::uint32_t key, std::string_view name) const {

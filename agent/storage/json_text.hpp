@@ -71,6 +71,8 @@ public:
     [[nodiscard]] bool has_duplicates() const;
     /// What it takes of memory besides its text.
     [[nodiscard]] std::size_t bytes() const { return m_nodes.capacity() * sizeof(Node); }
+    /// What that of such a text will be at most, without reading it: each value and name ends at a mark.
+    [[nodiscard]] static std::size_t bytes_at_most(std::string_view text);
     [[nodiscard]] JsonValue root() const { return {this, 0, static_cast<std::uint32_t>(m_nodes.size())}; }
 
 private:
@@ -85,6 +87,8 @@ private:
         Kind kind = Kind::null;
     };
     JsonText() = default;
+    /// What the records of the registry have; a text of nothing but brackets lets it grow.
+    [[nodiscard]] static std::size_t nodes_at_first(std::string_view text) { return text.size() / 12 + 4; }
     [[nodiscard]] std::string_view slice(const Node& node) const { return m_text.substr(node.begin, node.size); }
     [[nodiscard]] bool is_named(std::uint32_t key, std::string_view name) const;
     [[nodiscard]] std::string name_at(std::uint32_t key) const;

@@ -248,9 +248,9 @@ def test_those_who_wait_in_a_deep_worktree_take_little_memory(house, served, met
 
 @pytest.mark.parametrize("method", ["range.list", "range.summary", "lease.get", "lease.update", "lease.port", "lease.list", "exchange.export"])
 def test_requests_that_wait_for_a_look_share_their_project(house, served, method):
-    """Its config alone takes fifty kilobytes."""
+    """Its config alone takes fifty kilobytes; each stands in a package of its own."""
     services = {f"s{number}": {"dir": "d" * 80 + str(number)} for number in range(256)}
-    root = house.project("large", files={".portwrap.json": json.dumps({"services": services})})
+    root = house.project("large", files={".portwrap.json": json.dumps({"services": services})} | {f"{number}/package.json": "{}" for number in range(800)})
     house.serve_unwrapped(house.ask("get", "web", cwd=root)["lease"]["port"], house.home)  # so that somebody has to look
     more = {"lease.get": {"service": "web"}, "lease.update": {"service": "web", "description": "x"}}
     with contextlib.ExitStack() as held:
@@ -258,12 +258,32 @@ def test_requests_that_wait_for_a_look_share_their_project(house, served, method
             listening = held.enter_context(socket.socket())
             listening.bind(("127.0.0.1", port))
             listening.listen(1)
-        request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"cwd": str(root)} | more.get(method, {})}).encode() + b"\n"
         connections = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(800)]
-        for connection in connections:
-            connection.send(request)
+        for number, connection in enumerate(connections):
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"cwd": str(root / str(number))} | more.get(method, {})}
+            connection.send(json.dumps(request).encode() + b"\n")
         assert all("result" in connection.line() for connection in connections)
     assert SANITIZED or peak_kb(served) < LIMIT_KB
+
+
+def test_questions_about_ranges_leave_the_looks_of_others_a_turn(house, served, shop):
+    """Each of them looks for itself who listens: thousands wait for their turns."""
+    house.serve_unwrapped(house.ask("get", "web", cwd=shop)["lease"]["port"], house.home)  # so that a list has to look, too
+    request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "range.list", "params": {"cwd": str(shop)}}).encode() + b"\n"
+    with contextlib.ExitStack() as held:
+        for port in range(20000, 22000):
+            listening = held.enter_context(socket.socket())
+            listening.bind(("127.0.0.1", port))
+            listening.listen(1)
+        connections = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(2000)]
+        for connection in connections:
+            connection.send(request)
+        assert "result" in connections[0].line()
+        assert house.leases(shop)
+        poll = select.poll()
+        for connection in connections[1:]:
+            poll.register(connection.connection, select.POLLIN)
+        assert len(poll.poll(0)) < 1000  # answered before it, behind it
 
 
 def test_long_requests_for_slow_checks_keep_nobody_else_out(house, shop, served):
@@ -278,7 +298,11 @@ def test_long_requests_for_slow_checks_keep_nobody_else_out(house, shop, served)
             connection = held.enter_context(contextlib.closing(Rpc(house)))
             request = {"jsonrpc": "2.0", "id": 1, "method": "lease.health", "params": {"cwd": str(shop), "timeout_ms": 20000 - number}}
             connection.send(json.dumps(request).encode() + b" " * 60_000 + b"\n")
-        assert house.ask("update", "web", "--description", "d" * 1000, cwd=other)["ok"]
+        # A line as long as all of those: there would be no room for it beside them.
+        connection = held.enter_context(contextlib.closing(Rpc(house)))
+        update = {"jsonrpc": "2.0", "id": 1, "method": "lease.update", "params": {"cwd": str(other), "service": "web", "description": "d" * 1000}}
+        connection.send(json.dumps(update).encode() + b" " * 60_000 + b"\n")
+        assert "result" in connection.line()
         run = house.run("portwrap", "sh", "-c", "# " + "x" * 1000, cwd=other)
         assert (run.returncode, run.stderr) == (0, "")
 

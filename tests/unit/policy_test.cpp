@@ -547,6 +547,52 @@ TEST_CASE("of a service that has a number by name with both protocols each progr
         CHECK(bound.port == 3333);
         CHECK(bound.lease == tcp);
     }
+    SECTION("asked for with UDP while the other one runs") {
+        world.serve(app, 3333);
+        auto facts = world.facts();
+        facts.in_use = [](Port port, bool, bool) { return port == 3333; };
+        const auto udp = world.start(place);
+        CHECK(decide_bind(world.registry, world.config, udp, {3333, Protocol::udp, 0, {}}, facts).answer.port != 3333);
+        facts.in_use = [](Port port, bool for_tcp, bool) { return port == 3333 && for_tcp; };
+        const auto bound = decide_bind(world.registry, world.config, udp, {3333, Protocol::udp, 0, {}}, facts).answer;
+        CHECK(bound.port == 3333);
+        REQUIRE(bound.lease != 0);
+        CHECK(bound.lease != tcp);
+        CHECK(world.lease(bound.lease).key.service == "web");
+    }
+}
+
+TEST_CASE("what somebody got by name at the number that a program will ask for is offered to it", "[policy]") {
+    World world;
+    const auto place = world.place("/a");
+    AllocateRequest named;
+    named.place = place;
+    named.service = "web";
+    named.port = 3333;
+    auto granted = decide_get_at(world.registry, world.config, named, world.facts());
+    const auto web = std::get<LeaseId>(granted.answer);
+    world.apply(std::move(granted.changes));
+    const auto app = world.start(place);
+    OfferRequest offer{*app.scope, place, "main", "node", Port{3333}, std::nullopt, "me"};
+    SECTION("and is the program's") {
+        auto offered = decide_offer(world.registry, world.config, offer, world.facts());
+        CHECK(std::get<LeaseId>(offered.answer) == web);
+        world.apply(std::move(offered.changes));
+        const auto bound = world.serve(app, 3333);
+        CHECK(bound.port == 3333);
+        CHECK(bound.lease == web);
+    }
+    SECTION("unless a stranger is there") {
+        world.external.insert(3333);
+        const auto offered = decide_offer(world.registry, world.config, offer, world.facts());
+        CHECK(std::get<LeaseId>(offered.answer) != web);
+    }
+    SECTION("unless it runs") {
+        world.serve(world.start(place), 3333);
+        REQUIRE(world.lease(web).listening());
+        const auto offered = decide_offer(world.registry, world.config, offer, world.facts());
+        CHECK(std::get<LeaseId>(offered.answer) != web);
+    }
 }
 
 TEST_CASE("a program that opens and closes many sockets at once has its port as long as one of them lives", "[policy]") {
@@ -570,6 +616,26 @@ TEST_CASE("a program that opens and closes many sockets at once has its port as 
     world.close(last);
     world.close(world.lease(first.lease).sockets.front().cookie);
     CHECK_FALSE(world.lease(first.lease).live());
+}
+
+TEST_CASE("a socket that listens is not forgotten for sockets that do not", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto first = world.serve(app, 3333);
+    const auto reloaded = world.serve(app, 3333);
+    const auto listeners = GENERATE(0, 62);  // more of them; then there is no room for one that does not listen
+    for (int i = 0; i < listeners; ++i) { world.serve(app, 3333); }
+    std::vector<Cookie> dials;
+    for (int i = 0; i < 100; ++i) {
+        const auto answer = world.ask(app, 3333);
+        dials.push_back(++world.next_cookie);
+        world.apply(decide_bound(world.registry, app, answer.lease, answer.port, dials.back(), world.facts()));
+    }
+    world.close(first.cookie);
+    for (const auto cookie : dials) { world.close(cookie); }
+    CHECK(world.lease(first.lease).state == LeaseState::active);
+    CHECK(world.lease(first.lease).sockets.size() == static_cast<std::size_t>(1 + listeners));
+    CHECK(world.lease(first.lease).sockets.front().cookie == reloaded.cookie);
 }
 
 TEST_CASE("get is idempotent and finds the port of a running program", "[policy]") {
@@ -1094,6 +1160,21 @@ TEST_CASE("TCP and UDP of one number share a lease, and the listing calls it TCP
     CHECK(world.lease(id).state == LeaseState::active);
     world.close(2);
     CHECK(world.lease(id).state == LeaseState::released);
+}
+
+TEST_CASE("UDP sockets of one program that mean to share their number do, also beside its TCP server", "[policy]") {
+    World world;
+    const auto app = world.start(world.place("/a"));
+    const auto tcp = world.serve(app, 3500);
+    auto facts = world.facts();
+    facts.in_use = [](Port port, bool, bool) { return port == 3500; };
+    const auto bind = [&](bool reuse_port, std::map<Port, int> refused = {}) {
+        return decide_bind(world.registry, world.config, app, {3500, Protocol::udp, 0, std::move(refused), reuse_port}, facts).answer;
+    };
+    CHECK(bind(true).port == 3500);
+    CHECK(bind(true).lease == tcp.lease);
+    CHECK(bind(false).port != 3500);
+    CHECK(bind(true, {{3500, 98}}).port != 3500);
 }
 
 TEST_CASE("a number that a stranger has with the other protocol is not shared", "[policy]") {

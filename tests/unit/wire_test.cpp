@@ -106,20 +106,55 @@ TEST_CASE("what a request's parameters take is counted until their last copy is 
 TEST_CASE("lines that wait leave room for shorter ones", "[wire]") {
     constexpr std::size_t k_launch = 2000;
     constexpr std::size_t k_bind = 300;
-    const auto fill = [](std::size_t held, std::size_t line) {
-        while (has_room_beside(held, line)) { held += line; }
+    const auto request = [](std::size_t size, const std::string& unit) {
+        std::string line = R"({"jsonrpc":"2.0","id":1,"method":"x","params":{"words":[)";
+        while (line.size() + unit.size() < size - 4) { line += unit + ","; }
+        return line + "\"\"]}}";
+    };
+    const auto words = [&](std::size_t size) { return request(size, '"' + std::string(40, 'w') + '"'); };
+    const auto digits = [&](std::size_t size) { return request(size, "1"); };
+    const auto fill = [](std::size_t held, const std::string& line) {
+        const auto counted = std::make_shared<std::atomic<std::size_t>>(0);
+        const auto parsed = parse_request(line, counted);
+        REQUIRE(std::holds_alternative<Request>(parsed));
+        while (has_room_beside(held, line)) { held += *counted; }
         return held;
     };
-    const auto longest = fill(0, 64 * 1024);
-    CHECK(longest <= k_held_bytes / 2 + 64 * 1024);
-    for (const auto line : {64UL * 1024, 16UL * 1024, 4UL * 1024}) {
-        const auto held = fill(0, line);
-        CHECK(fill(held, k_launch) >= held + 60 * k_launch);
+    const auto launch = words(k_launch);
+    const auto bind = words(k_bind);
+    std::size_t full = 0;
+    for (const auto size : {64UL * 1024, 16UL * 1024, 4UL * 1024, 2000UL, 641UL, 300UL}) {
+        for (const auto& line : {words(size), digits(size)}) {
+            const auto held = fill(0, line);
+            CHECK(held <= k_held_bytes);
+            if (size > k_launch || line == digits(k_launch)) { CHECK(fill(held, launch) >= held + 30 * k_launch); }
+            if (size > k_bind || line == digits(k_bind)) { CHECK(fill(held, bind) >= held + 30 * k_bind); }
+            full = std::max(full, held);
+        }
     }
-    const auto full = fill(fill(0, 64 * 1024), k_launch);
-    CHECK_FALSE(has_room_beside(full, k_launch));
-    CHECK(fill(full, k_bind) >= full + 60 * k_bind);
-    CHECK(fill(full, k_bind) <= k_held_bytes);
+    full = fill(fill(0, words(64 * 1024)), launch);
+    CHECK_FALSE(has_room_beside(full, launch));
+    CHECK(fill(full, bind) >= full + 60 * k_bind);
+    CHECK(fill(full, bind) <= k_held_bytes);
+}
+
+TEST_CASE("what a line will take at most is known before it is read", "[wire]") {
+    for (const auto* text : {"1", "[]", "{}", R"({"a":1})", "[1,2,3]", "[[[[]]]]", R"({"a":{"b":[{"c":null},[true,"x,y:{}"]]}})", R"([{},{},{"a":[]}])"}) {
+        std::string padded = text;
+        for (int spaces = 0; spaces < 3; ++spaces, padded.append(100, ' ')) {
+            const auto parsed = JsonText::parse(padded, 16);
+            REQUIRE(parsed);
+            CHECK(parsed->bytes() <= JsonText::bytes_at_most(padded));
+        }
+    }
+    for (std::size_t count : {1UL, 5UL, 17UL, 1000UL, 30000UL}) {
+        std::string text = "[1";
+        for (std::size_t i = 1; i < count; ++i) { text += ",1"; }
+        text += "]";
+        const auto parsed = JsonText::parse(text, 4);
+        REQUIRE(parsed);
+        CHECK(parsed->bytes() <= JsonText::bytes_at_most(text));
+    }
 }
 
 TEST_CASE("a request's parameters outlive the request and its line", "[wire]") {
