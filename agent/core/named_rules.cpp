@@ -235,11 +235,12 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     // It lives as long as its session; a program may take its time before it binds. A run inside a long one (a shell, an
     // editor) does not keep what it was offered for the other's life.
     const bool inside = request.session.id != request.session.outermost;
+    const bool at_natural = request.brief && granted.port == request.natural;
     if (!named) {
         granted.expires_at.reset();
         if (inside) { granted.expires_at = facts.now + k_offer_grace; }
-        if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
-    } else if (inside && !request.unseen && !request.wanted) {
+        if (at_natural) { granted.expires_at = facts.now + k_start_grace; }
+    } else if ((inside || at_natural) && !request.unseen && !request.wanted) {
         granted.session.reset();
     }
     const auto id = granted.id;

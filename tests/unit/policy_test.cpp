@@ -582,6 +582,13 @@ TEST_CASE("what somebody got by name at the number that a program will ask for i
         CHECK(bound.port == 3333);
         CHECK(bound.lease == web);
     }
+    SECTION("and stays what any program of the project may take, where the launch tells nobody of it") {
+        offer.brief = true;
+        world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
+        const auto bound = world.serve(world.start(place), 3333);
+        CHECK(bound.port == 3333);
+        CHECK(bound.lease == web);
+    }
     SECTION("unless a stranger is there") {
         world.external.insert(3333);
         const auto offered = decide_offer(world.registry, world.config, offer, world.facts());
