@@ -251,12 +251,18 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
         return lease.sockets.empty() || same_process || lease.key.service == service_of(*caller.place, caller.scope, lease.key.requested);
     };
-    // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol. Of UDP sockets of
-    // one program that mean to share their number the kernel says whether they may.
+    // UDP sockets that mean to share their number, and are all this lease's.
+    const auto shares_with_its_own = [&](const Lease& lease) {
+        if (!udp || !request.reuse_port || !facts.receivers) { return false; }
+        const auto receivers = facts.receivers(lease.port);
+        return !receivers.empty() && std::all_of(receivers.begin(), receivers.end(), [&](Cookie cookie) {
+            return cookie != 0 && std::any_of(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& socket) { return socket.cookie == cookie; });
+        });
+    };
+    // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol.
     const auto can_join = [&](const Lease& lease) {
         if (lease.key.protocol == request.protocol) { return true; }
-        const bool beside_its_own = udp && request.reuse_port && lease.holder && lease.holder->process == caller.holder.process;
-        return !request.refused.contains(lease.port) && (beside_its_own || !facts.in_use(lease.port, !udp, udp));
+        return !request.refused.contains(lease.port) && (!facts.in_use(lease.port, !udp, udp) || shares_with_its_own(lease));
     };
     for (const auto* lease : own) {
         if (lease->live() && lease->port == asked && lease->key.root == root && is_own_session(*lease, caller.session, facts) && is_its_own(*lease) &&

@@ -149,19 +149,11 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     Port port = 0;
     std::string range;
     const Lease* unnumbered = nullptr;  // to become the number's
-    const auto is_own_silent = [&](const Lease* owner) {
-        return owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol && (!owner->live() || is_adoptable(*owner, caller.session, facts));
-    };
-    // What the program will ask for, and what somebody got by name at this very number: decide_bind gives it to the program.
-    if (request.natural && !request.wanted) {
-        const auto* owner = owner_of(registry, *request.natural, key);
-        const bool by_name = is_own_silent(owner) && owner->live() && owner->by_name() && owner->key.requested == request.natural;
-        if (by_name && !facts.in_use(*request.natural, true, false)) { key = owner->key; }
-    }
     if (request.wanted) {
         const Port wanted = *request.wanted;
         const auto* owner = owner_of(registry, wanted, key);
-        const bool own_silent = is_own_silent(owner);
+        const bool own_silent = owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol &&
+                                (!owner->live() || is_adoptable(*owner, caller.session, facts));
         const auto refuse = [&](ErrorCode code, std::string message) -> Decision<Outcome<LeaseId>> {
             Refusal refusal{code, std::move(message), owner != nullptr ? std::optional<Lease>(*owner) : std::nullopt,
                             suggest_ports(registry, config, root, wanted, 3, facts)};
@@ -235,12 +227,11 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     // It lives as long as its session; a program may take its time before it binds. A run inside a long one (a shell, an
     // editor) does not keep what it was offered for the other's life.
     const bool inside = request.session.id != request.session.outermost;
-    const bool at_natural = request.brief && granted.port == request.natural;
     if (!named) {
         granted.expires_at.reset();
         if (inside) { granted.expires_at = facts.now + k_offer_grace; }
-        if (at_natural) { granted.expires_at = facts.now + k_start_grace; }
-    } else if ((inside || at_natural) && !request.unseen && !request.wanted) {
+        if (request.brief && granted.port == request.natural) { granted.expires_at = facts.now + k_start_grace; }
+    } else if (inside && !request.unseen && !request.wanted) {
         granted.session.reset();
     }
     const auto id = granted.id;

@@ -25,6 +25,8 @@ struct Facts {
     std::vector<PortInterval> kernel_reserved;
     /// Does anybody in the system have this port? Asked only for ports that the registry would give.
     std::function<bool(Port port, bool tcp, bool udp)> in_use;
+    /// The sockets that receive datagrams on this port, all of the system's. May be empty: nobody knows.
+    std::function<std::vector<Cookie>(Port)> receivers;
     /// Has this socket stopped being a listener or a future one (closed unheard, or connected)? Asked when a bound socket
     /// has not listened for a while; may be empty: nobody knows.
     std::function<bool(const Socket&, const Lease&)> is_gone;

@@ -81,6 +81,15 @@ Facts Agent::facts() {
     facts.kernel_reserved = m_kernel_reserved;
     facts.first_permitted = m_first_permitted;
     facts.in_use = [](Port port, bool tcp, bool udp) { return is_port_in_use(port, tcp, udp); };
+    facts.receivers = [](Port port) {
+        std::vector<Cookie> cookies;
+        if (const auto listeners = list_listeners(port, Heard::tcp_and_udp)) {
+            for (const auto& listener : *listeners) {
+                if (listener.protocol == Protocol::udp) { cookies.push_back(listener.cookie); }
+            }
+        }
+        return cookies;
+    };
     std::erase_if(m_dropped, [&](const auto& entry) { return entry.second.until <= facts.now; });
     for (const auto& [port, dropped] : m_dropped) { facts.dropped.emplace(port, dropped.process); }
     facts.rotation = m_rotation;

@@ -28,7 +28,7 @@ namespace {
 constexpr std::size_t k_maps = 1024;
 
 /// Imports that may wait for their turn: each has its request's line and what it says of other names. For many seconds, so that their
-/// lines, of 64 KB each, may take no more than a seventh of what all that wait have (k_held_bytes).
+/// lines, of 64 KB each and more for what is in them, leave most of what all that wait have (k_held_bytes).
 constexpr std::size_t k_waiting_imports = 16;
 
 /// What the projects of one import may take: a few words in a file may lead to thousands of deep directories.

@@ -428,6 +428,36 @@ def test_udp_ports_are_moved_on_conflict_and_the_lease_ends_with_the_socket(hous
     assert start(house, UDP, name="blog")[1].wait_for(r"^ready (\d+)")[1] == str(ports[1])
 
 
+SHARED_UDP = """
+import socket, sys
+def udp():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(("127.0.0.1", 23100))
+    return s
+tcp = [socket.create_server(("127.0.0.1", 23100))] if sys.argv[1:] else []
+sockets = tcp + [udp() for _ in range(3)]
+print("ready", *[s.getsockname()[1] for s in sockets])
+sys.stdin.read()
+"""
+
+
+def test_udp_sockets_that_share_a_number_stay_together_beside_the_program_s_tcp_server(house):
+    """As a server of HTTP/3 has them, one for each thread."""
+    root = house.project("shop", files={"script.py": SHARED_UDP, "requirements.txt": "\n"})
+    process = house.wrap("python3", "-u", "script.py", "tcp", cwd=root)
+    assert process.wait_for(r"^ready ((?:\d+ ){3}\d+)")[1].split() == [str(ASKED)] * 4
+    (lease,) = house.leases(root)
+    assert (lease["port"], lease["protocol"]) == (ASKED, "tcp")
+    process.kill()
+    ended(house, root)
+    # But not with a stranger's.
+    stranger = house.start("python3", "-u", "-c", SHARED_UDP, cwd=house.home)
+    stranger.wait_for("^ready")
+    ports = house.wrap("python3", "-u", "script.py", "tcp", cwd=root).wait_for(r"^ready ((?:\d+ ){3}\d+)")[1].split()
+    assert ports[0] == str(ASKED) and str(ASKED) not in ports[1:]
+
+
 @pytest.mark.parametrize("option", ["SO_REUSEADDR", "SO_REUSEPORT"])
 def test_udp_sockets_that_mean_to_share_a_number_share_it(house, option):
     sharing = UDP.replace("s.bind", f"s.setsockopt(socket.SOL_SOCKET, socket.{option}, 1)\ns.bind")

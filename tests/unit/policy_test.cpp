@@ -562,46 +562,6 @@ TEST_CASE("of a service that has a number by name with both protocols each progr
     }
 }
 
-TEST_CASE("what somebody got by name at the number that a program will ask for is offered to it", "[policy]") {
-    World world;
-    const auto place = world.place("/a");
-    AllocateRequest named;
-    named.place = place;
-    named.service = "web";
-    named.port = 3333;
-    auto granted = decide_get_at(world.registry, world.config, named, world.facts());
-    const auto web = std::get<LeaseId>(granted.answer);
-    world.apply(std::move(granted.changes));
-    const auto app = world.start(place);
-    OfferRequest offer{*app.scope, place, "main", "node", Port{3333}, std::nullopt, "me"};
-    SECTION("and is the program's") {
-        auto offered = decide_offer(world.registry, world.config, offer, world.facts());
-        CHECK(std::get<LeaseId>(offered.answer) == web);
-        world.apply(std::move(offered.changes));
-        const auto bound = world.serve(app, 3333);
-        CHECK(bound.port == 3333);
-        CHECK(bound.lease == web);
-    }
-    SECTION("and stays what any program of the project may take, where the launch tells nobody of it") {
-        offer.brief = true;
-        world.apply(decide_offer(world.registry, world.config, offer, world.facts()).changes);
-        const auto bound = world.serve(world.start(place), 3333);
-        CHECK(bound.port == 3333);
-        CHECK(bound.lease == web);
-    }
-    SECTION("unless a stranger is there") {
-        world.external.insert(3333);
-        const auto offered = decide_offer(world.registry, world.config, offer, world.facts());
-        CHECK(std::get<LeaseId>(offered.answer) != web);
-    }
-    SECTION("unless it runs") {
-        world.serve(world.start(place), 3333);
-        REQUIRE(world.lease(web).listening());
-        const auto offered = decide_offer(world.registry, world.config, offer, world.facts());
-        CHECK(std::get<LeaseId>(offered.answer) != web);
-    }
-}
-
 TEST_CASE("a program that opens and closes many sockets at once has its port as long as one of them lives", "[policy]") {
     World world;
     const auto app = world.start(world.place("/a"));
@@ -1173,8 +1133,13 @@ TEST_CASE("UDP sockets of one program that mean to share their number do, also b
     World world;
     const auto app = world.start(world.place("/a"));
     const auto tcp = world.serve(app, 3500);
+    const Cookie first = 7;
+    world.apply(decide_listening(world.registry, world.config, app, 3500, first, world.facts(), Protocol::udp).changes);
+    REQUIRE(world.lease(tcp.lease).sockets.size() == 2);
     auto facts = world.facts();
     facts.in_use = [](Port port, bool, bool) { return port == 3500; };
+    std::vector<Cookie> receivers{first};
+    facts.receivers = [&](Port) { return receivers; };
     const auto bind = [&](bool reuse_port, std::map<Port, int> refused = {}) {
         return decide_bind(world.registry, world.config, app, {3500, Protocol::udp, 0, std::move(refused), reuse_port}, facts).answer;
     };
@@ -1182,6 +1147,10 @@ TEST_CASE("UDP sockets of one program that mean to share their number do, also b
     CHECK(bind(true).lease == tcp.lease);
     CHECK(bind(false).port != 3500);
     CHECK(bind(true, {{3500, 98}}).port != 3500);
+    receivers.push_back(8);  // a stranger's
+    CHECK(bind(true).port != 3500);
+    receivers = {0};  // a kernel that does not tell
+    CHECK(bind(true).port != 3500);
 }
 
 TEST_CASE("a number that a stranger has with the other protocol is not shared", "[policy]") {
