@@ -70,23 +70,27 @@ def test_no_import_takes_much_memory_or_others_time(house, shop, served):
     for name, text in import_files():
         path = house.home / name
         path.write_text(text)
-        importers.append((name, Rpc(house)))
-        importers[-1][1].send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "exchange.import",
-                                          "params": {"cwd": str(shop), "path": str(path), "dry_run": True}}).encode() + b"\n")
+        params = {"cwd": str(shop), "path": str(path), "dry_run": True}
+        importers.append((name, Rpc(house), json.dumps({"jsonrpc": "2.0", "id": 1, "method": "exchange.import", "params": params}).encode() + b"\n"))
+    for _, importer, request in importers:
+        importer.send(request)
     other = Rpc(house)
     answers = {}
     while len(answers) < len(importers):
         assert other.call("agent.status", {})["result"]["ok"]
-        for name, importer in importers:
+        for name, importer, request in importers:
             if name not in answers and select.select([importer.connection], [], [], 0.01)[0]:
                 answers[name] = importer.line()
+                if "another import is still being read" in answers[name].get("error", {}).get("message", ""):  # slow ones on a busy machine: asked again
+                    del answers[name]
+                    importer.send(request)
     assert len(answers["rows.csv"]["result"]["imported"]) == 4000
     assert answers["history.json"]["result"]["imported"] == []
     assert len(answers["spellings.json"]["result"]["imported"]) == 1
     assert "nested deeper" in answers["deep.json"]["error"]["message"]
     for name in ("short.csv", "zeros.json", "names.json"):
         assert "it has more than 4000 rows" in answers[name]["error"]["message"], name
-    for _, importer in [*importers, ("other", other)]:
+    for importer in [*(importer for _, importer, _ in importers), other]:
         importer.close()
     assert SANITIZED or peak_kb(served) < LIMIT_KB
 
