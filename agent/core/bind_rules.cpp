@@ -19,6 +19,12 @@ constexpr std::size_t k_max_port_zero = 32;
 /// of its life, and what is written at each of them stays small.
 constexpr std::size_t k_max_sockets = 64;
 
+/// The one with this cookie, or the end.
+template <typename Sockets>
+auto find_socket(Sockets& sockets, Cookie cookie) {
+    return std::find_if(sockets.begin(), sockets.end(), [cookie](const Socket& socket) { return socket.cookie == cookie; });
+}
+
 /// Whether one more is kept. Of TCP the latest are, besides the first one: a program that opens and closes many at once has new ones before
 /// the end of the old ones is told, and lives as long as those. One that listens gives way only to another that does.
 bool make_room_for_socket(Lease& lease, bool listens) {
@@ -256,7 +262,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         if (!udp || !request.reuse_port || !facts.receivers) { return false; }
         const auto receivers = facts.receivers(lease.port);
         return !receivers.empty() && std::all_of(receivers.begin(), receivers.end(), [&](Cookie cookie) {
-            return cookie != 0 && std::any_of(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& socket) { return socket.cookie == cookie; });
+            return cookie != 0 && find_socket(lease.sockets, cookie) != lease.sockets.end();
         });
     };
     // Services that use TCP and UDP of one number share it, and its lease; unless a stranger has it with the other protocol.
@@ -372,7 +378,7 @@ std::vector<Change> decide_bound(const Registry& registry, const Caller& caller,
     const auto* known = registry.find(id);
     if (known == nullptr || !known->live() || known->port != port || cookie == 0) { return {}; }
     Lease lease = *known;
-    const auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
+    const auto socket = find_socket(lease.sockets, cookie);
     if (socket == lease.sockets.end()) {
         if (!make_room_for_socket(lease, false)) { return {}; }
         if (lease.sockets.empty()) { lease.holder = caller.holder; }
@@ -422,7 +428,7 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         if (is_listed || registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
     }
     const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
-    auto socket = std::find_if(lease.sockets.begin(), lease.sockets.end(), [&](const Socket& s) { return s.cookie == cookie; });
+    auto socket = find_socket(lease.sockets, cookie);
     if (socket == lease.sockets.end() && cookie != 0) {
         if (!make_room_for_socket(lease, true) && lease.listening()) { return {{}, lease.id}; }
         socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false});

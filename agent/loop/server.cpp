@@ -715,8 +715,9 @@ void Server::next_line(const std::shared_ptr<Connection>& connection) {
         if (has_had_its_turn(*connection)) { return wait_for_turn(connection); }
         const auto begun = uv_hrtime();
         const auto end = connection->input.find('\n', connection->taken);
-        if (!m_agent->has_room_for(std::string_view(connection->input).substr(connection->taken, end - connection->taken))) { return wait_for_room(connection); }
-        const auto line = connection->input.substr(connection->taken, end - connection->taken);
+        const auto next = std::string_view(connection->input).substr(connection->taken, end - connection->taken);
+        if (!m_agent->has_room_for(next)) { return wait_for_room(connection); }
+        const std::string line(next);
         connection->taken = end + 1;
         const bool fits = line.size() < k_max_line;
         if (!fits) {

@@ -122,17 +122,17 @@ TEST_CASE("lines that wait leave room for shorter ones", "[wire]") {
     };
     const auto launch = words(k_launch);
     const auto bind = words(k_bind);
-    std::size_t full = 0;
     for (const auto size : {64UL * 1024, 16UL * 1024, 4UL * 1024, 2000UL, 641UL, 300UL}) {
         for (const auto& line : {words(size), digits(size)}) {
             const auto held = fill(0, line);
             CHECK(held <= k_held_bytes);
-            if (size > k_launch || line == digits(k_launch)) { CHECK(fill(held, launch) >= held + 30 * k_launch); }
-            if (size > k_bind || line == digits(k_bind)) { CHECK(fill(held, bind) >= held + 30 * k_bind); }
-            full = std::max(full, held);
+            if (size > k_launch || line == digits(k_launch)) { CHECK(fill(held, launch) >= held + 60 * k_launch); }
+            if (size > k_bind || line == digits(k_bind)) { CHECK(fill(held, bind) >= held + 60 * k_bind); }
         }
     }
-    full = fill(fill(0, words(64 * 1024)), launch);
+    const auto longest = fill(0, words(64 * 1024));
+    CHECK(longest <= k_held_bytes / 2 + 64 * 1024);
+    const auto full = fill(longest, launch);
     CHECK_FALSE(has_room_beside(full, launch));
     CHECK(fill(full, bind) >= full + 60 * k_bind);
     CHECK(fill(full, bind) <= k_held_bytes);
