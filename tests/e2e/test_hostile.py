@@ -47,12 +47,17 @@ def test_a_socket_file_that_somebody_deletes_is_made_again(house, shop):
     wait_until(lambda: house.agent_pids() == [pid], "agents that came second are gone")
 
 
-def listen_on(held, ports):
-    """A listener on each of these ports until `held` ends."""
-    for port in ports:
-        listening = held.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", port))
-        listening.listen(1)
+def bound(held, count):
+    """Sockets on ports that nobody has, until `held` ends."""
+    sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    return sockets
+
+
+def listen(sockets):
+    for one in sockets:
+        one.listen(1)
 
 
 def import_files():
@@ -120,17 +125,19 @@ def test_no_import_into_a_deep_directory_takes_much_memory(house, served):
 
 def test_a_thousand_who_wait_cost_no_more_than_one_look(house, shop, served):
     with contextlib.ExitStack() as held:
-        listen_on(held, range(20000, 20500))
+        listen(bound(held, 500))
+        *awaited, never = bound(held, 101)
+        ports = [one.getsockname()[1] for one in awaited]
         waiting = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(1000)]
         for number, connection in enumerate(waiting):
-            params = {"cwd": str(shop), "port": 10000 + number % 100, **({"timeout_ms": 1} if number == 999 else {})}
+            params = {"cwd": str(shop), "port": ports[number % 100], **({"timeout_ms": 1} if number == 999 else {})}
             connection.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "lease.wait", "params": params}).encode() + b"\n")
         assert waiting[999].line()["result"]["listening"] is False
-        listen_on(held, range(10000, 10100))
+        listen(awaited)
         for connection in waiting[:999]:
             assert connection.line()["result"]["listening"] is True
         # One that listens already is seen at once, and one whose time is over too.
-        for port, heard in ((10000, True), (10100, False)):
+        for port, heard in ((ports[0], True), (never.getsockname()[1], False)):
             assert waiting[0].call("lease.wait", {"cwd": str(shop), "port": port, "timeout_ms": 0})["result"]["listening"] is heard
 
 
@@ -260,7 +267,7 @@ def test_requests_that_wait_for_a_look_share_their_project(house, served, method
     house.serve_unwrapped(house.ask("get", "web", cwd=root)["lease"]["port"], house.home)  # so that somebody has to look
     more = {"lease.get": {"service": "web"}, "lease.update": {"service": "web", "description": "x"}}
     with contextlib.ExitStack() as held:
-        listen_on(held, range(20000, 24000))
+        listen(bound(held, 4000))
         connections = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(800)]
         for number, connection in enumerate(connections):
             request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"cwd": str(root / str(number))} | more.get(method, {})}
@@ -274,7 +281,7 @@ def test_questions_about_ranges_leave_the_looks_of_others_a_turn(house, served, 
     house.serve_unwrapped(house.ask("get", "web", cwd=shop)["lease"]["port"], house.home)  # so that a list has to look, too
     request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "range.list", "params": {"cwd": str(shop)}}).encode() + b"\n"
     with contextlib.ExitStack() as held:
-        listen_on(held, range(20000, 22000))
+        listen(bound(held, 2000))
         connections = [held.enter_context(contextlib.closing(Rpc(house))) for _ in range(2000)]
         for connection in connections:
             connection.send(request)
