@@ -21,6 +21,7 @@
 #include "command.hpp"
 #include "guarded_block.hpp"
 #include "hook_script.hpp"
+#include "portwrap/protocol.hpp"
 #include "portwrap/unique_fd.hpp"
 #include "render.hpp"
 #include "text.hpp"
@@ -158,7 +159,7 @@ void say_standing(const HookPlace& hook, std::string_view standing, bool relativ
 }
 
 Json hook_result(const std::string& path, bool installed, std::string_view standing) {
-    return Json{{"schema", 1}, {"ok", true}, {"hook", path}, {"installed", installed}, {"git", standing}};
+    return Json{{"schema", k_json_schema}, {"ok", true}, {"hook", path}, {"installed", installed}, {"git", standing}};
 }
 
 /// As mkdir -p.

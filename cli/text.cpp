@@ -1,7 +1,9 @@
-// See text.hpp. No iostream and no locale: they would be a quarter of a static program's start.
+// See text.hpp. No iostream and no locale for what is ASCII: they would be a quarter of a static program's start.
 #include "text.hpp"
 
+#include <locale.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -33,6 +35,23 @@ std::size_t sequence_length(std::string_view text, std::size_t at) {
     const bool bad = (first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
                      (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F);
     return bad ? 0 : length;
+}
+
+/// Bytes of the character at `at`; a broken one is a byte by itself.
+std::size_t character_length(std::string_view text, std::size_t at) { return std::max<std::size_t>(sequence_length(text, at), 1); }
+
+/// Columns that a terminal gives to a character: two to wide ones, none to combining ones. wcwidth(3) knows them, whatever the
+/// user's locale is; without the locale that every C library since glibc 2.35 has, each counts as one.
+std::size_t columns_of(std::string_view character) {
+    if (character.size() == 1) { return 1; }
+    static const locale_t s_utf8 = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
+    if (s_utf8 == nullptr) { return 1; }
+    auto code_point = static_cast<wchar_t>(static_cast<unsigned char>(character[0]) & (0x7FU >> character.size()));
+    for (const char c : character.substr(1)) { code_point = (code_point << 6) | static_cast<wchar_t>(static_cast<unsigned char>(c) & 0x3FU); }
+    const locale_t before = ::uselocale(s_utf8);
+    const int columns = ::wcwidth(code_point);
+    ::uselocale(before);
+    return columns < 0 ? 1 : static_cast<std::size_t>(columns);
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -144,19 +163,24 @@ std::string printable(std::string_view text) {
 }
 
 std::size_t display_width(std::string_view text) {
-    return static_cast<std::size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return !is_continuation(c); }));
+    std::size_t width = 0;
+    for (std::size_t at = 0; at < text.size();) {
+        const auto length = character_length(text, at);
+        width += columns_of(text.substr(at, length));
+        at += length;
+    }
+    return width;
 }
 
 std::string shorten(std::string_view text, std::size_t width) {
     if (display_width(text) <= width) { return std::string(text); }
     if (width == 0) { return {}; }
-    std::size_t kept = 0;
     std::size_t at = 0;
-    while (at < text.size() && kept + 1 < width) {
-        ++at;
-        while (at < text.size() && is_continuation(text[at])) { ++at; }
-        ++kept;
+    for (std::size_t kept = 0;;) {
+        const auto length = character_length(text, at);
+        kept += columns_of(text.substr(at, length));
+        if (kept >= width) { break; }  // the ellipsis takes one
+        at += length;
     }
     return std::string(text.substr(0, at)) + "\u2026";
 }

@@ -32,10 +32,10 @@ Result<long long> parse_duration(std::string_view word);
 /// trusted, and terminals obey what is written to them.
 [[nodiscard]] std::string printable(std::string_view text);
 
-/// Number of code points of valid UTF-8.
+/// Columns that a terminal shows it in: two for a wide character (CJK, most emoji), none for a combining one.
 [[nodiscard]] std::size_t display_width(std::string_view text);
 
-/// At most `width` code points; what was cut is shown as an ellipsis.
+/// At most `width` columns; what was cut is shown as an ellipsis.
 [[nodiscard]] std::string shorten(std::string_view text, std::size_t width);
 
 /// The known word that `word` is probably a slip of: at most two edits away, at most a third of it.

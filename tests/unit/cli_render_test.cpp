@@ -19,6 +19,8 @@ TEST_CASE("a table is aligned and has no trailing blanks", "[cli]") {
     const auto table = render_table({{"NAME", false, 0}, {"PORT", true, 0}, {"NOTE", false, 4}},
                                     {{{"a"}, {"1"}, {""}}, {{"longer"}, {"65535"}, {"x"}}}, Style{});
     CHECK(table == "NAME     PORT  NOTE\na           1\nlonger  65535  x\n");
+    CHECK(render_table({{"NAME", false, 0}, {"PORT", true, 0}}, {{{"\u5e97\u8217\u5e97"}, {"1"}}, {{"u\u0308"}, {"2"}}}, Style{}) ==
+          "NAME    PORT\n\u5e97\u8217\u5e97     1\nu\u0308          2\n");
 }
 
 TEST_CASE("a table that is wider than the terminal is cut in its last column first", "[cli]") {

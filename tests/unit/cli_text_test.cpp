@@ -29,10 +29,20 @@ TEST_CASE("what is shown cannot command the terminal", "[cli]") {
     CHECK(printable("\xff\xc0\x80") == "???");
 }
 
-TEST_CASE("text is shortened by characters, not bytes", "[cli]") {
+TEST_CASE("text is shortened by the columns that it takes, not by its bytes", "[cli]") {
     CHECK(shorten("\u00fc\u00fc\u00fc", 3) == "\u00fc\u00fc\u00fc");
     CHECK(shorten("\u00fc\u00fc\u00fc\u00fc", 3) == "\u00fc\u00fc\u2026");
     CHECK(shorten("abc", 0).empty());
+    // Wide characters take two columns, combining ones none.
+    CHECK(display_width("\u5e97\u8217-\u00fc") == 6);
+    CHECK(display_width("u\u0308") == 1);
+    CHECK(display_width("\U0001F600") == 2);
+    CHECK(display_width("\xff\x80") == 2);
+    CHECK(shorten("\u5e97\u8217", 4) == "\u5e97\u8217");
+    CHECK(shorten("\u5e97\u8217\u5e97", 5) == "\u5e97\u8217\u2026");
+    CHECK(shorten("\u5e97\u8217\u5e97", 4) == "\u5e97\u2026");
+    CHECK(shorten("\u5e97\u8217", 1) == "\u2026");
+    CHECK(shorten("u\u0308u\u0308u\u0308", 2) == "u\u0308\u2026");
 }
 
 TEST_CASE("a slip of a command finds the command", "[cli]") {
