@@ -67,7 +67,15 @@ function __portwrap_read --no-scope-shadowing
             break
         end
     end
-    if not string match -qr '^[0-9]{1,15}$' -- "$agent"; or not test -e "/proc/$agent/exe"; or not string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
+    # What has been looked at is not looked at again.
+    if test "$agent:$segment" != "$__portwrap_valid"
+        if string match -qr '^[0-9]{1,15}$' -- "$agent"; and string match -qr '^[0-9:~+ ]{1,64}$' -- "$segment"
+            set -g __portwrap_valid "$agent:$segment"
+        else
+            set segment ''
+        end
+    end
+    if test -z "$segment"; or not test -e "/proc/$agent/exe"
         set segment ''
         set -g __portwrap_agent
     else if test "$agent" != "$__portwrap_agent"
@@ -132,6 +140,7 @@ if not set -q __portwrap_ready
     set -g __portwrap_ready 1
     set -g __portwrap_pwd
     set -g __portwrap_marks
+    set -g __portwrap_valid
     set -g __portwrap_segment
     set -g __portwrap_files
     set -g PORTWRAP_PROMPT ''
