@@ -153,7 +153,12 @@ int ask(const Globals& globals, std::string_view method, const Json& parameters,
     return show(answer->reply.body);
 }
 
-int report(const Globals& globals, const Json& refusal) {
+int report(const Globals& globals, Json refusal) {
+    // The options that a remedy names are portctl's: here it is a part of what is said.
+    if (const auto remedy = text_field(inner_field(refusal, "details"), "remedy"); !remedy.empty()) {
+        refusal["message"] = text_field(refusal, "message") + "; " + remedy;
+        refusal["details"].erase("remedy");
+    }
     if (globals.json) {
         print_json(Json{{"schema", k_json_schema}, {"ok", false}, {"error", refusal}});
     } else {

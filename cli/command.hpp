@@ -102,7 +102,7 @@ int ask(const Globals& globals, std::string_view method, const Json& parameters,
         const std::function<int(const Json& result)>& show);
 
 /// Prints a refusal (as JSON on stdout with --json, else on stderr) and returns its exit status.
-int report(const Globals& globals, const Json& refusal);
+int report(const Globals& globals, Json refusal);
 int report(const Globals& globals, const Error& error);
 
 /// A project as the agent takes it: a name, or an absolute path.

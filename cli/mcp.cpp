@@ -407,6 +407,8 @@ private:
             if (const auto port = number_field(inner_field(reply->body, "lease"), "port")) { content["port"] = *port; }
         } else {
             content = Json{{"success", false}};
+            // No tool has an option that takes what is somebody else's, nor is an agent to be sent to the one of portctl's.
+            if (auto details = reply->body.find("details"); details != reply->body.end() && details->is_object()) { details->erase("remedy"); }
         }
         for (const auto& [key, value] : reply->body.items()) {
             if (key != "schema" && key != "ok" && !content.contains(key)) { content[key] = value; }

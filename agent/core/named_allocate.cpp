@@ -113,11 +113,12 @@ std::string too_low(Port port, const Facts& facts) {
 }
 
 std::optional<Refusal> judge_port(const Registry& registry, const Config& config, const PortWish& wish, const Facts& facts) {
-    const auto refuse = [&](ErrorCode code, std::string message, const Lease* owner, const Range* within = nullptr) {
+    const auto refuse = [&](ErrorCode code, std::string message, const Lease* owner, const Range* within = nullptr, const char* remedy = "") {
         Refusal refusal{code, std::move(message), owner != nullptr ? std::optional<Lease>(*owner) : std::nullopt,
                         suggest_ports(registry, config, wish.root, wish.port, 3, facts, within)};
         refusal.port = wish.port;
         if (within != nullptr) { refusal.range = within->name; }
+        refusal.remedy = remedy;
         return refusal;
     };
     const std::string number = "port " + std::to_string(wish.port);
@@ -129,11 +130,11 @@ std::optional<Refusal> judge_port(const Registry& registry, const Config& config
     }
     if (wish.force) { return std::nullopt; }
     if (is_reserved_port(config, wish.port)) {
-        return refuse(ErrorCode::port_reserved, number + " is reserved in the config; --force takes it", nullptr, wish.range);
+        return refuse(ErrorCode::port_reserved, number + " is reserved in the config", nullptr, wish.range, "--force takes it");
     }
     if (wish.range != nullptr && !wish.range->contains(wish.port)) {
         return refuse(ErrorCode::out_of_range, number + " is not in the range \"" + wish.range->name + "\" (" + intervals_of(*wish.range) +
-                                                   ") that serves this request; --range or --force says that it is meant", nullptr, wish.range);
+                                                   ") that serves this request", nullptr, wish.range, "--range or --force says that it is meant");
     }
     if (wish.port < facts.first_permitted) { return refuse(ErrorCode::permission_denied, too_low(wish.port, facts), nullptr, wish.range); }
     if (facts.in_use(wish.port, wish.protocol == Protocol::tcp, wish.protocol == Protocol::udp)) {

@@ -18,7 +18,7 @@ Refusal no_such_lease(std::optional<Port> port, const std::optional<std::string>
 
 /// The lease that a person means by a port (their own before another's) or by a service (live before remembered, the
 /// lowest instance first).
-Outcome<const Lease*> find_target(const Registry& registry, const LeaseTarget& target, const std::string& what_force_does) {
+Outcome<const Lease*> find_target(const Registry& registry, const LeaseTarget& target, const std::string& remedy) {
     const Lease* best = nullptr;
     const auto rank = [&](const Lease& lease) {
         return std::tuple(lease.key.root != target.root, !lease.live(), lease.key.protocol, lease.key.instance, ~lease.id);
@@ -37,7 +37,7 @@ Outcome<const Lease*> find_target(const Registry& registry, const LeaseTarget& t
         }
     }
     if (best == nullptr) { return no_such_lease(target.port, target.service, target.protocol); }
-    if (best->key.root != target.root && !target.force) { return not_owner(registry, *best, what_force_does); }
+    if (best->key.root != target.root && !target.force) { return not_owner(registry, *best, remedy); }
     return best;
 }
 
@@ -105,13 +105,14 @@ void set_or_clear(std::optional<std::string>& value, const std::optional<std::st
 
 }  // namespace
 
-Refusal not_owner(const Registry& registry, const Lease& lease, const std::string& what_force_does) {
+Refusal not_owner(const Registry& registry, const Lease& lease, std::string remedy) {
     const auto* project = registry.find_project(lease.key.root);
     Refusal refusal{ErrorCode::not_owner,
                     "port " + std::to_string(lease.port) + " belongs to project \"" + (project != nullptr ? project->name : lease.key.root) + "\" (" +
-                        lease.key.root + ")" + (what_force_does.empty() ? "" : "; " + what_force_does),
+                        lease.key.root + ")",
                     lease, {}};
     refusal.port = lease.port;
+    refusal.remedy = std::move(remedy);
     return refusal;
 }
 
@@ -173,8 +174,9 @@ Decision<Outcome<LeaseId>> decide_transfer(const Registry& registry, const Trans
     const auto* partner = partner_of(registry, lease);
     if ((lease.listening() || (partner != nullptr && partner->listening())) && !request.target.force) {
         Refusal refusal{ErrorCode::port_in_use, "port " + std::to_string(lease.port) + " (" + lease.key.service +
-                                                    ") is in use; stop its program, or --force to hand it over while it runs", lease, {}};
+                                                    ") is in use; stop its program first", lease, {}};
         refusal.port = lease.port;
+        refusal.remedy = "--force hands it over while it runs";
         return {{}, std::move(refusal)};
     }
     std::vector<Change> changes;
@@ -215,8 +217,9 @@ Decision<Outcome<std::vector<LeaseId>>> decide_release(const Registry& registry,
         }
         if (lease->listening() && !request.force) {
             Refusal refusal{ErrorCode::port_in_use, "port " + std::to_string(lease->port) + " (" + lease->key.service +
-                                                        ") is in use; stop its program, or --force to forget the lease while it runs", *lease, {}};
+                                                        ") is in use; stop its program first", *lease, {}};
             refusal.port = lease->port;
+            refusal.remedy = "--force forgets the lease while it runs";
             return {{}, Answer{std::move(refusal)}};
         }
     }

@@ -112,8 +112,8 @@ struct ListFilter {
 /// By project, then by port.
 [[nodiscard]] std::vector<const Lease*> list_leases(const Registry& registry, const ListFilter& filter);
 
-/// "port 3001 belongs to project "blog" (/home/me/blog); --force ..."
-[[nodiscard]] Refusal not_owner(const Registry& registry, const Lease& lease, const std::string& what_force_does);
+/// "port 3001 belongs to project "blog" (/home/me/blog)"
+[[nodiscard]] Refusal not_owner(const Registry& registry, const Lease& lease, std::string remedy);
 /// What a PERMISSION_DENIED says.
 [[nodiscard]] std::string too_low(Port port, const Facts& facts);
 [[nodiscard]] Refusal unknown_range(const std::string& name);

@@ -181,6 +181,7 @@ struct Refusal {
     Port port = 0;      ///< that cannot be had, where it was asked for by number
     std::string range{};  ///< that serves the request
     std::optional<Exhaustion> exhausted{};  ///< with RANGE_EXHAUSTED
+    std::string remedy{};  ///< the option of portctl's that grants it all the same: nothing for who cannot give one
 };
 template <typename T>
 using Outcome = std::variant<T, Refusal>;

@@ -48,8 +48,13 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
                     if (lease->key.service == *service) { consider(lease); }
                 }
             }
+            const auto not_ours = [this](const Lease& lease) {
+                auto refusal = not_owner(m_registry, lease, {});
+                refusal.message += "; nothing is stopped there from here";
+                return refusal;
+            };
             for (const auto* lease : chosen) {
-                if (lease->key.root != root) { return refuse(request, reply, not_owner(m_registry, *lease, "nothing is stopped there from here")); }
+                if (lease->key.root != root) { return refuse(request, reply, not_ours(*lease)); }
             }
             // What was recorded here does not make a program this project's.
             for (const auto* lease : chosen) {
@@ -62,7 +67,7 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
             }
             const std::string what = port ? "port " + std::to_string(*port) : "\"" + *service + "\"";
             if (chosen.empty() && silent != nullptr && silent->key.root != root) {
-                return refuse(request, reply, not_owner(m_registry, *silent, "nothing is stopped there from here"));
+                return refuse(request, reply, not_ours(*silent));
             }
             if (chosen.empty()) {
                 std::string why = "nothing of this project runs as " + what;

@@ -178,6 +178,7 @@ Json refusal_shape(const Registry& registry, const Refusal& refusal, const SeenL
             }
         }
     }
+    if (!refusal.remedy.empty()) { details["remedy"] = refusal.remedy; }
     return {{"code", error_code_name(refusal.code)}, {"message", refusal.message}, {"details", details}, {"suggestions", refusal.suggestions}};
 }
 

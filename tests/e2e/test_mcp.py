@@ -59,6 +59,23 @@ def test_a_port_s_life_by_tools(house, shop):
     assert content(after)["leases"] == []
 
 
+def test_nobody_is_sent_to_an_option_that_no_tool_has(house, shop):
+    """An assistant must not learn here how to take a port in use away; who types the command is told."""
+    house.wrap("python3", "-u", "-c", "import socket; s = socket.create_server(('127.0.0.1', 3000)); print('up'); input()", cwd=shop).wait_for("^up$")
+    reserved = house.project("reserved", files={".portwrap.json": "{}"})
+    port = str(house.leases(shop)[0]["port"])
+    release, out_of_range = client(house, shop, ["call", "release-port", {"serviceName": "main"}], ["call", "allocate-port", {"serviceName": "web", "port": 9000}])
+    for result, code in ((release, "PORT_IN_USE"), (out_of_range, "OUT_OF_RANGE")):
+        assert content(result)["code"] == code
+        assert "--" not in json.dumps(content(result)), content(result)
+    for words, remedy in ((("release", "main"), "--force forgets the lease while it runs"), (("allocate", "web", "9000"), "--range or --force says that it is meant"),
+                          (("transfer", "main", "--to", str(reserved)), "--force hands it over while it runs")):
+        assert house.refusal(*words, cwd=shop, status=1)["message"].endswith("; " + remedy)
+        assert f"; {remedy}" in house.portctl(*words, cwd=shop).stderr
+    refused = house.portctl("release", port, cwd=reserved)
+    assert "; --force releases it all the same" in refused.stderr
+
+
 def test_bad_arguments_are_tool_errors_and_unknown_tools_are_not_found(house, shop):
     bad = [["call", "get-port", {}], ["call", "get-port", {"serviceName": 3}], ["call", "get-port", {"serviceName": "a\nb"}],
            ["call", "check-port", {"port": 70000}], ["call", "check-port", {"port": "3000"}], ["call", "list-ports", {"x": "y"}],
