@@ -247,13 +247,26 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     const Port asked = request.port;
     const auto own = registry.of_session(caller.session);
 
+    const auto has_other_holder = [&](const Lease& lease) {
+        return lease.holder && lease.holder->process != caller.holder.process && facts.is_alive && facts.is_alive(lease.holder->process);
+    };
+    // Granted to another living process of the session, which binds it this very moment.
+    const auto is_awaited = [&](const Lease& lease) {
+        return lease.sockets.empty() && facts.is_granted && facts.is_granted(lease.id) && has_other_holder(lease);
+    };
+    // Another living server of the session was moved to this very number: to share it would be to fail, or with SO_REUSEPORT to
+    // get the other one's connections. A further process of the same program may have learnt the number and share it.
+    const auto is_other_server_s = [&](const Lease& lease) {
+        if (!lease.key.requested || *lease.key.requested == asked || !has_other_holder(lease)) { return false; }
+        if (*lease.key.requested == 0) { return lease.listening() && !request.reuse_port; }
+        const bool same_program = lease.holder->command == caller.holder.command && lease.holder->cwd == caller.holder.cwd;
+        if (is_awaited(lease)) { return !same_program || !request.reuse_port; }
+        return !lease.sockets.empty() && !(same_program && (request.reuse_port || !lease.listening()));
+    };
     // Its own assigned port, read back, given to it, or bound for the second address family. Another service of the
     // session that happens to have this number in its code is not meant.
     const auto is_its_own = [&](const Lease& lease) {
-        // Another living server of the session was moved to this very number: to share it would be to fail.
-        const bool anothers = lease.listening() && lease.holder && lease.holder->process != caller.holder.process && facts.is_alive &&
-                              facts.is_alive(lease.holder->process) && lease.key.requested && *lease.key.requested != asked;
-        if (anothers && !request.reuse_port) { return false; }
+        if (is_other_server_s(lease)) { return false; }
         const bool same_process = lease.holder && (lease.holder->process == caller.holder.process || lease.holder->cwd == caller.holder.cwd);
         return lease.sockets.empty() || same_process || lease.key.service == service_of(*caller.place, caller.scope, lease.key.requested);
     };
@@ -310,7 +323,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     if (auxiliary_role(asked).empty()) {
         for (const auto* lease : own) {
             const bool offered = is_silent(*lease) && lease->key.root == root && caller.scope && caller.scope->port == lease->port &&
-                                 is_own_session(*lease, caller.session, facts);
+                                 is_own_session(*lease, caller.session, facts) && !is_awaited(*lease);
             // What somebody got by name keeps its protocol.
             if (lease->by_name() && lease->key.protocol != key.protocol) { continue; }
             if (!offered || !free_for(lease->key, lease->port)) { continue; }
@@ -328,7 +341,8 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const auto* used_to = registry.find(key);
         const bool moved_here = !owner->live() && owner->origin == LeaseOrigin::process && owner->key.requested != key.requested &&
                                 used_to != nullptr && !used_to->live() && free_for(key, used_to->port);
-        if (!same_base && !moved_here && (is_adoptable(*owner, caller.session, facts) || !owner->live()) && free_for(owner->key, asked)) {
+        const bool adoptable = !owner->live() || (is_adoptable(*owner, caller.session, facts) && !is_awaited(*owner));
+        if (!same_base && !moved_here && adoptable && free_for(owner->key, asked)) {
             // Without a number it is now that of this one. Who was told of an announced port asks for it, not for its own.
             if (!owner->key.requested && !owner->announced) {
                 return grant_for_number(registry, *owner, {root, owner->key.service, key.protocol, asked, 0}, as_it_was(*owner), caller, facts, {});

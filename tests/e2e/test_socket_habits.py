@@ -114,6 +114,41 @@ sys.stdin.read()
     own_port(house, root, process)
 
 
+@pytest.mark.parametrize("reuse_port", [0, 1])
+def test_two_servers_of_one_command_never_get_one_number(house, taken, reuse_port):
+    """The second has in its code what the first was moved to, and asks for it before that one listens."""
+    server = """
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, SHARED)
+server.bind(("127.0.0.1", int(sys.argv[1])))
+print("bound", server.getsockname()[1], flush=True)
+sys.stdin.readline()
+server.listen()
+print("listens", server.getsockname()[1], flush=True)
+sys.stdin.readline()
+""".replace("SHARED", str(reuse_port))
+    root, process = start(house, """
+import subprocess, sys
+def run(name, port):
+    return subprocess.Popen([sys.executable, name, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+first = run("first.py", 23100)
+moved = int(first.stdout.readline().split()[1])
+second = run("second.py", moved)
+ports = [moved, int(second.stdout.readline().split()[1])]
+for one in second, first:
+    one.stdin.write("\\n")
+    one.stdin.flush()
+assert [int(one.stdout.readline().split()[1]) for one in (first, second)] == ports
+print("ready", *ports)
+sys.stdin.read()
+""", files={"first.py": server, "second.py": server})
+    first, second = process.wait_for(r"^ready (\d+) (\d+)$").groups()
+    assert {(lease["port"], lease["requested_port"]) for lease in house.leases(root)} == {(int(first), ASKED), (int(second), int(first))}
+    assert first != second
+
+
 def test_twenty_programs_bind_0_close_and_bind_the_learnt_number(house):
     script = """
 import socket, sys

@@ -1,6 +1,7 @@
 // A small world for the pure rules: a registry that applies what is decided, a clock, and the ports of strangers.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -26,6 +27,8 @@ struct World {
     Time now{std::chrono::seconds(1'000'000'000)};
     std::set<Port> external;  ///< ports of programs that portwrap does not know
     std::map<Port, ProcessId> dropped;
+    std::set<LeaseId> being_bound;  ///< granted, and not confirmed yet
+    std::function<bool(const ProcessId&)> is_alive;
     Cookie next_cookie = 100;
     std::int32_t next_pid = 1000;
 
@@ -36,6 +39,8 @@ struct World {
         facts.ephemeral = {32768, 60999};
         facts.in_use = [this](Port port, bool, bool) { return external.contains(port); };
         facts.dropped = dropped;
+        facts.is_alive = is_alive;
+        facts.is_granted = [this](LeaseId id) { return being_bound.contains(id); };
         return facts;
     }
     void apply(std::vector<Change> changes) {

@@ -681,6 +681,61 @@ TEST_CASE("another service of the session is not handed a port that this one lis
     CHECK(world.ask(worker, 3001).lease == bound.lease);
 }
 
+TEST_CASE("a server's own number is not shared with another one of its session that was moved there", "[policy]") {
+    World world;
+    world.is_alive = [](const ProcessId&) { return true; };
+    world.external.insert(4000);
+    const auto api = world.start(world.place("/a"));
+    auto web = api;
+    web.holder.process = {++world.next_pid, 1};
+    web.holder.command = "node web.js";
+    auto worker = api;
+    worker.holder.process = {++world.next_pid, 1};
+    const auto ask = [&](const Caller& caller, Port port, bool reuse_port) {
+        BindRequest request{port, Protocol::tcp, 0, {}};
+        request.reuse_port = reuse_port;
+        return decide_bind(world.registry, world.config, caller, request, world.facts()).answer;
+    };
+
+    // Granted, and bound in this very moment.
+    const auto answer = world.ask(api, 4000);
+    REQUIRE(answer.port == 3000);
+    world.being_bound.insert(answer.lease);
+    for (const bool reuse_port : {false, true}) {
+        CHECK(ask(web, 3000, reuse_port).port == 3001);
+        CHECK(ask(api, 3000, reuse_port).lease == answer.lease);
+    }
+    CHECK(ask(worker, 3000, true).lease == answer.lease);
+    CHECK(ask(worker, 3000, false).port == 3001);
+    // With `-p`, too.
+    auto pinned = web;
+    pinned.scope->port = Port{3000};
+    CHECK(ask(pinned, 3000, false).port == 3001);
+
+    // Bound, and not listening yet.
+    world.apply(decide_bound(world.registry, api, answer.lease, answer.port, 7, world.facts()));
+    world.being_bound.clear();
+    for (const bool reuse_port : {false, true}) {
+        CHECK(ask(web, 3000, reuse_port).port == 3001);
+        CHECK(ask(worker, 3000, reuse_port).lease == answer.lease);
+    }
+    // Listening.
+    world.apply(decide_listening(world.registry, world.config, api, answer.port, 7, world.facts()).changes);
+    CHECK(ask(web, 3000, false).port == 3001);
+    CHECK(ask(web, 3000, true).port == 3001);
+    CHECK(ask(worker, 3000, true).lease == answer.lease);
+
+    // A probe that was closed: whoever it tells of the number may have it.
+    const auto probe = world.start(world.place("/b"));
+    const auto probed = world.ask(probe, 4000);
+    world.apply(decide_bound(world.registry, probe, probed.lease, probed.port, 8, world.facts()));
+    world.close(8);
+    auto child = probe;
+    child.holder.process = {++world.next_pid, 1};
+    child.holder.command = "node server.js --port";
+    CHECK(ask(child, probed.port, false).lease == probed.lease);
+}
+
 TEST_CASE("a launch is offered the port that its service got by name, where its own number is another's", "[policy]") {
     World world;
     const auto main = world.place("/main", "git:/main/.git");
