@@ -379,4 +379,20 @@ std::size_t first_operand(const SimpleCommand& command, std::size_t from) {
     return std::min(at, words.size());
 }
 
+std::string_view variable_default(std::string_view text, std::string_view name) {
+    constexpr std::string_view k_open = "${";
+    std::string_view found;
+    for (auto at = text.find(k_open); at != std::string_view::npos; at = text.find(k_open)) {
+        text.remove_prefix(at + k_open.size());
+        auto rest = text;
+        if (!rest.starts_with(name)) { continue; }
+        rest.remove_prefix(name.size());
+        if (rest.starts_with(':')) { rest.remove_prefix(1); }
+        if (!rest.starts_with('-')) { continue; }
+        const auto end = rest.find_first_of("}$");
+        if (end != std::string_view::npos && rest[end] == '}') { found = rest.substr(1, end - 1); }
+    }
+    return found;
+}
+
 }  // namespace portwrap

@@ -35,4 +35,8 @@ inline constexpr std::size_t k_max_shell_words = 1024;
 /// `run`); the number of words where there is none.
 [[nodiscard]] std::size_t first_operand(const SimpleCommand& command, std::size_t from = 1);
 
+/// What a shell puts in the place of the variable where it is not set: "4000" of ${PORT:-4000} and ${PORT-4000}. The last one of the
+/// text counts; empty where there is none. One that names a further variable is left out.
+[[nodiscard]] std::string_view variable_default(std::string_view text, std::string_view name);
+
 }  // namespace portwrap

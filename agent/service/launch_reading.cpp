@@ -112,6 +112,18 @@ std::optional<KnownPort> dotenv_port(const LaunchRequest& request, const Framewo
     return std::nullopt;
 }
 
+/// What the command or its script puts in the place of a port variable that nobody has set.
+std::optional<KnownPort> default_port(const LaunchRequest& request) {
+    for (const auto name : port_variables()) {
+        const auto& given = request.environment_names;
+        if (std::find(given.begin(), given.end(), name) != given.end()) { continue; }
+        auto text = variable_default(request.script, name);
+        for (auto word = request.command.rbegin(); text.empty() && word != request.command.rend(); ++word) { text = variable_default(*word, name); }
+        if (const auto port = port_in(text)) { return KnownPort{*port, "the command"}; }
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 LaunchReading read_launch(const Registry& registry, const LaunchRequest& request) {
@@ -144,6 +156,9 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
     const bool is_given = asked.has_value();
     if (!asked && traits.fallback) { asked = KnownPort{*traits.fallback, "the command"}; }
     if (!asked) { asked = dotenv_port(request, traits.framework); }
+    // Of a known framework its own words say what it asks for.
+    const bool is_default = !asked && traits.framework == nullptr;
+    if (is_default) { asked = default_port(request); }
     const bool has_learnt = earlier.listener && !earlier.listener->kind;  // a database reads no PORT, and has a range of its own
     if (nameless) {
         if (asked) { entry = service_on(request.place, asked->port); }
@@ -153,9 +168,9 @@ LaunchReading read_launch(const Registry& registry, const LaunchRequest& request
             if (entry == nullptr) { entry = service_on(request.place, earlier.listener->requested); }
         }
         if (entry == nullptr && !asked && !has_learnt && traits.framework != nullptr) { entry = service_on(request.place, traits.framework->natural); }
-        if (entry == nullptr && !asked && !traits.other_work) {
+        if (entry == nullptr && (!asked || is_default) && !traits.other_work) {
             entry = own_server(request.place, traits);
-            if (entry != nullptr && entry->port && has_learnt) { entry = nullptr; }  // it asks for another number
+            if (entry != nullptr && entry->port && (asked || has_learnt)) { entry = nullptr; }  // it asks for another number
         }
         if (entry != nullptr) { reading.service = entry->name; }
     }

@@ -134,6 +134,40 @@ def test_a_script_that_mentions_port_is_given_one_and_two_copies_differ(house):
     assert house.port(root, str(wanted)) == wanted
 
 
+# Listens where its command line says.
+API = """
+const port = Number(process.argv.find((word) => word.startsWith("--port=")).slice(7));
+const server = require("http").createServer((request, response) => response.end(process.cwd()));
+server.listen(port, () => console.log(`told ${port} got ${server.address().port}`));
+"""
+CLIENT = "import sys, urllib.request; print(urllib.request.urlopen('http://127.0.0.1:' + sys.argv[1]).read().decode())"
+
+
+@pytest.mark.parametrize("script", ["node api.js --port=${PORT:-%d}", "npm run serve"])
+def test_the_default_that_a_script_gives_its_port_is_what_it_asks_for(house, script):
+    """The front end connects to that number, in whichever worktree it runs."""
+    wanted = free_port(start=4400, end=4500)
+    scripts = {"api": script.replace("%d", str(wanted)), "serve": f"node api.js --port=${{PORT-{wanted}}}"}
+    worktrees = house.worktrees("shop", files={"package.json": json.dumps({"name": "shop", "scripts": scripts}), "api.js": API})
+    servers = []
+    for root in worktrees:
+        servers.append(house.wrap("npm", "run", "api", cwd=root))
+        told, got = told_and_got(servers[-1])
+        assert told == got == house.port(root)
+        (lease,) = house.leases(root)
+        assert (lease["port"], lease["requested_port"], lease["state"]) == (got, wanted, "active")
+        assert (got == wanted) == (len(servers) == 1)
+        assert house.port(root, str(wanted)) == got
+    for root in worktrees:
+        reached = house.run("portwrap", "python3", "-c", CLIENT, str(wanted), cwd=root)
+        assert reached.stdout.strip() == str(root), reached
+    main, linked = servers
+    linked.wait_for(rf"^portwrap: \S+ listens on http://localhost:{house.port(worktrees[1])} \(asked for {wanted}: held by shop/main, ", "stderr")
+    assert "portwrap:" not in main.stderr
+    users = house.wrap("npm", "run", "api", cwd=worktrees[1], env={"PORT": str(wanted + 100)})
+    assert told_and_got(users) == (wanted + 100, wanted + 100)
+
+
 def test_variables_that_run_code_are_refused_in_a_project_s_configuration(house):
     config = {"name": "shop", "env": {"LD_PRELOAD": "/tmp/evil.so", "NODE_OPTIONS": "--require evil", "BASH_ENV": "evil", "FINE": "1"}}
     root = project(house, "shop", **{".portwrap.json": json.dumps(config)})

@@ -96,6 +96,21 @@ TEST_CASE("a shell that is given too long a text is still the shell that runs", 
     CHECK(simple_commands(many).empty());
 }
 
+TEST_CASE("a shell's default of a variable is read where it has one", "[frameworks]") {
+    for (const auto* text : {"node x --port=${PORT:-4000}", "php -S localhost:${PORT:-4000}", "x \"${PORT-4000}\" $PORT ${PORT}", "x ${PORT:-3000}\ny ${PORT:-4000} ${PORT:?no}",
+                             "${API_PORT:-1} ${PORT:-4000} ${PORTAL:-2} ${PORT:-3"}) {
+        CAPTURE(text);
+        CHECK(variable_default(text, "PORT") == "4000");
+    }
+    for (const auto* text : {"", "$PORT", "${PORT}", "${PORT:-}", "${PORT:-4000", "${PORT:+4000}", "${PORT:?4000}", "${PORT:4000}", "$PORT:-4000}", "${API_PORT:-4000}", "${PORTAL-4000}",
+                             "{PORT:-4000}", "${", "${PORT", "${PORT:", "${PORT:-"}) {
+        CAPTURE(text);
+        CHECK(variable_default(text, "PORT").empty());
+    }
+    CHECK(variable_default("${PORT:-${API_PORT:-4000}}", "PORT").empty());
+    CHECK(variable_default("${PORT:-${API_PORT:-4000}}", "API_PORT") == "4000");
+}
+
 TEST_CASE("some commands name their framework only with a manifest that does, too", "[frameworks]") {
     CHECK(name_of(of_script("craco start")) == "none");
     CHECK(name_of(of_script("craco start", R"({"dependencies":{"react-scripts":"5.0.1"}})")) == "react-scripts");

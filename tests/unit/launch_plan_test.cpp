@@ -117,6 +117,68 @@ void remember(Registry& registry, const std::string& root, const std::string& la
 }
 }  // namespace
 
+TEST_CASE("the default that a script gives its PORT is what a program asks for that nothing is known of", "[launch]") {
+    auto request = launch({"npm", "run", "api"});
+    const auto offered = [&](const Registry& registry) {
+        const auto made = plan(registry, request);
+        REQUIRE(made.changes.size() == 2);
+        const auto& lease = std::get<LeaseEvent>(made.changes[1]).lease;
+        CHECK(made.set.front().second == std::to_string(lease.port));
+        return std::pair(lease.key.requested.value_or(0), lease.port);
+    };
+    const auto taken = with_taken({4000});
+    for (const auto* script : {"node api.js --port=${PORT:-4000}", "php -S localhost:${PORT:-4000}", "rails s -p ${PORT-4000}", "npm run x\nnode x.js ${PORT:-4000}",
+                               "tsc && node x.js \"${PORT:-4000}\"", "node x.js --from ${PORT:-3000} --to ${PORT:-4000}", "FLASK_DEBUG=1 python3 run.py ${FLASK_RUN_PORT:-4000}"}) {
+        CAPTURE(script);
+        request.script = script;
+        CHECK(offered(Registry{}) == std::pair<Port, Port>(4000, 4000));
+        CHECK(offered(taken).first == 4000);
+        CHECK(offered(taken).second != 4000);
+    }
+    const auto explained = [&](const std::string& line) {
+        const auto made = plan(request);
+        return std::count(made.explain.begin(), made.explain.end(), line) == 1;
+    };
+    request = launch({"sh", "-c", "node api.js --port=${PORT:-4000}"});
+    CHECK(explained("asks for: port 4000 (the command)"));
+    request.environment_names = {"PORT"};
+    request.environment_ports = {{"PORT", 5050}};
+    CHECK(explained("asks for: port 5050 (PORT in the environment)"));
+    CHECK(plan(request).set.empty());
+    request.environment_ports.clear();  // no port, but the user's
+    CHECK_FALSE(explained("asks for: port 4000 (the command)"));
+}
+
+TEST_CASE("a default in a script says nothing where something better does, or where it is no port", "[launch]") {
+    auto request = launch({"npm", "run", "dev"});
+    const auto asked = [&] {
+        const auto made = plan(request);
+        const auto line = std::find_if(made.explain.begin(), made.explain.end(), [](const std::string& one) { return one.starts_with("asks for: "); });
+        return line != made.explain.end() ? *line : std::string();
+    };
+    for (const auto* script : {"node api.js --port=$PORT", "node api.js ${PORT:-x}", "node api.js ${PORT:-localhost:4000}", "node api.js ${PORT:-70000}", "node api.js ${API_PORT:-4000}",
+                               "concurrently 'node a.js ${PORT:-4000}' 'node b.js'", "node a.js ${PORT:-4000} & node b.js"}) {
+        CAPTURE(script);
+        request.script = script;
+        CHECK(asked().empty());
+    }
+    request.script = "vite --open http://localhost:${PORT:-4000}";
+    CHECK(asked() == "asks for: port 5173 (vite)");
+    request.script = "PORT=${PORT:-4000} node x.js --peer ${PORT:-3000}";
+    CHECK(asked() == "asks for: port 4000 (the command)");
+    request.script = "node server.js ${PORT:-4000}";
+    request.env_files = {{".env.dev", "PORT", "4100", true}};  // loaded before the script's shell runs
+    CHECK(asked() == "asks for: port 4100 (.env.dev)");
+    request.env_files.clear();
+    request.place.config.services = {service("api", 4000)};
+    CHECK(plan(request).service == "api");
+    request.place.config.services = {service("web", std::nullopt)};
+    CHECK(plan(request).service == "web");
+    CHECK(asked() == "asks for: port 4000 (the command)");
+    request.place.config.services = {service("web", 3000)};
+    CHECK(plan(request).service == "main");
+}
+
 TEST_CASE("a framework's own variable is set when its natural port is somebody else's", "[launch]") {
     const auto taken = with_taken({3000, 5000, 8000, 8080});
     auto request = launch({"npm", "run", "dev"});
