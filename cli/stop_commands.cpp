@@ -97,7 +97,8 @@ int run_stop(Globals& globals, const std::vector<std::string>& arguments) {
     bool only = false;
     const auto end = parse_command(
         globals, "stop SERVICE|PORT [--only] [--grace DURATION] [OPTIONS]",
-        "Stops a running service of this project: SIGTERM to the command of its session, then to the rest of the session, SIGKILL to what is left.",
+        "Stops a running service of this project: SIGTERM to the command of the innermost portwrap run that it belongs to, then to the rest of that run, "
+        "SIGKILL to what is left.",
         "  portctl stop web\n"
         "  portctl stop api --only     the program that has the port, not what started it\n"
         "  portctl stop web --grace 30s",

@@ -36,6 +36,12 @@ struct ProcessId {
     auto operator<=>(const ProcessId&) const = default;
 };
 
+/// A process and the number of the one that is its parent.
+struct ProcessLink {
+    ProcessId process;
+    std::int32_t parent = 0;
+};
+
 enum class Protocol { tcp, udp };
 enum class Environment { dev, test, production };
 enum class LeaseState { reserved, allocated, active, released, conflict };

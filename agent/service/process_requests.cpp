@@ -2,16 +2,11 @@
 // pidfds: they come from the one who asked, end with their Ctrl-C, and the agent waits for nobody.
 #include "core/lease_steps.hpp"
 #include "core/named_rules.hpp"
+#include "core/stop_rules.hpp"
 #include "service/agent.hpp"
 
 namespace portwrap {
 namespace {
-
-struct Members {
-    std::vector<ProcessId> commands;  ///< of the sessions
-    std::vector<ProcessId> holders;   ///< that have the sockets
-    std::vector<ProcessId> others;    ///< below them
-};
 
 Json process_shape(const ProcessId& process) {
     return {{"pid", process.pid}, {"start_ticks", process.start_ticks}, {"command", read_command(process.pid)}};
@@ -78,31 +73,14 @@ void Agent::session_members(const std::shared_ptr<Exchange>&, const Request& req
                 }
                 return refuse(request, reply, {ErrorCode::not_found, why, {}, {}});
             }
-            auto members = std::make_shared<Members>();
-            std::set<ProcessId> sessions;
-            std::set<ProcessId> holders;
             auto leases = Json::array();
-            for (const auto* lease : chosen) {
-                leases.push_back(lease_shape(m_registry, *lease));
-                holders.insert(lease->holder->process);
-                // A session of another project may have started a program here, and has programs of its own.
-                const auto* session = lease->session ? m_registry.find_session(*lease->session) : nullptr;
-                if (session == nullptr || session->root != root) { continue; }
-                sessions.insert(*lease->session);
-                for (const auto* other : m_registry.of_session(*lease->session)) {
-                    if (other->live() && !other->sockets.empty() && other->holder) { holders.insert(other->holder->process); }
-                }
-            }
-            members->commands.assign(sessions.begin(), sessions.end());
-            members->holders.assign(holders.begin(), holders.end());
+            for (const auto* lease : chosen) { leases.push_back(lease_shape(m_registry, *lease)); }
             auto shape = std::make_shared<Json>();
             m_file_jobs.run(
                 FileJobs::Lane::processes, {},
-                [members, shape] {
-                    auto roots = members->commands;
-                    roots.insert(roots.end(), members->holders.begin(), members->holders.end());
-                    members->others = find_descendants(roots);
-                    *shape = {{"commands", shapes_of(members->commands)}, {"holders", shapes_of(members->holders)}, {"others", shapes_of(members->others)}};
+                [scene = stop_scene(m_registry, root, chosen), shape] {
+                    const auto members = members_to_stop(scene, list_processes());
+                    *shape = {{"commands", shapes_of(members.commands)}, {"holders", shapes_of(members.holders)}, {"others", shapes_of(members.others)}};
                 },
                 [request, reply, shape, leases] {
                     auto result = ok_shape();

@@ -340,26 +340,12 @@ std::map<ino_t, ProcessId> find_socket_holders(const std::vector<ino_t>& inodes,
     return found;
 }
 
-std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots) {
-    std::multimap<pid_t, ProcessId> children;
+std::vector<ProcessLink> list_processes() {
+    std::vector<ProcessLink> processes;
     for (const pid_t pid : all_processes()) {
-        if (const auto stat = read_process(pid)) { children.emplace(stat->parent, stat->id); }
+        if (const auto stat = read_process(pid)) { processes.push_back({stat->id, stat->parent}); }
     }
-    std::set<ProcessId> seen(roots.begin(), roots.end());
-    std::vector<ProcessId> queue = roots;
-    std::vector<ProcessId> found;
-    while (!queue.empty()) {
-        const auto parent = queue.back();
-        queue.pop_back();
-        const auto [first, last] = children.equal_range(parent.pid);
-        for (auto child = first; child != last; ++child) {
-            // A child is younger than its parent: else the parent's pid was recycled in between.
-            if (child->second.start_ticks < parent.start_ticks || !seen.insert(child->second).second) { continue; }
-            found.push_back(child->second);
-            queue.push_back(child->second);
-        }
-    }
-    return found;
+    return processes;
 }
 
 std::optional<std::map<ProcessId, ProcessId>> find_survivors(const std::set<ProcessId>& sessions) {

@@ -65,8 +65,8 @@ struct WorkingDirectory {
 /// user may read: some 25 ms for 400 processes, so call it on a pool thread. `first` are looked at before the others.
 [[nodiscard]] std::map<ino_t, ProcessId> find_socket_holders(const std::vector<ino_t>& inodes, const std::vector<pid_t>& first);
 
-/// Every living process below these, without themselves. Walks all of /proc: for a pool thread.
-[[nodiscard]] std::vector<ProcessId> find_descendants(const std::vector<ProcessId>& roots);
+/// Every process with its parent. Walks all of /proc: for a pool thread.
+[[nodiscard]] std::vector<ProcessLink> list_processes();
 
 /// Of each of these sessions a living process that carries it in its environment, where there is one; nothing at all where nobody
 /// can tell. Walks all of /proc: for a pool thread.

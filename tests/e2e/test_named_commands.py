@@ -215,6 +215,47 @@ def test_a_server_that_another_project_s_session_started_here_is_stopped_alone(h
     assert process.running() and [lease["port"] for lease in house.leases(main)] == [3100]
 
 
+def shell_with_runs(house, listener, shop, blog, main, then=""):
+    """A wrapped shell in the project shop: `main` is run in it, and nested runs of shop's package api and of blog. Their pids."""
+    house.git(shop, "init", "-q", "-b", "main")
+    (shop / "api").mkdir()
+    (shop / "api" / "package.json").write_text('{"name": "api"}')
+    nested = "".join(f"(cd '{directory}'; exec portwrap '{listener}' bind {port} <&3) & " for directory, port in (("api", 4000), (blog, 4500)))
+    shell = house.wrap("sh", "-c", f"exec 3<&0; {main} & {nested} {then} wait", cwd=shop)
+    return shell, *(int(shell.wait_for(rf"^(\d+) {port}$")[1]) for port in (3000, 4000, 4500))
+
+
+def test_stop_ends_the_nested_run_that_the_server_belongs_to_alone(house, shop, blog, listener):
+    run = f'portwrap sh -c "echo run \\$\\$; \'{listener}\' bind 3000 <&3 & wait"'
+    shell, main, api, other = shell_with_runs(house, listener, shop, blog, run)
+    command = int(shell.wait_for(r"^run (\d+)$")[1])
+    assert {entry["pid"] for entry in house.ask("stop", "main", cwd=shop)["stopped"]} == {command, main}
+    assert not is_alive(command) and not is_alive(main)
+    assert shell.running() and is_alive(api) and is_alive(other)
+    # A nested run's command that has the port itself.
+    assert [entry["pid"] for entry in house.ask("stop", "api", cwd=shop)["stopped"]] == [api]
+    assert shell.running() and is_alive(other)
+    wait_until(lambda: [lease["holder"]["pid"] for lease in house.leases()] == [other], "the leases end with the servers, the other project's stays")
+
+
+def test_stop_of_a_server_started_in_a_wrapped_shell_spares_another_project_s_nested_run(house, shop, blog, listener):
+    shell, main, api, other = shell_with_runs(house, listener, shop, blog, f"'{listener}' bind 3000 <&3")
+    assert {entry["pid"] for entry in house.ask("stop", "main", cwd=shop)["stopped"]} == {shell.pid, main, api}
+    shell.wait()
+    assert is_alive(other)
+    assert [entry["pid"] for entry in house.ask("stop", "main", cwd=blog)["stopped"]] == [other]
+
+
+def test_stop_within_a_wrapped_shell_ends_the_nested_run_alone(house, shop, blog, listener):
+    os.mkfifo(shop / "go")
+    stop = 'read line <go; portctl stop main; echo "status $?"; portctl stop 4000 --only; echo "status $?"; portctl stop main;'
+    shell, main, api, other = shell_with_runs(house, listener, shop, blog, f"portwrap '{listener}' bind 3000 <&3", stop)
+    (shop / "go").write_text("now\n")
+    shell.wait_for(rf"^stopped pid {main} .*\nstatus 0\nstopped pid {api} .*\nstatus 0$")
+    assert shell.running() and is_alive(other)
+    shell.wait_for('"main" has a port, but no program runs on it|nothing of this project runs as "main"', stream="stderr")
+
+
 def test_stop_kills_what_ignores_the_request(house, shop, listener):
     process = house.wrap("sh", "-c", f"trap '' TERM; '{listener}' bind 3000", cwd=shop)
     process.wait_for(r"^\d+ \d+$")
