@@ -23,7 +23,6 @@ namespace portwrap {
 
 namespace {
 
-constexpr std::string_view k_shim_name = "libportwrap.so";
 constexpr std::size_t k_told_names = 200;
 constexpr std::size_t k_told_names_bytes = 12 * 1024;
 constexpr std::size_t k_told_ports = 32;
@@ -66,7 +65,7 @@ std::string basename_of(std::string_view path) { return std::string(path.substr(
 Result<std::string> preloadable_shim(const std::string& shim, const std::string& runtime) {
     if (is_preloadable(shim)) { return shim; }
     for (const auto& directory : {runtime, "/tmp/portwrap-" + std::to_string(::geteuid())}) {
-        const auto link = directory + '/' + std::string(k_shim_name);
+        const auto link = directory + '/' + k_shim_name;
         if (!is_preloadable(link) || !ensure_private_directory(directory)) { continue; }
         std::string target(PATH_MAX, '\0');
         const auto size = ::readlink(link.c_str(), target.data(), target.size());
@@ -282,7 +281,7 @@ int launch(const LaunchOptions& given) {
 
     const auto own = own_program();
     if (own.empty()) { return run_unmanaged(options, k_no_proc); }
-    const auto shim = directory_of(directory_of(own)) + "/lib/portwrap/" + std::string(k_shim_name);
+    const auto shim = directory_of(directory_of(own)) + "/lib/portwrap/" + k_shim_name;
     if (::access(shim.c_str(), R_OK) != 0) { return run_unmanaged(options, shim + ": " + std::strerror(errno)); }
     std::string cwd(PATH_MAX, '\0');
     if (::getcwd(cwd.data(), cwd.size()) == nullptr) {

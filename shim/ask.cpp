@@ -15,8 +15,6 @@ namespace portwrap::shim {
 
 namespace {
 
-constexpr std::int64_t k_quiet_ms = 10000;
-
 /// struct ucred, which the C libraries show to _GNU_SOURCE only.
 struct PeerCredentials {
     std::int32_t pid;

@@ -204,6 +204,65 @@ bool is_left_alone(Port port, const Facts& facts) {
     return port == 0 || facts.ephemeral.contains(port) || std::find(k_meeting_points.begin(), k_meeting_points.end(), port) != k_meeting_points.end();
 }
 
+/// The lease with a socket of the caller's that listens on its port.
+Decision<LeaseId> with_listener(const Registry& registry, const Caller& caller, Lease lease, Cookie cookie, const Facts& facts) {
+    const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
+    auto socket = find_socket(lease.sockets, cookie);
+    if (socket == lease.sockets.end() && cookie != 0) {
+        if (!make_room_for_socket(lease, true) && lease.listening()) { return {{}, lease.id}; }
+        socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false});
+    }
+    if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }
+    if (first) { lease.holder = caller.holder; }
+    lease.session = caller.session;
+    lease.boot_id = facts.boot_id;
+    lease.claimed = false;
+    lease = listened_on(std::move(lease), facts);
+    Decision<LeaseId> decision{{}, lease.id};
+    unclaim_others(registry, lease, decision.changes);
+    note_others_beside(registry, caller, lease, decision.changes);
+    decision.changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
+    return decision;
+}
+
+/// What the project is used to have on this port: what a program that gets no answer takes for its number. What claims the port
+/// comes first, then what was used last. Null when there is nothing of the kind.
+const Lease* remembered_on(const Registry& registry, const std::string& root, Port port) {
+    const Lease* found = nullptr;
+    for (const auto* lease : registry.on_port(port)) {
+        if (lease->live() || !lease->listened || lease->key.root != root || lease->key.protocol != Protocol::tcp) { continue; }
+        // Where several are remembered under one key, another of them may be the live one.
+        if (const auto* meant = registry.find(lease->key); meant != lease) { continue; }
+        const auto rank = [](const Lease& one) { return std::pair(one.claimed, one.last_used()); };
+        if (found == nullptr || rank(*found) < rank(*lease)) { found = lease; }
+    }
+    return found;
+}
+
+/// A program listens on a port that nobody's live lease has, and nobody granted it.
+Decision<LeaseId> listening_unanswered(const Registry& registry, const Config& config, const Caller& caller, Port port, Cookie cookie,
+                                       const Facts& facts) {
+    if (facts.ephemeral.contains(port) || !facts.in_use(port, true, false)) { return {{}, 0}; }  // the last: gone already, or never was
+    LeaseKey key{caller.place->project.root, service_of(*caller.place, caller.scope, port), Protocol::tcp, port, 0};
+    Decision<BindAnswer> granted;
+    if (const auto* known = remembered_on(registry, key.root, port); known != nullptr && known->key.requested) {
+        granted = grant(*known, port, known->range, as_it_was(*known), caller, *known->key.requested, facts, {});
+    } else if (known != nullptr) {
+        key.service = known->key.service;
+        granted = grant_for_number(registry, *known, std::move(key), as_it_was(*known), caller, facts, {});
+    } else {
+        key = lowest_instance(registry, std::move(key), is_over);
+        const auto query = range_query(caller, key.service);
+        auto range = range_name_at(config, port, serving_ranges(registry, config, caller.place->project, query, facts).ranges);
+        granted = grant(new_lease(registry, key, facts), port, std::move(range), query, caller, port, facts, {});
+    }
+    auto lease = std::get<LeaseEvent>(granted.changes.back()).lease;
+    granted.changes.pop_back();
+    auto decision = with_listener(registry, caller, std::move(lease), cookie, facts);
+    decision.changes.insert(decision.changes.begin(), granted.changes.begin(), granted.changes.end());
+    return decision;
+}
+
 }  // namespace
 
 Move why_moved(const Registry& registry, const Config& config, const Lease& lease, const Facts& facts) {
@@ -421,22 +480,12 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
             if (ours) { known = lease; }
         }
     }
-    Lease lease;
-    if (known != nullptr) {
-        lease = *known;
-    } else {
+    if (known == nullptr) {
         // Bound while the agent was away: recorded as what it is, unless the port is the kernel's choice or another's.
-        if (protocol == Protocol::udp) { return {{}, 0}; }
-        const auto* owner = owner_of(registry, port);
-        if (!facts.in_use(port, true, false)) { return {{}, 0}; }  // gone already, or never was
-        if (facts.ephemeral.contains(port) || (owner != nullptr && owner->live())) { return {{}, 0}; }
-        const auto key = lowest_instance(registry, {caller.place->project.root, service_of(*caller.place, caller.scope, port), Protocol::tcp, port, 0}, is_over);
-        const auto query = range_query(caller, key.service);
-        lease = new_lease(registry, key, facts);
-        lease.port = port;
-        lease.range = range_name_at(config, port, serving_ranges(registry, config, caller.place->project, query, facts).ranges);
-        lease = bound_by(std::move(lease), caller, port, facts);
+        if (protocol == Protocol::udp || registry.is_live(port)) { return {{}, 0}; }
+        return listening_unanswered(registry, config, caller, port, cookie, facts);
     }
+    Lease lease = *known;
     // A number that is used with both protocols is listed as TCP's.
     if (protocol == Protocol::tcp && lease.key.protocol == Protocol::udp) {
         const auto beside = registry.on_port(port);
@@ -444,23 +493,15 @@ Decision<LeaseId> decide_listening(const Registry& registry, const Config& confi
         lease.key.protocol = Protocol::tcp;
         if (is_listed || registry.find(lease.key) != nullptr) { lease.key.protocol = Protocol::udp; }
     }
-    const bool first = lease.sockets.empty() || lease.state != LeaseState::active;
-    auto socket = find_socket(lease.sockets, cookie);
-    if (socket == lease.sockets.end() && cookie != 0) {
-        if (!make_room_for_socket(lease, true) && lease.listening()) { return {{}, lease.id}; }
-        socket = lease.sockets.insert(lease.sockets.end(), {cookie, true, false});
-    }
-    if (socket != lease.sockets.end()) { *socket = {cookie, true, true}; }
-    if (first) { lease.holder = caller.holder; }
-    lease.session = caller.session;
-    lease.boot_id = facts.boot_id;
-    lease.claimed = false;
-    lease = listened_on(std::move(lease), facts);
-    Decision<LeaseId> decision{{}, lease.id};
-    unclaim_others(registry, lease, decision.changes);
-    note_others_beside(registry, caller, lease, decision.changes);
-    decision.changes.emplace_back(LeaseEvent{LeaseChange::activated, std::move(lease)});
-    return decision;
+    return with_listener(registry, caller, std::move(lease), cookie, facts);
+}
+
+Decision<LeaseId> decide_unanswered(const Registry& registry, const Config& config, const Caller& caller, Port port, Cookie cookie,
+                                    const Facts& facts) {
+    if (!caller.scope || cookie == 0 || registry.find_by_cookie(cookie) != nullptr) { return {{}, 0}; }
+    const auto* owner = owner_of(registry, port);
+    if (owner != nullptr && (owner->live() || owner->key.root != caller.place->project.root)) { return {{}, 0}; }
+    return listening_unanswered(registry, config, caller, port, cookie, facts);
 }
 
 }  // namespace portwrap

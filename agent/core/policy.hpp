@@ -110,6 +110,12 @@ struct BindAnswer {
 [[nodiscard]] Decision<LeaseId> decide_listening(const Registry& registry, const Config& config, const Caller& caller, Port port,
                                                  Cookie cookie, const Facts& facts, Protocol protocol = Protocol::tcp);
 
+/// A program of a session listens on a port that it bound without an answer (no agent was there): the lease that its project
+/// remembers there revives, else the port is recorded as decide_listening does. Nothing changes where somebody's live lease or another
+/// project's claim is on it, or where the kernel chose it. The answer is the lease, 0 when it stays unmanaged.
+[[nodiscard]] Decision<LeaseId> decide_unanswered(const Registry& registry, const Config& config, const Caller& caller, Port port,
+                                                  Cookie cookie, const Facts& facts);
+
 /// The last reference to a socket is gone.
 [[nodiscard]] std::vector<Change> decide_destroyed(const Registry& registry, const Config& config, Cookie cookie,
                                                    const Facts& facts);

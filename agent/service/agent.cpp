@@ -382,6 +382,7 @@ void Agent::start() {
     start_root_care();
     on_timer();
     with_all_heard([] {});
+    mind_unanswered();
 }
 
 void Agent::mind_sockets(const Event& event) {
@@ -666,7 +667,9 @@ void Agent::on_line(const std::shared_ptr<Exchange>& exchange, std::string_view 
     if (request.notification) {
         reply = [reply = std::move(reply)](const Reply& answer) { reply({{}, answer.close}); };
     } else if (exchange->closed) {
-        return reply({});  // nobody waits for it any more
+        // Nobody waits for it any more; a program has gone on without its answer.
+        if (request.method.starts_with("shim.")) { mind_unanswered(); }
+        return reply({});
     }
     if (const auto handler = find_handler(request.method); handler != nullptr) { return (this->*handler)(exchange, request, reply); }
     const Refusal refusal{ErrorCode::invalid_request, "there is no method \"" + printable(request.method, 64) + "\"", {}, {}};

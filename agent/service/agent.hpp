@@ -19,6 +19,7 @@
 #include "service/prompt_files.hpp"
 #include "service/remap_tables.hpp"
 #include "service/shapes.hpp"
+#include "service/unanswered.hpp"
 #include "service/wire.hpp"
 #include "storage/store.hpp"
 #include "system/listeners.hpp"
@@ -331,6 +332,14 @@ private:
     /// stranger, the heir of a dead holder's socket); then `then` runs.
     void with_heard(const std::vector<const Lease*>& concerned, std::function<void()> then);
     void look_at_heard();
+    /// Programs may have been left without an answer, and may bind without one for a while: until that is over, each look at listeners
+    /// (with_heard) finds those of sessions that no lease knows. One begins at once and one ends it, for connections look at the tables alone.
+    void mind_unanswered();
+    [[nodiscard]] UnansweredQuery unanswered_query() const;
+    /// Records what they have, each as if its program had said so; then `then` runs.
+    void record_unanswered(const Unanswered& found, const std::function<void()>& then);
+    /// The changes of a program that listens, and what has become of its socket meanwhile.
+    LeaseId commit_listening(Decision<LeaseId> decision, const Caller& caller, Port port, Cookie cookie);
     void with_all_heard(std::function<void()> then);
     [[nodiscard]] std::vector<HeardSocket> heard_sockets(const std::vector<SeenListener>& seen);
     /// The roots of leases whose directories are gone, looked up in the pool.
@@ -412,9 +421,13 @@ private:
     struct Look {
         std::map<LeaseId, Lease> leases;
         std::vector<std::function<void()>> then;
+        bool unanswered = false;  ///< also for listeners that no lease knows
     };
     Look m_next_look;
     bool m_looking = false;
+    bool m_minds_unanswered = false;  ///< until its last look has come to its end
+    bool m_more_unanswered = false;   ///< since it began
+    std::set<Cookie> m_strangers;     ///< that looks have found meanwhile
     std::shared_ptr<RootCommits> m_root_commits = std::make_shared<RootCommits>();
     std::unordered_map<std::string, KnownPlace> m_places;
     std::unordered_map<std::string_view, PlaceRead> m_place_reads;  ///< under way

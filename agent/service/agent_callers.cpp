@@ -4,6 +4,7 @@
 
 #include "core/blocks.hpp"
 #include "core/lease_steps.hpp"
+#include "portwrap/protocol.hpp"
 #include "service/agent.hpp"
 #include "system/listeners.hpp"
 #include "system/places.hpp"
@@ -26,6 +27,11 @@ constexpr std::size_t k_session_bytes = 4 * 1024 * 1024;
 
 /// Ports that are tried on the loop before somebody is asked who listens; more of them are looked at together, in the pool.
 constexpr std::size_t k_ports_tried = 8;
+
+/// A program that got no answer asks nobody for a while, and then has to be scheduled.
+constexpr auto k_unanswered_for = std::chrono::milliseconds(k_quiet_ms) + 1s;
+/// Strangers' sockets that are remembered as such: of more, all are looked at again.
+constexpr std::size_t k_strangers = 64 * 1024;
 
 /// A directory of its own right: a git worktree or one with a .portwrap.json, not just a manifest or nothing.
 bool is_project_of_its_own(const Place& place) {
@@ -356,8 +362,9 @@ void Agent::with_heard(const std::vector<const Lease*>& concerned, std::function
             return lease->state != LeaseState::conflict && lease->port >= m_first_permitted && !is_port_in_use(lease->port, true, true);
         });
     }
-    if (unknown.empty()) { return then(); }
+    if (unknown.empty() && !m_minds_unanswered) { return then(); }
     for (const auto* lease : unknown) { m_next_look.leases.insert_or_assign(lease->id, *lease); }
+    m_next_look.unanswered = m_next_look.unanswered || m_minds_unanswered;
     m_next_look.then.push_back(std::move(then));
     if (!m_looking) { look_at_heard(); }
 }
@@ -368,14 +375,66 @@ void Agent::look_at_heard() {
     auto seen = std::make_shared<std::vector<SeenListener>>();
     std::set<Port> ports;
     for (const auto& [id, lease] : look->leases) { ports.insert(lease.port); }
-    m_file_jobs.run(FileJobs::Lane::processes, {}, [seen, ports] { *seen = look_at_listeners(ports); }, [this, look, seen] {
+    const auto query = look->unanswered ? std::optional(unanswered_query()) : std::nullopt;
+    const auto unanswered = std::make_shared<Unanswered>();
+    const auto work = [seen, ports, query, unanswered] {
+        if (!ports.empty()) { *seen = look_at_listeners(ports); }
+        if (query) { *unanswered = find_unanswered(*query); }
+    };
+    m_file_jobs.run(FileJobs::Lane::processes, {}, work, [this, look, seen, unanswered] {
         std::vector<Lease> looked_at;
         for (const auto& [id, lease] : look->leases) { looked_at.push_back(lease); }
         (void)commit(decide_heard(m_registry, looked_at, heard_sockets(*seen), facts()));
-        m_looking = false;
-        for (auto& then : look->then) { std::exchange(then, nullptr)(); }  // each lets go of what it kept
-        if (!m_looking && !m_next_look.then.empty()) { look_at_heard(); }
+        record_unanswered(*unanswered, [this, look] {
+            m_looking = false;
+            for (auto& then : look->then) { std::exchange(then, nullptr)(); }  // each lets go of what it kept
+            if (!m_looking && !m_next_look.then.empty()) { look_at_heard(); }
+        });
     });
+}
+
+void Agent::mind_unanswered() {
+    if (m_registry.sessions().empty()) { return; }
+    m_more_unanswered = std::exchange(m_minds_unanswered, true);
+    if (m_more_unanswered) { return; }
+    with_heard({}, [] {});
+    (void)m_outside.call_after(k_unanswered_for, [this] {
+        m_strangers.clear();
+        with_heard({}, [this] {
+            m_strangers.clear();
+            m_minds_unanswered = false;
+            if (m_more_unanswered) { mind_unanswered(); }
+        });
+    });
+}
+
+UnansweredQuery Agent::unanswered_query() const {
+    UnansweredQuery query{{}, m_strangers, m_ephemeral};
+    for (const auto& [id, session] : m_registry.sessions()) { query.sessions.insert(id); }
+    for (const auto id : m_socketed) {
+        const auto* lease = m_registry.find(id);
+        if (lease == nullptr) { continue; }
+        for (const auto& socket : lease->sockets) { query.known.insert(socket.cookie); }
+    }
+    return query;
+}
+
+void Agent::record_unanswered(const Unanswered& found, const std::function<void()>& then) {
+    if (m_strangers.size() > k_strangers) { m_strangers.clear(); }
+    m_strangers.insert(found.strangers.begin(), found.strangers.end());
+    const auto left = std::make_shared<std::size_t>(found.listeners.size());
+    if (*left == 0) { return then(); }
+    for (const auto& listener : found.listeners) {
+        const auto exchange = std::make_shared<Exchange>();
+        exchange->peer.pid = listener.process.pid;
+        with_caller(exchange, listener.session, [this, listener, left, then](const Caller* caller) {
+            if (caller != nullptr && caller->holder.process == listener.process) {
+                auto decision = decide_unanswered(m_registry, m_config, *caller, listener.port, listener.cookie, facts());
+                commit_listening(std::move(decision), *caller, listener.port, listener.cookie);
+            }
+            if (--*left == 0) { then(); }
+        });
+    }
 }
 
 void Agent::with_all_heard(std::function<void()> then) {

@@ -68,7 +68,10 @@ void Agent::shim_bind(const std::shared_ptr<Exchange>& exchange, const Request& 
 }
 
 void Agent::answer_bind(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {
-    if (exchange->closed) { return reply({}); }  // it hung up before this was decided: nothing was granted
+    if (exchange->closed) {  // it hung up before this was decided: nothing was granted
+        mind_unanswered();
+        return reply({});
+    }
     // Another project's lease that would move the program is looked at below.
     refresh(&exchange->caller->place->project.root);
     const auto before = exchange->lease;
@@ -148,10 +151,7 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
             return reply(answer(""));
         }
         auto decision = decide_listening(m_registry, m_config, caller, port, cookie, facts(), protocol);
-        if (!decision.changes.empty()) { see_project(caller.place->project, decision.changes); }
-        (void)commit(std::move(decision.changes));
-        if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
-        const auto* lease = m_registry.find(decision.answer);
+        const auto* lease = m_registry.find(commit_listening(std::move(decision), caller, port, cookie));
         std::string notice;
         const bool moved = lease != nullptr && lease->key.requested.value_or(0) != 0 && *lease->key.requested != lease->port;
         if (moved && may_be_told(caller, error_file) && m_noticed.emplace(caller.session, lease->id).second) {
@@ -160,6 +160,13 @@ void Agent::shim_listening(const std::shared_ptr<Exchange>& exchange, const Requ
         }
         reply(answer(notice));
     });
+}
+
+LeaseId Agent::commit_listening(Decision<LeaseId> decision, const Caller& caller, Port port, Cookie cookie) {
+    if (!decision.changes.empty()) { see_project(caller.place->project, decision.changes); }
+    (void)commit(std::move(decision.changes));
+    if (m_destroyed_set.contains(cookie)) { on_sockets_destroyed({{{cookie, port}}, false}); }
+    return decision.answer;
 }
 
 void Agent::shim_table(const std::shared_ptr<Exchange>& exchange, const Request& request, const ReplyTo& reply) {

@@ -27,6 +27,7 @@ namespace {
 
 constexpr std::size_t k_argument_bytes = 4096;
 constexpr std::size_t k_environment_bytes = 256U << 10U;
+constexpr std::size_t k_map_bytes = 8U << 20U;
 /// What the kernel writes behind the path of a file or directory that was removed (proc(5)).
 constexpr std::string_view k_deleted = " (deleted)";
 // An upper bound for one walk through /proc: a process with a million descriptors must not hold a pool thread.
@@ -290,6 +291,17 @@ bool has_child_with_variable(pid_t pid, std::string_view name) {
     return false;
 }
 
+std::optional<std::string> read_variable(pid_t pid, std::string_view name) {
+    const auto environment = read_system_file(proc_path(pid, "environ"), k_environment_bytes);
+    const auto value = environment ? variable_in(*environment, name) : std::nullopt;
+    return value ? std::optional<std::string>(*value) : std::nullopt;
+}
+
+bool has_mapped(pid_t pid, std::string_view file_name) {
+    const auto maps = read_system_file(proc_path(pid, "maps"), k_map_bytes);
+    return maps && maps->find('/' + std::string(file_name)) != std::string::npos;
+}
+
 std::string user_name(uid_t uid) {
     static std::mutex mutex;
     static std::map<uid_t, std::string> known;
@@ -348,9 +360,11 @@ std::vector<ProcessLink> list_processes() {
     return processes;
 }
 
+std::string session_text(const ProcessId& session) { return std::to_string(session.pid) + '.' + std::to_string(session.start_ticks); }
+
 std::optional<std::map<ProcessId, ProcessId>> find_survivors(const std::set<ProcessId>& sessions) {
     std::map<std::string, ProcessId, std::less<>> looked_for;
-    for (const auto& session : sessions) { looked_for.emplace(std::to_string(session.pid) + '.' + std::to_string(session.start_ticks), session); }
+    for (const auto& session : sessions) { looked_for.emplace(session_text(session), session); }
     const auto pids = all_processes();
     if (pids.empty()) { return std::nullopt; }
     std::map<ProcessId, ProcessId> found;

@@ -57,6 +57,10 @@ struct WorkingDirectory {
 /// Whether a child of this process began with that environment variable. Children of its main thread only; some 30 us and
 /// 20 more for each child; false where the kernel does not list children (CONFIG_PROC_CHILDREN).
 [[nodiscard]] bool has_child_with_variable(pid_t pid, std::string_view name);
+/// What an environment variable of this process was when it began; none where it had none of that name, or this user may not look.
+[[nodiscard]] std::optional<std::string> read_variable(pid_t pid, std::string_view name);
+/// Has this process mapped a file of that name? It may have been replaced since.
+[[nodiscard]] bool has_mapped(pid_t pid, std::string_view file_name);
 /// Login name, or the number as text. Reads no NSS service: only /etc/passwd, once per uid.
 [[nodiscard]] std::string user_name(uid_t uid);
 /// Invalid descriptor when the process is gone or pidfds are missing.
@@ -68,6 +72,8 @@ struct WorkingDirectory {
 /// Every process with its parent. Walks all of /proc: for a pool thread.
 [[nodiscard]] std::vector<ProcessLink> list_processes();
 
+/// A session as PORTWRAP_SESSION names it.
+[[nodiscard]] std::string session_text(const ProcessId& session);
 /// Of each of these sessions a living process that carries it in its environment, where there is one; nothing at all where nobody
 /// can tell. Walks all of /proc: for a pool thread.
 [[nodiscard]] std::optional<std::map<ProcessId, ProcessId>> find_survivors(const std::set<ProcessId>& sessions);

@@ -22,10 +22,14 @@ inline constexpr const char* k_env_set = "PORTWRAP_SET";          ///< which var
 inline constexpr const char* k_env_disable = "PORTWRAP_DISABLE";
 inline constexpr const char* k_env_quiet = "PORTWRAP_QUIET";
 
+inline constexpr const char* k_shim_name = "libportwrap.so";
+
 inline constexpr char k_cannot_start = '!';  ///< what an agent writes to its --ready-fd before "CODE message"
 
 /// A client looks at the agent's state in /proc after the first figure and gives up after the second.
 inline constexpr int k_patience_ms = 200;
 inline constexpr int k_deadline_ms = 5000;
+/// A program that got no answer asks nobody for so long.
+inline constexpr int k_quiet_ms = 10000;
 
 }  // namespace portwrap

@@ -146,3 +146,116 @@ TEST_CASE("only whole names of directories lie below a project", "[heard]") {
     const auto at_top = world.lease(std::get<LeaseId>(world.get(world.place("/"), "web")));
     CHECK(may_listen(at_top, world.heard(at_top.port, "/srv")));
 }
+
+namespace {
+
+/// A program of the caller's listens on a port for which it got no answer.
+LeaseId listen_unanswered(World& world, const Caller& caller, Port port, Cookie cookie) {
+    world.external.insert(port);
+    auto decision = decide_unanswered(world.registry, world.config, caller, port, cookie, world.facts());
+    world.apply(std::move(decision.changes));
+    return decision.answer;
+}
+
+}  // namespace
+
+TEST_CASE("a port that a session's program bound without an answer is recorded under its number", "[heard]") {
+    World world;
+    const auto app = world.start(world.place("/r/a"));
+    const auto id = listen_unanswered(world, app, 4000, 7);
+    REQUIRE(id != 0);
+    const auto& lease = world.lease(id);
+    CHECK(lease.key == LeaseKey{"/r/a", "main", Protocol::tcp, Port{4000}, 0});
+    CHECK(lease.state == LeaseState::active);
+    CHECK(lease.port == 4000);
+    CHECK(lease.range == "default");  // the fallback of its type
+    CHECK(lease.holder == app.holder);
+    CHECK(lease.session == app.session);
+    CHECK(lease.sockets == std::vector<Socket>{{7, true, true}});
+    CHECK_FALSE(lease.expires_at);
+    world.close(7);
+    CHECK(world.lease(id).state == LeaseState::released);
+    CHECK(world.lease(id).claimed);
+}
+
+TEST_CASE("what a project remembers on a port revives with its key for a program that got no answer", "[heard]") {
+    World world;
+    const auto place = world.place("/r/a");
+    world.serve(world.start(world.place("/r/b")), 4000);
+    const auto first = world.serve(world.start(place), 4000);
+    REQUIRE(first.port != 4000);
+    world.close(first.cookie);
+    const auto app = world.start(place);
+    SECTION("while it is claimed") {}
+    SECTION("when its claim is over") {
+        auto lease = world.lease(first.lease);
+        lease.claimed = false;
+        world.apply({LeaseEvent{LeaseChange::updated, lease}});
+    }
+    CHECK(listen_unanswered(world, app, first.port, 7) == first.lease);
+    CHECK(world.lease(first.lease).state == LeaseState::active);
+    CHECK(world.lease(first.lease).key.requested == Port{4000});
+    CHECK(world.lease(first.lease).session == app.session);
+    // Another copy has an instance of its own, as beside any other server.
+    const auto second = world.ask(world.start(place), 4000);
+    CHECK(second.move.reason == MoveReason::held);
+    CHECK(world.lease(second.lease).key.instance == 1);
+}
+
+TEST_CASE("what was got by name without a number becomes that of the port", "[heard]") {
+    World world;
+    const auto place = world.place("/r/a");
+    Lease named;
+    named.id = world.registry.next_lease_id();
+    named.key = {"/r/a", "web", Protocol::tcp, std::nullopt, 0};
+    named.port = 4000;
+    named.origin = LeaseOrigin::named;
+    named.state = LeaseState::released;
+    named.listened = named.claimed = true;
+    world.apply({LeaseEvent{LeaseChange::released, named}});
+    CHECK(listen_unanswered(world, world.start(place), 4000, 7) == named.id);
+    CHECK(world.lease(named.id).key == LeaseKey{"/r/a", "web", Protocol::tcp, Port{4000}, 0});
+    CHECK(world.lease(named.id).state == LeaseState::active);
+}
+
+TEST_CASE("a listener that got no answer takes nothing that is another's, the kernel's, or known already", "[heard]") {
+    World world;
+    auto app = world.start(world.place("/r/a"));
+    const auto other = world.serve(world.start(world.place("/r/b")), 4000);
+    Port port = 4001;
+    Cookie cookie = 7;
+    SECTION("another project's live lease") { port = 4000; }
+    SECTION("another project's claim") {
+        world.close(other.cookie);
+        port = 4000;
+    }
+    SECTION("its own project's live lease") {
+        world.serve(world.start(world.place("/r/a")), 4001);
+    }
+    SECTION("a number of the kernel's choice") { port = 40000; }
+    SECTION("a socket that a lease has") { cookie = other.cookie; }
+    SECTION("a socket that nobody can tell") { cookie = 0; }
+    SECTION("a program of no session that is known") { app.scope.reset(); }
+    const auto before = world.registry.last_seq();
+    CHECK(listen_unanswered(world, app, port, cookie) == 0);
+    CHECK(world.registry.last_seq() == before);
+}
+
+TEST_CASE("a listener that has gone before its port is decided leaves nothing", "[heard]") {
+    World world;
+    const auto app = world.start(world.place("/r/a"));
+    const auto decision = decide_unanswered(world.registry, world.config, app, 4000, 7, world.facts());
+    CHECK(decision.answer == 0);
+    CHECK(decision.changes.empty());
+}
+
+TEST_CASE("a program that says that it listens, after it got no answer, has what its project remembers there", "[heard]") {
+    World world;
+    const auto place = world.place("/r/a");
+    world.serve(world.start(world.place("/r/b")), 4000);
+    const auto first = world.serve(world.start(place), 4000);
+    world.close(first.cookie);
+    world.external.insert(first.port);
+    const auto decision = decide_listening(world.registry, world.config, world.start(place), first.port, 7, world.facts());
+    CHECK(decision.answer == first.lease);
+}

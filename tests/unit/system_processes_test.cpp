@@ -3,6 +3,7 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <poll.h>
@@ -173,6 +174,16 @@ TEST_CASE("a directory may be called as if it were removed", "[processes]") {
     std::filesystem::remove(path);
     CHECK(read_cwd(child.pid()).path == path);
     CHECK(read_cwd(child.pid()).removed);
+}
+
+TEST_CASE("what a process has mapped, and what it was told at its start", "[processes]") {
+    CHECK(has_mapped(::getpid(), "libc.so.6"));
+    CHECK_FALSE(has_mapped(::getpid(), "libc.so.6.of-nobody"));
+    CHECK_FALSE(has_mapped(0, "libc.so.6"));
+    REQUIRE(std::getenv("PATH") != nullptr);
+    CHECK(read_variable(::getpid(), "PATH") == std::getenv("PATH"));
+    CHECK_FALSE(read_variable(::getpid(), "PAT"));
+    CHECK_FALSE(read_variable(0, "PATH"));
 }
 
 TEST_CASE("the holder of a socket is found, the lowest pid where several have it", "[processes]") {
