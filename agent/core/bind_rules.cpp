@@ -393,8 +393,6 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         }
     }
 
-    // Its own since .portwrap.json names it.
-    const auto* before = known_before(registry, *caller.place, key);
     // A silent lease or claim of its own project under another key.
     if (const auto* owner = owner_of(registry, asked, key); owner != nullptr && owner->key.root == root && owner->key.protocol == key.protocol) {
         const bool same_base = owner->key.service == key.service && owner->key.requested == key.requested;
@@ -403,7 +401,7 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
         const bool moved_here = !owner->live() && owner->origin == LeaseOrigin::process && owner->key.requested != key.requested &&
                                 used_to != nullptr && !used_to->live() && free_for(key, used_to->port);
         const bool adoptable = !owner->live() || (is_adoptable(*owner, caller.session, facts) && !is_awaited(*owner));
-        if (!same_base && !moved_here && owner != before && adoptable && free_for(owner->key, asked)) {
+        if (!same_base && !moved_here && adoptable && free_for(owner->key, asked)) {
             // Without a number it is now that of this one. Who was told of an announced port asks for it, not for its own.
             if (!owner->key.requested && !owner->announced) {
                 return grant_for_number(registry, *owner, {root, owner->key.service, key.protocol, asked, 0}, as_it_was(*owner), caller, facts, {});
@@ -418,10 +416,9 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     } else {
         key = lowest_instance(registry, std::move(key), [&](const Lease& known) { return is_over(known) || is_adoptable(known, caller.session, facts); });
     }
-    const auto own_key = before != nullptr ? before->key : key;
-    auto lease = before != nullptr ? renamed(*before, key) : new_lease(registry, key, facts);
+    auto lease = new_lease(registry, key, facts);
     const auto may_have = [&](Port port) {
-        return free_for(own_key, port) && !is_system_port(config, port) && !is_reserved_port(config, port) && block_owner(registry, config, root, port) == nullptr;
+        return free_for(key, port) && !is_system_port(config, port) && !is_reserved_port(config, port) && block_owner(registry, config, root, port) == nullptr;
     };
     if (lease.port != 0 && may_have(lease.port)) {
         const auto port = lease.port;

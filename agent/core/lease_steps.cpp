@@ -30,47 +30,11 @@ bool is_meant_by_port(const ServiceConfig& service, const Place& place, Port por
     return service.port == port && (!service.dir || place.package_dir.empty() || is_below(place.package_dir, *service.dir));
 }
 
-namespace {
-const ServiceConfig* entry_of(const Place& place, const std::string& service) {
-    for (const auto& entry : place.config.services) {
-        if (entry.name == service) { return &entry; }
-    }
-    return nullptr;
-}
-}  // namespace
-
 std::optional<ServiceConfig> configured(const Place& place, const std::string& service) {
-    const auto* entry = entry_of(place, service);
-    return entry != nullptr ? std::optional(*entry) : std::nullopt;
-}
-
-bool is_named_since(const Lease& lease, const Place& place, const std::string& service) {
-    if (!lease.key.requested || lease.by_name() || lease.key.service == service) { return false; }
-    const auto* entry = entry_of(place, service);
-    if (entry == nullptr || entry->port != lease.key.requested) { return false; }
-    // With a directory: what runs below it, or outside of all packages.
-    if (entry->dir && lease.key.service != "main" && !is_below(lease.key.service, *entry->dir)) { return false; }
-    const auto* other = entry_of(place, lease.key.service);
-    return other == nullptr || other->port != entry->port;
-}
-
-const Lease* known_before(const Registry& registry, const Place& place, const LeaseKey& key) {
-    if (entry_of(place, key.service) == nullptr) { return nullptr; }
-    for (const auto* lease : registry.of_service(key.root, key.service)) {
-        if (lease->key.protocol == key.protocol && lease->key.requested == key.requested) { return nullptr; }
+    for (const auto& entry : place.config.services) {
+        if (entry.name == service) { return entry; }
     }
-    const Lease* latest = nullptr;
-    for (const auto* lease : registry.of_project(key.root)) {
-        if (lease->key.protocol != key.protocol || lease->key.requested != key.requested || !is_named_since(*lease, place, key.service)) { continue; }
-        if (lease->live()) { return nullptr; }
-        if (latest == nullptr || lease->last_used() > latest->last_used()) { latest = lease; }
-    }
-    return latest;
-}
-
-Lease renamed(Lease lease, LeaseKey key) {
-    lease.key = std::move(key);
-    return lease;
+    return std::nullopt;
 }
 
 Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts) {

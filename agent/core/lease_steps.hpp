@@ -36,14 +36,6 @@ template <typename IsFree>
     for (const auto* known = registry.find(key); known != nullptr && !is_free(*known); known = registry.find(key)) { ++key.instance; }
     return key;
 }
-/// Is it the service's by what .portwrap.json says now, although it was granted under another name: a program's own lease of the number
-/// that this service has there? What somebody got by name keeps its name.
-[[nodiscard]] bool is_named_since(const Lease& lease, const Place& place, const std::string& service);
-/// What the key's service was known as before .portwrap.json named it, so that it stays on its port: the record that was used last, where
-/// nothing is known of the service's number under its own name. Null for none, and for one that is live.
-[[nodiscard]] const Lease* known_before(const Registry& registry, const Place& place, const LeaseKey& key);
-/// The same record under another key.
-[[nodiscard]] Lease renamed(Lease lease, LeaseKey key);
 /// What is remembered under a key, or a new record for it.
 [[nodiscard]] Lease new_lease(const Registry& registry, const LeaseKey& key, const Facts& facts);
 /// What was got by name or offered to this service and has no number of its own: where a program cannot have the number that

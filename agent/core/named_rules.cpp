@@ -32,10 +32,10 @@ Elsewhere live_elsewhere(const Registry& registry, const OfferRequest& request, 
         return std::tuple(!is_own_session(lease, request.session.outermost, facts), !lease.listening(), lease.key.instance);
     };
     Elsewhere found;
-    const auto consider = [&](const Lease* lease) {
+    for (const auto* lease : registry.of_service(request.place.project.root, request.service)) {
         const bool usable = lease->live() && lease->state != LeaseState::conflict && lease->key.protocol == Protocol::tcp &&
                             lease->key.requested != Port{0} && lease->environment == request.session.environment;
-        if (!usable) { return; }
+        if (!usable) { continue; }
         const auto* session = lease->session ? registry.find_session(*lease->session) : nullptr;
         const bool same_launch = lease->started_by == launch || (session != nullptr && launch_name(*session) == launch);
         if (same_launch && !lease->announced && !lease->by_name() && !is_own_session(*lease, request.session.outermost, facts)) {
@@ -43,23 +43,8 @@ Elsewhere live_elsewhere(const Registry& registry, const OfferRequest& request, 
         } else if (found.lease == nullptr || rank(*lease) < rank(*found.lease)) {
             found.lease = lease;
         }
-    };
-    for (const auto* lease : registry.of_service(request.place.project.root, request.service)) { consider(lease); }
-    for (const auto* lease : registry.of_project(request.place.project.root)) {
-        if (is_named_since(*lease, request.place, request.service)) { consider(lease); }
     }
     return found;
-}
-/// The project's own running server that .portwrap.json has named since: TCP, and of this environment.
-const Lease* running_unnamed(const Registry& registry, const GetRequest& request) {
-    if (request.protocol != Protocol::tcp) { return nullptr; }
-    for (const auto* lease : registry.of_project(request.place.project.root)) {
-        if (lease->listening() && lease->key.protocol == Protocol::tcp && lease->environment == request.environment &&
-            is_named_since(*lease, request.place, request.service)) {
-            return lease;
-        }
-    }
-    return nullptr;
 }
 }  // namespace
 
@@ -93,15 +78,6 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
         return {{LeaseEvent{LeaseChange::updated, std::move(lease)}}, id};
     }
 
-    if (const auto* running = running_unnamed(registry, request)) {
-        Lease lease = *running;
-        if (request.description) { lease.description = request.description; }
-        if (request.hostname) { lease.hostname = request.hostname; }
-        if (lease == *running) { return {{}, running->id}; }
-        const auto id = lease.id;
-        return {{LeaseEvent{LeaseChange::updated, std::move(lease)}}, id};
-    }
-
     const auto query = range_query_of(config, request);
     const auto serving = serving_ranges(registry, config, request.place.project, query, facts);
     const auto& ranges = serving.ranges;
@@ -111,13 +87,11 @@ Decision<Outcome<LeaseId>> decide_get(const Registry& registry, const Config& co
     if (const auto* earlier = lowest_asked_for(registry, request, false)) { key = earlier->key; }
     // Another environment's lease of the service is another instance, live or remembered.
     key = lowest_instance(registry, std::move(key), [&](const Lease& known) { return is_over(known) && known.environment == request.environment; });
-    const auto* before = known_before(registry, request.place, key);
-    const auto own_key = before != nullptr ? before->key : key;
-    auto lease = before != nullptr ? renamed(*before, key) : new_lease(registry, key, facts);
+    auto lease = new_lease(registry, key, facts);
     Port port = 0;
     const bool within = !request.range || ranges.front()->contains(lease.port);
     const auto usable = [&](Port candidate) {
-        return candidate != 0 && is_open_to(registry, own_key, candidate) && !is_system_port(config, candidate) && !is_reserved_port(config, candidate) &&
+        return candidate != 0 && is_open_to(registry, key, candidate) && !is_system_port(config, candidate) && !is_reserved_port(config, candidate) &&
                !facts.in_use(candidate, true, true);
     };
     if (within && usable(lease.port)) { port = lease.port; }
@@ -206,18 +180,16 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
         port = wanted;
         range = range_name_at(config, wanted, ranges);
     }
-    const auto* before = request.wanted ? nullptr : known_before(registry, request.place, key);
-    const auto own_key = before != nullptr ? before->key : key;
-    auto lease = before != nullptr ? renamed(*before, key) : new_lease(registry, key, facts);
+    auto lease = new_lease(registry, key, facts);
     const auto usable = [&](const LeaseKey& owner, Port candidate) {
         return candidate != 0 && is_open_to(registry, owner, candidate) && !is_system_port(config, candidate) &&
                !is_reserved_port(config, candidate) && !facts.in_use(candidate, true, false);
     };
-    if (port == 0 && usable(own_key, lease.port)) {
+    if (port == 0 && usable(key, lease.port)) {
         port = lease.port;
         range = lease.range;
     }
-    if (port == 0 && request.natural && usable(own_key, *request.natural)) {
+    if (port == 0 && request.natural && usable(key, *request.natural)) {
         port = *request.natural;
         range = range_name_at(config, port, ranges);
     }
@@ -281,8 +253,7 @@ const Lease* current_lease(const Registry& registry, const Place& place, const s
     };
     const Lease* best = nullptr;
     for (const auto* lease : registry.of_project(place.project.root)) {
-        if (!lease->live() || (requested && lease->key.requested != *requested)) { continue; }
-        if (service && lease->key.service != *service && !(lease->listening() && is_named_since(*lease, place, *service))) { continue; }
+        if (!lease->live() || (service && lease->key.service != *service) || (requested && lease->key.requested != *requested)) { continue; }
         if (protocol && lease->key.protocol != *protocol) { continue; }
         if (lease->key.requested == Port{0} && !lease->listened) { continue; }
         if (best == nullptr || rank(*lease) < rank(*best)) { best = lease; }

@@ -3,7 +3,6 @@
 
 #include "core/connect_rules.hpp"
 #include "core/earlier_runs.hpp"
-#include "core/lease_steps.hpp"
 #include "core_world.hpp"
 
 using namespace portwrap;
@@ -680,80 +679,6 @@ TEST_CASE("another service of the session is not handed a port that this one lis
     auto worker = web;
     worker.holder.process = {++world.next_pid, 1};
     CHECK(world.ask(worker, 3001).lease == bound.lease);
-}
-
-TEST_CASE("a service that .portwrap.json names stays on the port that its server had without a name", "[policy]") {
-    World world;
-    const auto plain = world.place("/a");
-    auto configured = plain;
-    configured.config.services = {test::service("api", Port{3000})};
-    world.external.insert(3000);
-    const auto first = world.serve(world.start(plain), 3000);
-    REQUIRE(first.port == 3001);
-    GetRequest get;
-    get.place = configured;
-    get.service = "api";
-    const auto offered = [&](bool another) {
-        auto app = world.start(configured);
-        if (another) { app.scope->command = "npm run front"; }
-        OfferRequest offer{*app.scope, configured, "api", "node", Port{3000}, std::nullopt, "me"};
-        offer.another = another;
-        auto decision = decide_offer(world.registry, world.config, offer, world.facts());
-        return std::get<LeaseId>(decision.answer);
-    };
-
-    // While it runs under its old name.
-    CHECK(world.port_of(decide_get(world.registry, world.config, get, world.facts()).answer) == 3001);
-    CHECK(current_lease(world.registry, configured, "api", std::nullopt)->id == first.lease);
-    CHECK(offered(true) == first.lease);
-    CHECK(offered(false) != first.lease);  // a second copy is one
-
-    world.close(first.cookie);
-    const auto dead = world.registry;
-    CHECK(offered(false) == first.lease);
-    const auto by_name = std::get<LeaseId>(world.get(configured, "api"));
-    CHECK(by_name == first.lease);
-    CHECK(world.lease(by_name).key == LeaseKey{"/a", "api", Protocol::tcp, Port{3000}, 0});
-    CHECK(world.lease(by_name).port == 3001);
-
-    world.registry = dead;
-    const auto again = world.serve(world.start(configured), 3000);
-    CHECK(again.lease == first.lease);
-    CHECK(again.port == 3001);
-    CHECK(world.lease(again.lease).key.service == "api");
-    CHECK(world.registry.of_project("/a").size() == 1);
-    // Its number being free now changes nothing: it is used to the other.
-    world.close(again.cookie);
-    world.external.clear();
-    CHECK(world.serve(world.start(configured), 3000).port == 3001);
-}
-
-TEST_CASE("a name of .portwrap.json takes nothing from what has another reason for its own", "[policy]") {
-    World world;
-    auto place = world.place("/a");
-    const auto named = std::get<LeaseId>(world.get(place, "worker"));
-    REQUIRE(world.lease(named).port == 3000);
-    const auto server = world.serve(world.start(place), 3000);
-    REQUIRE(server.lease == named);
-    world.close(server.cookie);
-    auto package = place;
-    package.package_dir = "web";
-    const auto web = world.serve(world.start(package), 4500);
-    world.close(web.cookie);
-    const auto old = world.serve(world.start(place), 4600);
-    world.close(old.cookie);
-
-    auto api = test::service("api", Port{4500});
-    api.dir = "api";
-    place.config.services = {test::service("main", Port{3000}), api, test::service("new", Port{4600}), test::service("main2", Port{4600})};
-    CHECK(known_before(world.registry, place, {"/a", "main", Protocol::tcp, Port{3000}, 0}) == nullptr);  // got by name
-    CHECK(known_before(world.registry, place, {"/a", "api", Protocol::tcp, Port{4500}, 0}) == nullptr);   // another package's
-    CHECK(known_before(world.registry, place, {"/a", "new", Protocol::udp, Port{4600}, 0}) == nullptr);
-    CHECK(known_before(world.registry, place, {"/b", "new", Protocol::tcp, Port{4600}, 0}) == nullptr);
-    REQUIRE(known_before(world.registry, place, {"/a", "new", Protocol::tcp, Port{4600}, 0}) != nullptr);
-    // What is still somebody's by the file is not the other's.
-    place.config.services[0].port = Port{4600};
-    CHECK(known_before(world.registry, place, {"/a", "new", Protocol::tcp, Port{4600}, 0}) == nullptr);
 }
 
 TEST_CASE("a server's own number is not shared with another one of its session that was moved there", "[policy]") {
