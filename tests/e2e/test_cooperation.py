@@ -212,28 +212,3 @@ def test_a_container_engine_is_given_nothing_that_nobody_asked_for(house):
     done = house.run("portwrap", "podman", "--version", cwd=root)
     assert (done.returncode, done.stderr) == (0, "")
     assert house.leases(root) == []
-
-
-def test_a_server_that_the_config_names_later_stays_where_it_was(house, listener):
-    """In each worktree, and also for commands that are told of it while it still runs under its old name."""
-    held(house, listener, 3500)
-    server = SERVER.replace("process.env.PORT || 3000", "3500")
-    main, fix = house.worktrees("shop", files={"package.json": package(), "server.js": server})
-
-    def started(root):
-        process = house.wrap("node", "server.js", cwd=root)
-        return process, int(process.wait_for(r"^told \S+ listens (\d+)$", "stdout")[1])
-    programs, ports = zip(*(started(root) for root in (main, fix)))
-    for root in (main, fix):
-        (root / ".portwrap.json").write_text('{"services": {"api": {"port": 3500}}, "env": {"API_URL": "http://localhost:${api}"}}')
-    for root, port in zip((main, fix), ports):
-        assert house.run("portwrap", "sh", "-c", "echo $API_URL", cwd=root).stdout == f"http://localhost:{port}\n"
-        assert house.port(root, "api") == int(house.portctl("get", "api", cwd=root).stdout) == port
-    for program in programs:
-        program.kill()
-    wait_until(lambda: not house.leases(main) and not house.leases(fix), "the servers have ended")
-    # The other one first: none takes the other's.
-    for root, port in zip((fix, main), reversed(ports)):
-        assert started(root)[1] == port
-        (lease,) = house.leases(root)
-        assert (lease["service"], lease["requested_port"]) == ("api", 3500)
