@@ -313,14 +313,13 @@ Decision<BindAnswer> decide_bind(const Registry& registry, const Config& config,
     const auto is_awaited = [&](const Lease& lease) {
         return lease.sockets.empty() && facts.is_granted && facts.is_granted(lease.id) && has_other_holder(lease);
     };
-    // Another living server of the session was moved to this very number: to share it would be to fail, or with SO_REUSEPORT to
-    // get the other one's connections. A further process of the same program may have learnt the number and share it.
+    // Another living server of the session was moved to this very number: to share it would be to fail. With SO_REUSEPORT it would not; its
+    // workers have learnt the number, and so may have a program that was started by one that only keeps it.
     const auto is_other_server_s = [&](const Lease& lease) {
-        if (!lease.key.requested || *lease.key.requested == asked || !has_other_holder(lease)) { return false; }
-        if (*lease.key.requested == 0) { return lease.listening() && !request.reuse_port; }
-        const bool same_program = lease.holder->command == caller.holder.command && lease.holder->cwd == caller.holder.cwd;
-        if (is_awaited(lease)) { return !same_program || !request.reuse_port; }
-        return !lease.sockets.empty() && !(same_program && (request.reuse_port || !lease.listening()));
+        if (request.reuse_port || !lease.key.requested || *lease.key.requested == asked || !has_other_holder(lease)) { return false; }
+        if (lease.listening() || is_awaited(lease)) { return true; }
+        if (*lease.key.requested == 0 || lease.sockets.empty()) { return false; }
+        return !facts.is_descendant || !facts.is_descendant(caller.holder.process, lease.holder->process);
     };
     // Its own assigned port, read back, given to it, or bound for the second address family. Another service of the
     // session that happens to have this number in its code is not meant.

@@ -182,7 +182,7 @@ Decision<Outcome<LeaseId>> decide_offer(const Registry& registry, const Config& 
     }
     auto lease = new_lease(registry, key, facts);
     const auto usable = [&](const LeaseKey& owner, Port candidate) {
-        return candidate != 0 && is_open_to(registry, owner, candidate) && !is_system_port(config, candidate) &&
+        return candidate != 0 && candidate >= facts.first_permitted && is_open_to(registry, owner, candidate) && !is_system_port(config, candidate) &&
                !is_reserved_port(config, candidate) && !facts.in_use(candidate, true, false);
     };
     if (port == 0 && usable(key, lease.port)) {

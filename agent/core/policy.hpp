@@ -34,6 +34,8 @@ struct Facts {
     std::function<bool(LeaseId)> is_granted;
     /// Does this process live? May be empty: then it is taken to.
     std::function<bool(const ProcessId&)> is_alive;
+    /// Is the second process an ancestor of the first? May be empty: nobody knows.
+    std::function<bool(const ProcessId&, const ProcessId&)> is_descendant;
     /// Ports that a program got for port 0 and closed again a moment ago; only it may have them back.
     std::map<Port, ProcessId> dropped;
     std::uint64_t random = 0;  ///< for the strategy `random`: another number for each decision

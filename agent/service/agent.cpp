@@ -94,6 +94,10 @@ Facts Agent::facts() {
     for (const auto& [port, dropped] : m_dropped) { facts.dropped.emplace(port, dropped.process); }
     facts.rotation = m_rotation;
     facts.is_alive = [](const ProcessId& process) { return is_alive(process); };
+    facts.is_descendant = [](const ProcessId& process, const ProcessId& ancestor) {
+        const auto line = lineage_of(process);
+        return std::find(line.begin(), line.end(), ancestor) != line.end();
+    };
     facts.is_granted = [this](LeaseId id) { return m_granted.contains(id); };
     facts.random = m_random();
     return facts;

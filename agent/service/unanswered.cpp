@@ -14,19 +14,6 @@ namespace portwrap {
 namespace {
 
 constexpr std::size_t k_at_once = 256;
-constexpr int k_max_ancestors = 64;
-
-/// The process and its ancestors, the nearest first.
-std::vector<ProcessId> line_of(const ProcessId& process) {
-    std::vector<ProcessId> line;
-    auto stat = read_process(process.pid);
-    if (!stat || stat->id != process) { return line; }
-    for (int level = 0; stat && level < k_max_ancestors; ++level) {
-        line.push_back(stat->id);
-        stat = stat->parent > 1 ? read_process(stat->parent) : std::nullopt;
-    }
-    return line;
-}
 
 std::optional<ProcessId> session_of(const std::vector<ProcessId>& line, const std::set<ProcessId>& sessions) {
     for (const auto& process : line) {
@@ -65,7 +52,7 @@ Unanswered find_unanswered(const UnansweredQuery& query) {
     const auto holders = find_socket_holders(inodes, likely);
     for (const auto& listener : *listeners) {
         const auto holder = holders.find(listener.inode);
-        const auto line = holder != holders.end() ? line_of(holder->second) : std::vector<ProcessId>();
+        const auto line = holder != holders.end() ? lineage_of(holder->second) : std::vector<ProcessId>();
         const auto session = session_of(line, query.sessions);
         if (!session || !would_have_asked(line, listener)) {
             found.strangers.push_back(listener.cookie);

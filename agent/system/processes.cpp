@@ -189,6 +189,18 @@ std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file) {
     return stat;
 }
 
+std::vector<ProcessId> lineage_of(const ProcessId& process) {
+    constexpr std::size_t k_most = 64;
+    std::vector<ProcessId> line;
+    auto stat = read_process(process.pid);
+    if (!stat || stat->id != process) { return line; }
+    while (stat && line.size() < k_most) {
+        line.push_back(stat->id);
+        stat = stat->parent > 1 ? read_process(stat->parent) : std::nullopt;
+    }
+    return line;
+}
+
 bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS; }
 
 bool is_alive(const ProcessId& process) {

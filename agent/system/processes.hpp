@@ -33,6 +33,8 @@ struct ProcessStat {
 /// number then. Invalid when there is none, or no descriptor left.
 [[nodiscard]] UniqueFd open_process(pid_t pid);
 [[nodiscard]] std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file);
+/// The process and its ancestors, the nearest first, 64 at most; empty when it has gone.
+[[nodiscard]] std::vector<ProcessId> lineage_of(const ProcessId& process);
 /// What says nothing about what was asked for: no descriptors or no memory left (EMFILE, ENFILE, ENOMEM, ENOBUFS).
 [[nodiscard]] bool is_shortage(int error);
 /// True while that very process exists and is no zombie. While it cannot be looked at for a shortage: while somebody has its number.

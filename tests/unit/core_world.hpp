@@ -29,6 +29,7 @@ struct World {
     std::map<Port, ProcessId> dropped;
     std::set<LeaseId> being_bound;  ///< granted, and not confirmed yet
     std::function<bool(const ProcessId&)> is_alive;
+    std::set<ProcessId> children;  ///< of whomever
     Cookie next_cookie = 100;
     std::int32_t next_pid = 1000;
 
@@ -40,6 +41,7 @@ struct World {
         facts.in_use = [this](Port port, bool, bool) { return external.contains(port); };
         facts.dropped = dropped;
         facts.is_alive = is_alive;
+        facts.is_descendant = [this](const ProcessId& process, const ProcessId&) { return children.contains(process); };
         facts.is_granted = [this](LeaseId id) { return being_bound.contains(id); };
         return facts;
     }
