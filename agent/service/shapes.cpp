@@ -251,7 +251,13 @@ std::string moved_notice(const Registry& registry, const Lease& lease, const Mov
             break;
         case MoveReason::claimed:
             why = "asked for " + asked + ": kept for " + name_of(registry, move.other->key.root) + "/" + move.other->key.service + ", last used " +
-                  age(move.other->last_used(), now) + "; portwrap -p " + asked + " takes it";
+                  age(move.other->last_used(), now) + "; ";
+            // A server of the project's that has been given another name since is used to the port under its old one.
+            if (move.other->key.root == lease.key.root && move.other->key.requested == lease.key.requested && move.other->key.service != lease.key.service) {
+                why += "portctl update " + asked + " --service " + lease.key.service + " if that is this server";
+            } else {
+                why += "portwrap -p " + asked + " takes it";
+            }
             break;
         case MoveReason::external: why = "asked for " + asked + ": in use by a program outside of portwrap; portctl check " + asked + " tells more"; break;
         case MoveReason::reserved: why = "asked for " + asked + ": reserved"; break;

@@ -212,3 +212,26 @@ def test_a_container_engine_is_given_nothing_that_nobody_asked_for(house):
     done = house.run("portwrap", "podman", "--version", cwd=root)
     assert (done.returncode, done.stderr) == (0, "")
     assert house.leases(root) == []
+
+
+def test_a_server_with_a_new_name_is_told_how_it_keeps_its_port(house):
+    server = SERVER.replace("process.env.PORT || 3000", "3500")
+    root = house.project("shop", files={"package.json": package(), "server.js": server})
+
+    def run():
+        process = house.wrap("node", "server.js", cwd=root)
+        return process, int(process.wait_for(r"^told \S+ listens (\d+)$", "stdout")[1])
+
+    def end(process):
+        process.kill()
+        wait_until(lambda: not house.leases(root), "the server has ended")
+    process, first = run()
+    end(process)
+    (root / ".portwrap.json").write_text('{"services": {"api": {"port": 3500}}}')
+    wait_until(lambda: "service: api" in explained(house, root, "node", "server.js"), "the file is known")
+    process, moved = run()
+    assert moved != first
+    advice = process.wait_for(rf"asked for 3500: kept for app/main, last used [^;]+; (portctl update {first} --service api) if that is this server\)", "stderr")
+    end(process)
+    assert house.run(*advice[1].split(), cwd=root).returncode == 0
+    assert run()[1] == first
