@@ -47,7 +47,7 @@ void look_at_installation(Findings& findings) {
         const bool there = ::access(path.c_str(), X_OK) == 0;
         findings.add(name, there ? "ok" : "error", there ? path : path + ": " + std::strerror(errno) + "; install portwrap again");
     }
-    const auto shim = prefix + "/lib/portwrap/libportwrap.so";
+    const auto shim = prefix + "/lib/portwrap/" + k_shim_name;
     const bool readable = ::access(shim.c_str(), R_OK) == 0;
     findings.add("shim", readable ? "ok" : "error", readable ? shim : shim + ": " + std::strerror(errno) + "; programs would run unmanaged");
     if (std::getenv("PORTWRAP_DISABLE") != nullptr) { findings.add("PORTWRAP_DISABLE", "warning", "is set: no program is intercepted"); }

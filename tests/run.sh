@@ -139,15 +139,15 @@ build() { # preset
     fi
 }
 
-# Nothing here may see the user's own agent, registry or configuration. Short paths: a socket's has room for 107 bytes.
-private=(env -u LD_PRELOAD -u PORT -u PORTWRAP_RUNTIME -u PORTWRAP_SESSION -u PORTWRAP_DISABLE -u PORTWRAP_QUIET
-    "HOME=$work/home" "XDG_RUNTIME_DIR=$work/run" "XDG_STATE_HOME=$work/state" "XDG_CONFIG_HOME=$work/config" LC_ALL=C.UTF-8)
-mkdir -m 0700 "$work/home" "$work/run" "$work/state" "$work/config"
-
-# Nor may the ports that others hold on this machine be in its way, or its own in theirs. Without root's rights, or where
-# a container forbids it, the machine's own loopback has to do.
+# The ports that others hold on this machine may not be in the tests' way, nor the tests' in theirs. Without root's rights, or
+# where a container forbids it, the machine's own loopback has to do.
 own_network=(unshare -n sh -c 'ip link set lo up && exec "$@"' sh)
 "${own_network[@]}" true 2> /dev/null || own_network=()
+
+# Nothing here may see the user's own agent, registry or configuration. Short paths: a socket's has room for 107 bytes.
+private=("${own_network[@]}" env -u LD_PRELOAD -u PORT -u PORTWRAP_RUNTIME -u PORTWRAP_SESSION -u PORTWRAP_DISABLE -u PORTWRAP_QUIET
+    "HOME=$work/home" "XDG_RUNTIME_DIR=$work/run" "XDG_STATE_HOME=$work/state" "XDG_CONFIG_HOME=$work/config" LC_ALL=C.UTF-8)
+mkdir -m 0700 "$work/home" "$work/run" "$work/state" "$work/config"
 
 # Test cases of a verbose ctest log: those of the programs that say so (Catch2), one for any other program.
 count_ctest() { # log
@@ -175,7 +175,7 @@ unit() { # preset, ctest options
     local preset=$1 log="$logs/ctest-$1.log"
     shift
     step "Unit and integration tests: $preset"
-    "${own_network[@]}" "${private[@]}" "${prefix_command[@]}" ctest --test-dir "build/$preset" -V --timeout 300 "$@" > "$log" 2>&1
+    "${private[@]}" "${prefix_command[@]}" ctest --test-dir "build/$preset" -V --timeout 300 "$@" > "$log" 2>&1
     local status=$?
     count_ctest "$log"
     tail -n 1 "$logs/results" | { read -r passed failed _; echo "$passed passed, $failed failed"; }
@@ -203,7 +203,7 @@ python_tests() { # name, directory, environment...
     shift 2
     step "End to end: $directory"
     for ((round = 1; round <= repeat; round++)); do
-        "${own_network[@]}" "${private[@]}" "PORTWRAP_PREFIX=$prefix" "PORTWRAP_SHIM=$PWD/build/release/lib/portwrap/libportwrap.so" \
+        "${private[@]}" "PORTWRAP_PREFIX=$prefix" "PORTWRAP_SHIM=$PWD/build/release/lib/portwrap/libportwrap.so" \
             "PORTWRAP_BUILD=$PWD/build/release" "PORTWRAP_TEST_THOUSAND=$thousand" "PORTWRAP_HARM_REPEAT=$harm" "$@" \
             timeout -k 30 "$deadline" "${prefix_command[@]}" "$python" -B -m pytest -p no:cacheprovider -q -rs --tb=short --durations=5 "${select[@]}" \
             --junitxml "$logs/$name-$round.xml" "$directory" 2>&1 | tee "$logs/$name-$round.log" | tail -n 400
@@ -298,7 +298,7 @@ if [ ${#select[@]} = 0 ]; then
     part=(--ci)
     [ "$mode" = full ] && part=()
     for script in variables.py run.py; do
-        "${own_network[@]}" "${private[@]}" "PORTWRAP_PREFIX=$prefix" timeout -k 30 3600 "$python" -B "tests/matrix/$script" "${part[@]}" 2>&1 | tee "$logs/matrix-$script.log"
+        "${private[@]}" "PORTWRAP_PREFIX=$prefix" timeout -k 30 3600 "$python" -B "tests/matrix/$script" "${part[@]}" 2>&1 | tee "$logs/matrix-$script.log"
         read -r passed failed skipped < <(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' "$logs/matrix-$script.log" | tail -n 1)
         echo "${passed:-0} ${failed:-1} ${skipped:-0}" >> "$logs/results"
     done

@@ -8,7 +8,6 @@ namespace {
 /// A command line may have 4 KiB; those who ask at one time are few.
 constexpr std::size_t k_remembered = 256;
 constexpr std::size_t k_remembered_above = 4096;
-constexpr int k_max_ancestors = 64;
 
 bool is_same_image(const ProcessStat& a, const ProcessStat& b) {
     const bool told = std::any_of(a.image.begin(), a.image.end(), [](auto address) { return address != 0; });
@@ -58,7 +57,7 @@ const Session* KnownProcesses::session_above(const ProcessStat& process, const R
     std::optional<ProcessId> found;
     auto current = process;
     bool whole = false;
-    for (int level = 0; level < k_max_ancestors; ++level) {
+    for (std::size_t level = 0; level < k_max_ancestors; ++level) {
         if (const auto known = m_above.find(current.id); known != m_above.end()) {
             found = known->second;
             whole = true;

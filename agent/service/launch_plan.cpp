@@ -48,7 +48,7 @@ public:
 
 private:
     [[nodiscard]] const Framework* framework() const { return m_request.traits.framework; }
-    [[nodiscard]] bool is_given(std::string_view name) const { return contains(m_request.environment_names, name); }
+    [[nodiscard]] bool is_given(std::string_view name) const { return m_request.is_given(name); }
     [[nodiscard]] bool is_set(std::string_view name) const {
         return std::any_of(m_plan.set.begin(), m_plan.set.end(), [&](const auto& entry) { return entry.first == name; });
     }

@@ -2,6 +2,7 @@
 // it says. Pure, like the core: the plan is made of values and carried out elsewhere.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <variant>
@@ -25,6 +26,9 @@ struct LaunchRequest {
     std::string allocated_by;
     bool dry_run = false;
     bool intercepted = true;  ///< false: a variable is all that can tell it its port
+    [[nodiscard]] bool is_given(std::string_view name) const {
+        return std::find(environment_names.begin(), environment_names.end(), name) != environment_names.end();
+    }
 };
 
 struct LaunchPlan {

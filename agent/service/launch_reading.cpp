@@ -115,8 +115,7 @@ std::optional<KnownPort> dotenv_port(const LaunchRequest& request, const Framewo
 /// What the command or its script puts in the place of a port variable that nobody has set.
 std::optional<KnownPort> default_port(const LaunchRequest& request) {
     for (const auto name : port_variables()) {
-        const auto& given = request.environment_names;
-        if (std::find(given.begin(), given.end(), name) != given.end()) { continue; }
+        if (request.is_given(name)) { continue; }
         auto text = variable_default(request.script, name);
         for (auto word = request.command.rbegin(); text.empty() && word != request.command.rend(); ++word) { text = variable_default(*word, name); }
         if (const auto port = port_in(text)) { return KnownPort{*port, "the command"}; }

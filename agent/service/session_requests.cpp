@@ -140,7 +140,7 @@ void Agent::session_open(const std::shared_ptr<Exchange>& exchange, const Reques
                 m_outside.watch_process(session.id);
             }
             auto result = ok_shape();
-            result["session"] = std::to_string(session.outermost.pid) + "." + std::to_string(session.outermost.start_ticks);
+            result["session"] = session_text(session.outermost);
             result["project"] = {{"name", place.project.name},
                                  {"root", place.project.root},
                                  {"branch", place.project.branch ? Json(*place.project.branch) : Json(nullptr)},

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -20,10 +21,8 @@ std::optional<ProcessId> session_of(const std::vector<ProcessId>& line, const st
         if (sessions.contains(process)) { return process; }
     }
     const auto said = line.empty() ? std::nullopt : read_variable(line.front().pid, k_env_session);
-    for (const auto& session : sessions) {
-        if (said && *said == session_text(session)) { return session; }
-    }
-    return std::nullopt;
+    const auto named = std::find_if(sessions.begin(), sessions.end(), [&](const ProcessId& session) { return said == session_text(session); });
+    return named != sessions.end() ? std::optional(*named) : std::nullopt;
 }
 
 /// A program that cannot be intercepted, has switched that off, or carries a container's traffic was never to be answered.

@@ -190,11 +190,10 @@ std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file) {
 }
 
 std::vector<ProcessId> lineage_of(const ProcessId& process) {
-    constexpr std::size_t k_most = 64;
     std::vector<ProcessId> line;
     auto stat = read_process(process.pid);
     if (!stat || stat->id != process) { return line; }
-    while (stat && line.size() < k_most) {
+    while (stat && line.size() < k_max_ancestors) {
         line.push_back(stat->id);
         stat = stat->parent > 1 ? read_process(stat->parent) : std::nullopt;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <set>
@@ -33,7 +34,9 @@ struct ProcessStat {
 /// number then. Invalid when there is none, or no descriptor left.
 [[nodiscard]] UniqueFd open_process(pid_t pid);
 [[nodiscard]] std::optional<ProcessStat> read_process(pid_t pid, const UniqueFd& file);
-/// The process and its ancestors, the nearest first, 64 at most; empty when it has gone.
+/// As far upwards as anybody looks for a process's session.
+inline constexpr std::size_t k_max_ancestors = 64;
+/// The process and its ancestors, the nearest first, k_max_ancestors at most; empty when it has gone.
 [[nodiscard]] std::vector<ProcessId> lineage_of(const ProcessId& process);
 /// What says nothing about what was asked for: no descriptors or no memory left (EMFILE, ENFILE, ENOMEM, ENOBUFS).
 [[nodiscard]] bool is_shortage(int error);
